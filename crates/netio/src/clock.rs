@@ -1,0 +1,28 @@
+//! The one place where a monotonic clock is read.
+
+use kit::{Duration, Instant};
+
+/// The driver's clock: microseconds since it was made, as the cores want them.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: std::time::Instant,
+}
+
+impl Clock {
+    /// A clock that starts at zero now.
+    #[expect(clippy::disallowed_methods, reason = "this is the place that the lint points to")]
+    pub fn start() -> Self {
+        Clock { origin: std::time::Instant::now() }
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Instant {
+        Instant::ZERO + Duration::from(self.origin.elapsed())
+    }
+
+    /// The time of a core's deadline as tokio's timers want it.
+    pub fn deadline(&self, deadline: Instant) -> tokio::time::Instant {
+        let at = self.origin.checked_add(std::time::Duration::from_micros(deadline.as_micros()));
+        tokio::time::Instant::from_std(at.unwrap_or(self.origin))
+    }
+}

@@ -1,0 +1,1 @@
+//! Network interfaces as netlink tells them: no rescans.

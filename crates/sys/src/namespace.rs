@@ -1,0 +1,1 @@
+//! Linux namespaces and processes inside them, for the lab.

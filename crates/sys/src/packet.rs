@@ -1,0 +1,1 @@
+//! Packet sockets (`AF_PACKET`), the filters on them, and multicast membership.

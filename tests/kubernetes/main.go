@@ -1,0 +1,67 @@
+// Command kubernetes is the control plane and the node proxy of a real Kubernetes in one program, for tests.
+//
+// It picks its face by the name it is called by, or by its first argument: etcd, kube-apiserver, kubectl, kube-proxy.
+// Everything behind a face is the upstream module's own code, started the way its own main starts it.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/server/v3/etcdmain"
+	"k8s.io/component-base/cli"
+	_ "k8s.io/component-base/logs/json/register"
+	_ "k8s.io/component-base/metrics/prometheus/clientgo"
+	_ "k8s.io/component-base/metrics/prometheus/version"
+	"k8s.io/kubectl/pkg/cmd"
+	"k8s.io/kubectl/pkg/cmd/util"
+	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+)
+
+// faces maps the name of an upstream program to what runs it; the arguments are the program's own, name first.
+var faces = map[string]func(args []string) int{
+	"etcd": func(args []string) int {
+		etcdmain.Main(args)
+		return 0
+	},
+	"kube-apiserver": cobraFace(apiserver.NewAPIServerCommand),
+	"kube-proxy":     cobraFace(proxy.NewProxyCommand),
+	"kubectl": func(args []string) int {
+		os.Args = args
+		if err := cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {
+			util.CheckErr(err)
+		}
+		return 0
+	},
+}
+
+func cobraFace(command func() *cobra.Command) func(args []string) int {
+	return func(args []string) int {
+		c := command()
+		c.SetArgs(args[1:])
+		return cli.Run(c)
+	}
+}
+
+func main() {
+	args := append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...)
+	if _, known := faces[args[0]]; !known && len(args) > 1 {
+		args = args[1:]
+	}
+	face, known := faces[args[0]]
+	if !known {
+		names := make([]string, 0, len(faces))
+		for name := range faces {
+			names = append(names, name)
+		}
+		sort.Strings(names)
+		fmt.Fprintf(os.Stderr, "usage: %s %s [arguments]\n", filepath.Base(os.Args[0]), strings.Join(names, "|"))
+		os.Exit(2)
+	}
+	os.Exit(face(args))
+}
