@@ -10,7 +10,9 @@ mod annotations;
 pub mod core;
 mod meta;
 mod object;
+mod writes;
 
 pub use annotations::*;
 pub use meta::{Key, LabelSelector, LabelSelectorRequirement, ObjectMeta};
 pub use object::{Kind, Object, ObjectError, ObjectRef, Resource};
+pub use writes::{Event, EventType, PoolCounters, Write};

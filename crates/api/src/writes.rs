@@ -1,0 +1,78 @@
+//! What MetalLB writes back: the same values go to the Kubernetes API or to files beside the manifests.
+
+use crate::core::Ingress;
+use crate::{Key, ObjectRef};
+
+/// One thing to write. A later write of the same target replaces an earlier one that has not happened yet; events never
+/// replace each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// The load balancer status of a Service together with the annotation that names its pool
+    /// ([`crate::ALLOCATED_FROM_POOL`]); both go through the status subresource (contract 2.1, 3.2 step 13).
+    ServiceStatus {
+        /// The Service.
+        service: Key,
+        /// Its uid: a status meant for a Service must never reach its successor of the same name.
+        uid: String,
+        /// The whole new list.
+        ingress: Vec<Ingress>,
+        /// The pool its addresses are from; `None` removes the annotation.
+        pool: Option<String>,
+    },
+    /// The counters of a pool (contract 1.1).
+    PoolStatus {
+        /// The IPAddressPool.
+        pool: Key,
+        /// The counters.
+        status: PoolCounters,
+    },
+    /// Something to tell about an object.
+    Event(Event),
+}
+
+/// How many addresses of a pool are in use and free, saturating at `i64::MAX` (contract 1.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCounters {
+    /// Distinct IPv4 addresses in use.
+    pub assigned_ipv4: i64,
+    /// Distinct IPv6 addresses in use.
+    pub assigned_ipv6: i64,
+    /// Usable IPv4 addresses minus those in use.
+    pub available_ipv4: i64,
+    /// Usable IPv6 addresses minus those in use.
+    pub available_ipv6: i64,
+}
+
+/// Something to tell about an object (contract 3.6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The object.
+    pub object: ObjectRef,
+    /// Its uid, empty if unknown.
+    pub uid: String,
+    /// Good news or bad.
+    pub type_: EventType,
+    /// A word that programs read, such as `IPAllocated`.
+    pub reason: &'static str,
+    /// A sentence that people read.
+    pub message: String,
+}
+
+/// Whether an event is worth a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EventType {
+    /// Things went as they should.
+    Normal,
+    /// Someone should look.
+    Warning,
+}
+
+impl EventType {
+    /// As Kubernetes writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            EventType::Normal => "Normal",
+            EventType::Warning => "Warning",
+        }
+    }
+}
