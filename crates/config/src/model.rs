@@ -124,6 +124,19 @@ impl BgpAdvertisement {
             Family::V6 => self.aggregation_length_v6,
         }
     }
+
+    /// True when the two want different local preferences for the same route to the same peer (contract 4.2 rules 33
+    /// and 35). Which nodes and Services they select is not looked at.
+    ///
+    /// Lengths are compared for the families that the pool has; a pool of both families clashes unless both differ.
+    pub fn clashes_with(&self, other: &BgpAdvertisement, pool: &Pool) -> bool {
+        let shares_a_peer =
+            self.peers.is_empty() || other.peers.is_empty() || !self.peers.is_disjoint(&other.peers);
+        let shares_a_prefix = Family::ALL.into_iter().any(|family| {
+            pool.has_family(family) && self.aggregation_length_of(family) == other.aggregation_length_of(family)
+        });
+        self.local_pref != other.local_pref && shares_a_peer && shares_a_prefix
+    }
 }
 
 /// A router to talk to (contract 1.2, 6.4).
