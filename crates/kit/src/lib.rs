@@ -15,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod address;
+mod interface;
 mod interval;
 mod labels;
 mod outbox;
@@ -25,6 +26,7 @@ mod time;
 mod timers;
 
 pub use address::{AddrRange, AddrRangeError, Family, Mac, MacError, is_buggy};
+pub use interface::InterfaceIndex;
 pub use interval::IntervalSet;
 pub use labels::{Labels, Requirement, Selector, SelectorList};
 pub use outbox::Outbox;

@@ -1,1 +1,16 @@
+//! ARP and NDP: who answers for an announced address on which interface, and when the network is told without asking.
 //!
+//! [`Responder`] is the core. It is told which interfaces there are, which addresses to announce where, and every frame
+//! that arrives; it says which frames to send, which sockets to hold open and which multicast groups to join. It knows no
+//! Service, no election and no socket: which node announces an address is decided by the speaker, and bytes are moved by
+//! `netio`.
+//!
+//! Contract sections 5.3 to 5.7 and 8.3. RFCs 826, 5227 (ARP), 4861, 4862, 2464 (NDP): `docs/rfc/l2.md` has every clause.
+
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+mod interface;
+mod message;
+
+pub use interface::{Coverage, Exclusion, Interface, InterfaceFlags, InterfaceSet, Obstacle, Protocol};
+pub use message::{Action, ClaimKind, Input, Output, Report};
