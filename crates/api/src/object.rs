@@ -74,6 +74,16 @@ macro_rules! kinds {
                 match self { $(Object::$kind(object) => &object.metadata,)* }
             }
 
+            /// Name, labels and so on, to change.
+            pub const fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                match self { $(Object::$kind(object) => &mut object.metadata,)* }
+            }
+
+            /// Reads an object of this kind from its JSON text, without a tree of values in between.
+            pub fn from_json(kind: Kind, text: &str) -> Result<Object, serde_json::Error> {
+                match kind { $(Kind::$kind => serde_json::from_str(text).map(Object::$kind),)* }
+            }
+
             /// Reads an object of this kind.
             pub fn from_value(kind: Kind, value: serde_json::Value) -> Result<Object, serde_json::Error> {
                 match kind { $(Kind::$kind => serde_json::from_value(value).map(Object::$kind),)* }
