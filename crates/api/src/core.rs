@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ObjectMeta;
 use crate::meta::null_to_default;
 
 /// A Service (v1).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Service {
     /// Name, labels, annotations.
@@ -20,7 +21,7 @@ pub struct Service {
 }
 
 /// What a Service asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceSpec {
     /// Only `LoadBalancer` is ours.
@@ -56,7 +57,7 @@ pub struct ServiceSpec {
 }
 
 /// A port of a Service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ServicePort {
     /// `TCP` (also when absent), `UDP` or `SCTP`.
@@ -67,7 +68,7 @@ pub struct ServicePort {
 }
 
 /// What a Service got.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceStatus {
     /// Addresses outside the cluster.
@@ -75,7 +76,7 @@ pub struct ServiceStatus {
 }
 
 /// Addresses of a Service outside the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LoadBalancerStatus {
     /// One entry per address or host name.
@@ -84,7 +85,7 @@ pub struct LoadBalancerStatus {
 }
 
 /// One address of a Service. Other writers' fields are kept as they are (D8).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Ingress {
     /// The address.
@@ -109,7 +110,7 @@ impl Service {
 }
 
 /// An EndpointSlice (discovery.k8s.io/v1).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointSlice {
     /// Its label [`crate::SERVICE_NAME`] names the Service.
@@ -122,7 +123,7 @@ pub struct EndpointSlice {
 }
 
 /// A backend of a Service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Endpoint {
     /// Its addresses, all meaning the same backend.
@@ -137,7 +138,7 @@ pub struct Endpoint {
 }
 
 /// Whether a backend can take traffic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EndpointConditions {
     /// Absent means yes.
@@ -156,7 +157,7 @@ impl Endpoint {
 }
 
 /// A Node (v1).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Node {
     /// Name and labels.
@@ -166,7 +167,7 @@ pub struct Node {
 }
 
 /// What is known of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct NodeStatus {
     /// `Ready`, `NetworkUnavailable` and others.
@@ -178,7 +179,7 @@ pub struct NodeStatus {
 }
 
 /// A condition of a node; the times at which it was set are not read, since they change with every heartbeat.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct NodeCondition {
     /// `Ready`, `NetworkUnavailable`...
@@ -189,7 +190,7 @@ pub struct NodeCondition {
 }
 
 /// An address of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct NodeAddress {
     /// `InternalIP`, `ExternalIP`, `Hostname`.
@@ -211,7 +212,7 @@ impl Node {
 }
 
 /// A Namespace (v1).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Namespace {
     /// Name and labels.
@@ -219,7 +220,7 @@ pub struct Namespace {
 }
 
 /// A Secret (v1). `Debug` shows the keys alone.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Secret {
     /// Namespace and name.
@@ -244,4 +245,29 @@ impl std::fmt::Debug for Secret {
             .field("string_data", &self.string_data.keys())
             .finish()
     }
+}
+
+/// A ConfigMap (v1), cut down to what MetalLB would do something with: the raw FRR configuration that some set-ups of
+/// old keep in one of the name [`ConfigMap::BGP_EXTRAS`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ConfigMap {
+    /// Namespace and name.
+    pub metadata: ObjectMeta,
+    /// Its values; all but [`ConfigMap::EXTRAS_KEY`] are dropped when read.
+    #[serde(deserialize_with = "only_extras", skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: BTreeMap<String, String>,
+}
+
+impl ConfigMap {
+    /// The name of the one that matters.
+    pub const BGP_EXTRAS: &str = "bgpextras";
+    /// The key in it that matters.
+    pub const EXTRAS_KEY: &str = "extras";
+}
+
+fn only_extras<'de, D: serde::Deserializer<'de>>(d: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let mut data: BTreeMap<String, String> = null_to_default(d)?;
+    data.retain(|key, _| key == ConfigMap::EXTRAS_KEY);
+    Ok(data)
 }

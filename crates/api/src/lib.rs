@@ -6,13 +6,31 @@
 //!
 //! No client, no I/O, no opinion.
 
+mod advertisement;
 mod annotations;
+mod bfd;
+mod community;
 pub mod core;
+pub mod crd;
 mod meta;
 mod object;
+mod peer;
+mod pool;
+mod status;
 mod writes;
 
+pub use advertisement::{
+    BGPAdvertisement, BGPAdvertisementSpec, L2Advertisement, L2AdvertisementSpec, PreferredNodeSelector,
+};
 pub use annotations::*;
+pub use bfd::{BFDProfile, BFDProfileSpec};
+pub use community::{Community, CommunityAlias, CommunitySpec};
 pub use meta::{Key, LabelSelector, LabelSelectorRequirement, ObjectMeta};
-pub use object::{Kind, Object, ObjectError, ObjectRef, Resource};
-pub use writes::{Event, EventType, PoolCounters, Write};
+pub use object::{GROUP, Kind, Object, ObjectError, ObjectRef, Resource};
+pub use peer::{BGPPeer, BGPPeerSpec, SecretReference, v1beta1};
+pub use pool::{IPAddressPool, IPAddressPoolSpec, PoolCounters, ServiceAllocation};
+pub use status::{
+    Condition, ConfigurationState, ConfigurationStateStatus, InterfaceInfo, ServiceBGPStatus, ServiceBGPStatusFields,
+    ServiceL2Status, ServiceL2StatusFields,
+};
+pub use writes::{Event, EventType, Write};

@@ -32,7 +32,7 @@ impl fmt::Display for Key {
 }
 
 /// The part of an object's metadata that MetalLB reads.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObjectMeta {
     /// Unique in its kind and namespace.
@@ -99,14 +99,15 @@ pub struct LabelSelector {
 
 /// One condition on a label.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["key", "operator"]))]
 pub struct LabelSelectorRequirement {
     /// The label's key.
     pub key: String,
     /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
     pub operator: String,
     /// The values to compare with: at least one for `In` and `NotIn`, none for the other two.
-    #[serde(default, deserialize_with = "null_to_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_to_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub values: Vec<String>,
 }

@@ -4,8 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::core::{EndpointSlice, Namespace, Node, Secret, Service};
-use crate::{Key, ObjectMeta};
+use crate::core::{ConfigMap, EndpointSlice, Namespace, Node, Secret, Service};
+use crate::{
+    BFDProfile, BGPAdvertisement, BGPPeer, Community, ConfigurationState, IPAddressPool, Key, L2Advertisement,
+    ObjectMeta, ServiceBGPStatus, ServiceL2Status,
+};
 
 /// A kind of object: where the API serves it and how to read it.
 pub trait Resource: Serialize + DeserializeOwned + Clone + fmt::Debug + PartialEq + Send + Sync + 'static {
@@ -116,9 +119,37 @@ kinds! {
     Namespace: Namespace, "", "v1", "namespaces", Cluster;
     /// A secret; the BGP passwords are in some.
     Secret: Secret, "", "v1", "secrets", Namespaced;
+    /// Values by key; of interest for raw FRR configuration alone.
+    ConfigMap: ConfigMap, "", "v1", "configmaps", Namespaced;
+    /// A set of addresses.
+    IPAddressPool: IPAddressPool, "metallb.io", "v1beta1", "ipaddresspools", Namespaced;
+    /// A router to announce to.
+    BGPPeer: BGPPeer, "metallb.io", "v1beta2", "bgppeers", Namespaced;
+    /// How addresses are announced over BGP.
+    BGPAdvertisement: BGPAdvertisement, "metallb.io", "v1beta1", "bgpadvertisements", Namespaced;
+    /// How addresses are announced on the local segment.
+    L2Advertisement: L2Advertisement, "metallb.io", "v1beta1", "l2advertisements", Namespaced;
+    /// Timing of failure detection.
+    BFDProfile: BFDProfile, "metallb.io", "v1beta1", "bfdprofiles", Namespaced;
+    /// Names for BGP communities.
+    Community: Community, "metallb.io", "v1beta1", "communities", Namespaced;
+    /// Which node announces a Service on the local segment.
+    ServiceL2Status: ServiceL2Status, "metallb.io", "v1beta1", "servicel2statuses", Namespaced;
+    /// To which peers a node announces a Service.
+    ServiceBGPStatus: ServiceBGPStatus, "metallb.io", "v1beta1", "servicebgpstatuses", Namespaced;
+    /// Whether the configuration is accepted.
+    ConfigurationState: ConfigurationState, "metallb.io", "v1beta1", "configurationstates", Namespaced;
 }
 
+/// The API group of MetalLB's own kinds.
+pub const GROUP: &str = "metallb.io";
+
 impl Kind {
+    /// True for MetalLB's own kinds.
+    pub fn is_ours(self) -> bool {
+        self.group() == GROUP
+    }
+
     /// `group/version`, or the version alone for the core group: as in `apiVersion:`.
     pub fn api_version(self) -> String {
         match self.group() {

@@ -1,7 +1,7 @@
 //! What MetalLB writes back: the same values go to the Kubernetes API or to files beside the manifests.
 
 use crate::core::Ingress;
-use crate::{Key, ObjectRef};
+use crate::{Key, ObjectRef, PoolCounters};
 
 /// One thing to write. A later write of the same target replaces an earlier one that has not happened yet; events never
 /// replace each other.
@@ -28,19 +28,6 @@ pub enum Write {
     },
     /// Something to tell about an object.
     Event(Event),
-}
-
-/// How many addresses of a pool are in use and free, saturating at `i64::MAX` (contract 1.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PoolCounters {
-    /// Distinct IPv4 addresses in use.
-    pub assigned_ipv4: i64,
-    /// Distinct IPv6 addresses in use.
-    pub assigned_ipv6: i64,
-    /// Usable IPv4 addresses minus those in use.
-    pub available_ipv4: i64,
-    /// Usable IPv6 addresses minus those in use.
-    pub available_ipv6: i64,
 }
 
 /// Something to tell about an object (contract 3.6).
