@@ -1,1 +1,52 @@
+//! BGP-4 as a sans-IO core: what a speaker says to one router, and what it makes of the answers.
 //!
+//! - [`wire`] turns bytes into messages and back: `decode` says what was sent, `validate` what we believe of it.
+//! - [`Peer`] is one neighbour: its connections, its session, and the routes that it should have from us.
+//!
+//! The core reads no clock, opens no socket and draws no random number of its own: time comes with every input,
+//! bytes come and go as inputs and outputs, and the generator comes with the constructor. It knows nothing of
+//! Services and pools; what is announced is decided elsewhere. `docs/rfc/bgp.md` lists every clause that is claimed.
+//!
+//! # Driving a peer
+//!
+//! ```
+//! use bgp::{Families, Input, Mode, Output, Peer, PeerConfig, Reception, ConnectRetry, RouterIdSource};
+//! use kit::{Asn, HoldTime, Instant, Outbox, RemoteAs, Rng, RouterId};
+//!
+//! let config = PeerConfig {
+//!     local_as: Asn::new(65001).expect("not zero"),
+//!     remote_as: RemoteAs::Exactly(Asn::new(65000).expect("not zero")),
+//!     router_id: RouterIdSource::Configured("192.0.2.1".parse::<RouterId>().expect("an address")),
+//!     hold_time: HoldTime::DEFAULT,
+//!     keepalive_time: None,
+//!     connect_retry: ConnectRetry::BackOff,
+//!     families: Families::OfSession,
+//!     mode: Mode::Active,
+//!     reception: Reception::Refuse,
+//! };
+//! let mut peer = Peer::new(config, Rng::new(1), Instant::ZERO);
+//! let mut out = Outbox::with_limit(bgp::OUTBOX_LIMIT);
+//! peer.handle(Instant::ZERO, Input::Start, &mut out);
+//! // The driver executes the outputs, and calls again at `next_deadline` with `Input::Tick`.
+//! while let Some(deadline) = peer.next_deadline() {
+//!     if let Some(Output::Dial { .. }) = out.pop() {
+//!         break; // here a socket is opened, and `Input::Connected` follows
+//!     }
+//!     peer.handle(deadline, Input::Tick, &mut out);
+//! }
+//! ```
+
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+mod config;
+mod event;
+mod peer;
+mod route;
+mod view;
+pub mod wire;
+
+pub use config::{ConnectRetry, Families, Mode, PeerConfig, Reception, RouterIdSource};
+pub use event::{CloseReason, ConnectError, ConnectionId, Input, OUTBOX_LIMIT, Output, StopReason};
+pub use peer::Peer;
+pub use route::{RouteAttributes, RouteState};
+pub use view::{Counters, DownReason, FamilyView, MessageCounts, PeerView, SessionView, State};
