@@ -5,4 +5,5 @@
 
 pub mod namespace;
 pub mod packet;
+pub mod process;
 pub mod tcp;
