@@ -1,1 +1,121 @@
+//! Where objects come from and where status goes.
 //!
+//! There are two sources: the Kubernetes API ([`kube`]) and a directory of manifests ([`manifests`]). Both give the same
+//! [`Change`]s through one bounded channel and take the same writes through a [`Writer`], so that nobody behind this
+//! seam knows which one it talks to.
+//!
+//! What holds for both:
+//!
+//! - An object is sent when what we read of it changed, and only then: the heartbeat of a node ends here.
+//! - Something that is gone becomes [`Change::Deleted`], also when it went while nobody watched. An object that was
+//!   replaced by another one of its name is deleted first.
+//! - One object that cannot be read is reported and left as it was; it never holds up another one.
+//! - Losing the source deletes nothing. Changes stop, [`Connection`] says so, and on return only differences are sent.
+//! - A slow reader slows the source down (the channel is bounded); nothing is dropped on that way.
+//!
+//! This crate decides nothing: what the objects mean is known in `config`, `controller` and `speaker`.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use source::{Change, Identity, Options, Source};
+//!
+//! let options = Options {
+//!     kinds: vec![api::Kind::Service, api::Kind::Node],
+//!     namespace: "metallb-system".to_owned(),
+//!     identity: Identity { component: "metallb-controller", instance: "controller-1".to_owned() },
+//! };
+//! let client = source::kube::connect(None, "metallb-controller").await?;
+//! let Source { mut changes, writer, tasks, .. } = source::kube::start(client, options);
+//! while let Some(change) = changes.recv().await {
+//!     match change {
+//!         Change::Applied(object) => println!("{} is there", object.reference()),
+//!         Change::Deleted(reference) => println!("{reference} is gone"),
+//!         Change::Synced => break,
+//!     }
+//! }
+//! let unwritten = writer.flush(std::time::Duration::from_secs(2)).await;
+//! drop(tasks);
+//! # Ok(()) }
+//! ```
+
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+mod backoff;
+mod connection;
+mod counters;
+mod events;
+mod queue;
+mod writer;
+
+use std::sync::Arc;
+
+use api::{Kind, Object, ObjectRef};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+pub use connection::{Connection, ConnectionState};
+pub use counters::{Counter, Counters};
+pub use writer::Writer;
+
+/// Changes that wait for the reader; the source waits when there are that many.
+pub const CHANGES_WAITING_MAX: usize = 1_024;
+
+/// What happened to the objects.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// An object is there, or is different from before. Its resource version and generation are not kept: they change
+    /// without the rest, so what is known of them would be out of date.
+    Applied(Object),
+    /// An object is gone.
+    Deleted(ObjectRef),
+    /// Every object of every kind asked for has been sent once. Comes exactly once. Who decides before it decides on
+    /// half of the truth.
+    Synced,
+}
+
+/// What to read, and in whose name to write.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The kinds to read.
+    pub kinds: Vec<Kind>,
+    /// The namespace of MetalLB: Secrets and the kinds of `metallb.io` are read there alone.
+    pub namespace: String,
+    /// Who writes.
+    pub identity: Identity,
+}
+
+/// Who writes: shown as the source of events and as the owner of fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// `metallb-controller` or `metallb-speaker` (contract 3.6).
+    pub component: &'static str,
+    /// The pod or the node.
+    pub instance: String,
+}
+
+/// A running source.
+#[derive(Debug)]
+pub struct Source {
+    /// What happens to the objects. The source stops when this is dropped.
+    pub changes: mpsc::Receiver<Change>,
+    /// Takes what is to be written.
+    pub writer: Writer,
+    /// How the source itself is.
+    pub connection: watch::Receiver<Connection>,
+    /// What was counted, for metrics.
+    pub counters: Arc<Counters>,
+    /// The work behind all this.
+    pub tasks: Tasks,
+}
+
+/// The tasks of a source; they end when this is dropped. Call [`Writer::flush`] before.
+#[derive(Debug)]
+pub struct Tasks(#[expect(dead_code, reason = "held for its drop, which ends the tasks")] JoinSet<()>);
+
+/// True for kinds that are read in the namespace of MetalLB alone.
+pub(crate) fn is_read_in_own_namespace(kind: Kind) -> bool {
+    kind == Kind::Secret || (kind.group() == METALLB_GROUP && kind.is_namespaced())
+}
+
+/// The API group of MetalLB's own kinds.
+const METALLB_GROUP: &str = "metallb.io";

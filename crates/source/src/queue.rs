@@ -1,0 +1,515 @@
+//! What waits to be written. Pure: it is told the time, and gives back what to write next.
+//!
+//! - Of one target (the status of one Service, of one pool) only the latest write is kept, and at most one is under
+//!   way: writes of a target keep their order.
+//! - Statuses go before events.
+//! - A write that fails for a reason of its own is tried again after a while, alone. When the server cannot be reached
+//!   or asks for a pause, everything waits, and a single write probes from time to time whether it is back.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use api::{Key, Write};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::backoff::{Backoff, later};
+use crate::events::{EventWrite, Events};
+
+/// Statuses that wait to be written; more targets than this are refused and counted. A cluster has fewer Services.
+pub(crate) const STATUSES_WAITING_MAX: usize = 131_072;
+
+/// How long a status waits that failed for a reason of its own.
+const RETRY: Backoff = Backoff { min: Duration::from_millis(500), max: Duration::from_mins(1) };
+/// How long everything waits when the server cannot be reached. Short enough to be back soon after it.
+const PAUSE: Backoff = Backoff { min: Duration::from_millis(250), max: Duration::from_secs(10) };
+
+/// What a status is written to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Target {
+    Service(Key),
+    Pool(Key),
+}
+
+/// Something to write now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    Status(Target, Write),
+    Event(EventWrite),
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is written.
+    Done,
+    /// It will never be: the target is gone, or is another one, or the content is not accepted.
+    Refused,
+    /// It failed for a reason of its own; not before `after`, if the server named a time.
+    Later { after: Option<Duration> },
+    /// The server did not answer, or cannot take anything now.
+    Unreachable { after: Option<Duration> },
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// The latest write; none while it is under way and no newer one came.
+    write: Option<Write>,
+    is_under_way: bool,
+    failures: u32,
+}
+
+#[derive(Debug, Default)]
+enum Gate {
+    #[default]
+    Open,
+    Closed {
+        until: Instant,
+        failures: u32,
+        is_probing: bool,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    statuses: HashMap<Target, Waiting>,
+    ready: VecDeque<Target>,
+    /// By the time of the next try; the number keeps equal times apart.
+    delayed: BTreeMap<(Instant, u64), Target>,
+    delayed_count: u64,
+    events: Events,
+    gate: Gate,
+    statuses_dropped: u64,
+}
+
+impl Queue {
+    /// Takes something to write.
+    pub(crate) fn push(&mut self, write: Write, now: Instant, wall: Timestamp) {
+        let target = match &write {
+            Write::ServiceStatus { service, .. } => Target::Service(service.clone()),
+            Write::PoolStatus { pool, .. } => Target::Pool(pool.clone()),
+            Write::Event(_) => {
+                if let Write::Event(event) = write {
+                    self.events.push(event, now, wall);
+                }
+                return;
+            }
+        };
+        if let Some(waiting) = self.statuses.get_mut(&target) {
+            waiting.write = Some(write);
+        } else if self.statuses.len() < STATUSES_WAITING_MAX {
+            self.ready.push_back(target.clone());
+            self.statuses.insert(target, Waiting { write: Some(write), is_under_way: false, failures: 0 });
+        } else {
+            self.statuses_dropped = self.statuses_dropped.saturating_add(1);
+        }
+    }
+
+    /// The next thing to write, if there is one for now. Each that is taken comes back through [`Queue::done`].
+    pub(crate) fn take(&mut self, now: Instant) -> Option<Job> {
+        if let Gate::Closed { until, is_probing, .. } = self.gate
+            && (is_probing || now < until)
+        {
+            return None;
+        }
+        let job = self.take_status(now).or_else(|| self.events.take(now).map(Job::Event))?;
+        if let Gate::Closed { is_probing, .. } = &mut self.gate {
+            *is_probing = true;
+        }
+        Some(job)
+    }
+
+    fn take_status(&mut self, now: Instant) -> Option<Job> {
+        while let Some(entry) = self.delayed.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            self.ready.push_back(entry.remove());
+        }
+        let target = self.ready.pop_front()?;
+        let waiting = self.statuses.get_mut(&target)?;
+        let write = waiting.write.take()?;
+        waiting.is_under_way = true;
+        Some(Job::Status(target, write))
+    }
+
+    /// What became of a write.
+    pub(crate) fn done(&mut self, job: Job, outcome: Outcome, now: Instant) {
+        self.move_gate(outcome, now);
+        match job {
+            Job::Status(target, write) => self.status_done(target, write, outcome, now),
+            Job::Event(write) => self.events.done(write, outcome, now),
+        }
+    }
+
+    fn status_done(&mut self, target: Target, write: Write, outcome: Outcome, now: Instant) {
+        let Some(waiting) = self.statuses.get_mut(&target) else { return };
+        waiting.is_under_way = false;
+        match outcome {
+            Outcome::Done | Outcome::Refused => {
+                waiting.failures = 0;
+                if waiting.write.is_some() {
+                    self.ready.push_back(target);
+                } else {
+                    self.statuses.remove(&target);
+                }
+            }
+            Outcome::Unreachable { .. } => {
+                waiting.write.get_or_insert(write);
+                // At the end: a target that is the only one to get no answer must not probe for all of them.
+                self.ready.push_back(target);
+            }
+            Outcome::Later { after } => {
+                waiting.write.get_or_insert(write);
+                waiting.failures = waiting.failures.saturating_add(1);
+                let wait = RETRY.delay(waiting.failures).max(after.unwrap_or_default());
+                self.delayed_count = self.delayed_count.wrapping_add(1);
+                self.delayed.insert((later(now, wait), self.delayed_count), target);
+            }
+        }
+    }
+
+    fn move_gate(&mut self, outcome: Outcome, now: Instant) {
+        let Outcome::Unreachable { after } = outcome else {
+            self.gate = Gate::Open;
+            return;
+        };
+        let failures = match self.gate {
+            Gate::Open => 1,
+            Gate::Closed { failures, is_probing: true, .. } => failures.saturating_add(1),
+            // One of those that were under way when the gate closed.
+            Gate::Closed { is_probing: false, .. } => return,
+        };
+        let wait = PAUSE.delay(failures).max(after.unwrap_or_default());
+        self.gate = Gate::Closed { until: later(now, wait), failures, is_probing: false };
+    }
+
+    /// When [`Queue::take`] should be asked again, if nothing else happens.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let work = if self.ready.is_empty() {
+            let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
+            delayed.into_iter().chain(self.events.next_deadline()).min()
+        } else {
+            None
+        };
+        match self.gate {
+            Gate::Open => work,
+            Gate::Closed { is_probing: true, .. } => None,
+            Gate::Closed { until, .. } if self.len() > 0 => Some(work.map_or(until, |at| at.max(until))),
+            Gate::Closed { .. } => None,
+        }
+    }
+
+    /// False while the server is given a pause.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.gate, Gate::Open)
+    }
+
+    /// How many writes are waiting or under way.
+    pub(crate) fn len(&self) -> usize {
+        self.statuses.len().saturating_add(self.events.len())
+    }
+
+    /// How many statuses and how many events were dropped since the last call.
+    pub(crate) fn take_dropped(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.statuses_dropped), self.events.take_dropped())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap as Map;
+
+    use api::core::Ingress;
+    use api::{Event, EventType, Kind, ObjectRef, PoolCounters};
+
+    use super::*;
+
+    fn status(service: &str, ip: &str) -> Write {
+        Write::ServiceStatus {
+            service: Key::new("shop", service),
+            uid: "u".to_owned(),
+            ingress: vec![Ingress { ip: Some(ip.to_owned()), ..Ingress::default() }],
+            pool: None,
+        }
+    }
+
+    fn pool(name: &str) -> Write {
+        Write::PoolStatus { pool: Key::new("metallb-system", name), status: PoolCounters::default() }
+    }
+
+    fn event(service: &str) -> Write {
+        Write::Event(Event {
+            object: ObjectRef { kind: Kind::Service, key: Key::new("shop", service) },
+            uid: "u".to_owned(),
+            type_: EventType::Normal,
+            reason: "IPAllocated",
+            message: "hello".to_owned(),
+        })
+    }
+
+    /// A queue with a clock, in words: `web=10.0.0.1` for a status, `pool:p`, `event:web`.
+    struct Bench {
+        queue: Queue,
+        now: Instant,
+        under_way: Vec<Job>,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            Bench { queue: Queue::default(), now: Instant::now(), under_way: Vec::new() }
+        }
+
+        fn push(&mut self, write: Write) {
+            self.queue.push(write, self.now, Timestamp::UNIX_EPOCH);
+        }
+
+        /// Takes one job and says which.
+        fn take(&mut self) -> String {
+            let Some(job) = self.queue.take(self.now) else { return "-".to_owned() };
+            let text = match &job {
+                Job::Status(Target::Service(key), Write::ServiceStatus { ingress, .. }) => {
+                    format!("{}={}", key.name, ingress[0].ip.as_deref().unwrap())
+                }
+                Job::Status(Target::Pool(key), _) => format!("pool:{}", key.name),
+                Job::Event(write) => format!("event:{}", write.event.object.key.name),
+                other @ Job::Status(..) => panic!("{other:?}"),
+            };
+            self.under_way.push(job);
+            text
+        }
+
+        fn take_all(&mut self) -> Vec<String> {
+            std::iter::repeat_with(|| self.take()).take_while(|text| text != "-").collect()
+        }
+
+        /// Finishes the oldest job under way.
+        fn done(&mut self, outcome: Outcome) {
+            let job = self.under_way.remove(0);
+            self.queue.done(job, outcome, self.now);
+        }
+
+        fn wait(&mut self, seconds: u64) {
+            self.now += Duration::from_secs(seconds);
+        }
+    }
+
+    const LATER: Outcome = Outcome::Later { after: None };
+    const AWAY: Outcome = Outcome::Unreachable { after: None };
+
+    #[test]
+    fn a_later_status_replaces_the_one_that_waits() {
+        let mut bench = Bench::new();
+        for write in [status("web", "10.0.0.1"), status("db", "10.0.0.2"), status("web", "10.0.0.3"), pool("p")] {
+            bench.push(write);
+        }
+        assert_eq!(bench.take_all(), ["web=10.0.0.3", "db=10.0.0.2", "pool:p"]);
+    }
+
+    #[test]
+    fn writes_of_one_target_keep_their_order() {
+        let mut bench = Bench::new();
+        bench.push(status("web", "10.0.0.1"));
+        assert_eq!(bench.take(), "web=10.0.0.1");
+        bench.push(status("web", "10.0.0.2"));
+        bench.push(status("web", "10.0.0.3"));
+        assert_eq!(bench.take(), "-", "the first is still under way");
+        bench.done(Outcome::Done);
+        assert_eq!(bench.take(), "web=10.0.0.3");
+        bench.done(Outcome::Done);
+        assert_eq!((bench.take().as_str(), bench.queue.len()), ("-", 0));
+    }
+
+    #[test]
+    fn a_write_that_failed_does_not_overwrite_a_newer_one() {
+        for failure in [LATER, AWAY] {
+            let mut bench = Bench::new();
+            bench.push(status("web", "10.0.0.1"));
+            bench.take();
+            bench.push(status("web", "10.0.0.2"));
+            bench.done(failure);
+            bench.wait(60);
+            assert_eq!(bench.take(), "web=10.0.0.2");
+            bench.done(Outcome::Done);
+            assert_eq!(bench.queue.len(), 0);
+        }
+    }
+
+    #[test]
+    fn statuses_go_before_events() {
+        let mut bench = Bench::new();
+        bench.push(event("web"));
+        bench.push(status("web", "10.0.0.1"));
+        assert_eq!(bench.take_all(), ["web=10.0.0.1", "event:web"]);
+    }
+
+    #[test]
+    fn a_target_that_fails_waits_alone() {
+        let mut bench = Bench::new();
+        bench.push(status("web", "10.0.0.1"));
+        bench.take();
+        bench.done(LATER);
+        bench.push(status("db", "10.0.0.2"));
+        assert_eq!(bench.take_all(), ["db=10.0.0.2"]);
+        let deadline = bench.queue.next_deadline().unwrap();
+        assert!(deadline > bench.now && deadline <= bench.now + RETRY.min);
+        bench.now = deadline;
+        assert_eq!(bench.take(), "web=10.0.0.1");
+    }
+
+    #[test]
+    fn waits_grow_and_start_over_after_success() {
+        let mut bench = Bench::new();
+        bench.push(status("web", "10.0.0.1"));
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            bench.take();
+            bench.done(LATER);
+            waits.push(bench.queue.next_deadline().unwrap() - bench.now);
+            bench.now = bench.queue.next_deadline().unwrap();
+        }
+        assert!(waits[0] <= RETRY.min && waits[11] >= RETRY.max / 2, "{waits:?}");
+        bench.take();
+        bench.push(status("web", "10.0.0.2"));
+        bench.done(Outcome::Done);
+        bench.take();
+        bench.done(LATER);
+        assert!(bench.queue.next_deadline().unwrap() - bench.now <= RETRY.min);
+    }
+
+    #[test]
+    fn the_server_names_the_time_of_the_next_try() {
+        let after = Some(Duration::from_mins(5));
+        for outcome in [Outcome::Later { after }, Outcome::Unreachable { after }] {
+            let mut bench = Bench::new();
+            bench.push(status("web", "10.0.0.1"));
+            bench.take();
+            bench.done(outcome);
+            assert_eq!(bench.queue.next_deadline(), Some(bench.now + Duration::from_mins(5)));
+            bench.wait(299);
+            assert_eq!(bench.take(), "-");
+            bench.wait(1);
+            assert_eq!(bench.take(), "web=10.0.0.1");
+        }
+    }
+
+    #[test]
+    fn while_the_server_is_away_one_write_probes_and_the_rest_waits() {
+        let mut bench = Bench::new();
+        for name in ["a", "b", "c", "d"] {
+            bench.push(status(name, "10.0.0.1"));
+        }
+        assert_eq!((bench.take(), bench.take()), ("a=10.0.0.1".to_owned(), "b=10.0.0.1".to_owned()));
+        bench.done(AWAY);
+        bench.done(AWAY);
+        assert!(!bench.queue.is_open());
+        assert_eq!(bench.take(), "-");
+        for _ in 0..20 {
+            bench.now = bench.queue.next_deadline().unwrap();
+            assert_eq!(bench.take_all().len(), 1, "one probe");
+            assert_eq!(bench.queue.next_deadline(), None, "nothing to do but to wait for the probe");
+            bench.done(AWAY);
+            assert!(bench.queue.next_deadline().unwrap() - bench.now <= PAUSE.max, "never longer than the limit");
+        }
+        bench.push(status("a", "10.0.0.9"));
+        bench.now = bench.queue.next_deadline().unwrap();
+        bench.take();
+        bench.done(Outcome::Done);
+        assert!(bench.queue.is_open());
+        let all: Map<_, _> = bench.take_all().into_iter().map(|text| (text, ())).collect();
+        assert_eq!(all.len(), 3, "{all:?}");
+    }
+
+    #[test]
+    fn each_probe_is_another_target() {
+        let mut bench = Bench::new();
+        bench.push(status("stuck", "10.0.0.1"));
+        bench.push(status("fine", "10.0.0.2"));
+        assert_eq!(bench.take(), "stuck=10.0.0.1");
+        bench.done(AWAY);
+        bench.wait(60);
+        assert_eq!(bench.take(), "fine=10.0.0.2");
+        bench.done(Outcome::Done);
+        assert_eq!(bench.take(), "stuck=10.0.0.1");
+    }
+
+    #[test]
+    fn any_answer_opens_the_gate() {
+        for outcome in [Outcome::Done, Outcome::Refused, LATER] {
+            let mut bench = Bench::new();
+            bench.push(status("web", "10.0.0.1"));
+            bench.take();
+            bench.done(AWAY);
+            bench.wait(60);
+            bench.take();
+            bench.done(outcome);
+            assert!(bench.queue.is_open(), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn too_many_targets_are_refused_and_counted() {
+        let mut bench = Bench::new();
+        for n in 0..STATUSES_WAITING_MAX + 2 {
+            bench.push(pool(&n.to_string()));
+        }
+        bench.push(pool("0"));
+        assert_eq!(bench.queue.take_dropped(), (2, 0));
+        assert_eq!(bench.queue.len(), STATUSES_WAITING_MAX);
+    }
+
+    #[test]
+    fn random_operations_lose_no_last_write_and_never_overlap() {
+        for seed in 0..300 {
+            let mut random: u64 = seed;
+            let mut below = |n: u64| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (random >> 33) % n
+            };
+            let mut bench = Bench::new();
+            let (mut latest, mut written): (Map<String, String>, Map<String, String>) = Default::default();
+            let finish = |bench: &mut Bench, outcome, written: &mut Map<String, String>| {
+                if let (Outcome::Done, Job::Status(Target::Service(key), Write::ServiceStatus { ingress, .. })) =
+                    (outcome, &bench.under_way[0])
+                {
+                    written.insert(key.name.clone(), ingress[0].ip.clone().unwrap());
+                }
+                bench.done(outcome);
+            };
+            for step in 0..200 {
+                match below(5) {
+                    0 | 1 => {
+                        let (name, ip) = (format!("s{}", below(4)), step.to_string());
+                        bench.push(status(&name, &ip));
+                        latest.insert(name, ip);
+                    }
+                    2 => {
+                        bench.take();
+                        let targets: std::collections::HashSet<_> = bench
+                            .under_way
+                            .iter()
+                            .map(|job| match job {
+                                Job::Status(target, _) => target.clone(),
+                                Job::Event(_) => panic!(),
+                            })
+                            .collect();
+                        assert_eq!(targets.len(), bench.under_way.len(), "two writes of one target at a time");
+                    }
+                    3 if !bench.under_way.is_empty() => {
+                        let outcome = [Outcome::Done, Outcome::Done, LATER, AWAY][below(4) as usize];
+                        finish(&mut bench, outcome, &mut written);
+                    }
+                    _ => bench.wait(below(3)),
+                }
+            }
+            while bench.queue.len() > 0 {
+                bench.wait(60);
+                bench.take_all();
+                while !bench.under_way.is_empty() {
+                    finish(&mut bench, Outcome::Done, &mut written);
+                }
+            }
+            assert_eq!(latest, written, "seed {seed}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The way back: takes what is to be written, never blocks, and has it written in order and with patience.
+//!
+//! What is kept and what goes first is decided in [`crate::queue`]; this file adds the lock, the clock and the task.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use api::Write;
+use futures::stream::{FuturesUnordered, StreamExt};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::counters::Counters;
+use crate::queue::{Job, Outcome, Queue};
+
+/// Takes what is to be written. Cheap to clone; all clones feed one queue.
+#[derive(Clone)]
+pub struct Writer(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Something was added.
+    added: Notify,
+    /// Something was written.
+    finished: Notify,
+}
+
+impl Writer {
+    /// Statuses that wait at most. More targets than this are refused, counted and logged.
+    pub const STATUSES_WAITING_MAX: usize = crate::queue::STATUSES_WAITING_MAX;
+    /// Events that wait at most. More are dropped, counted and logged.
+    pub const EVENTS_WAITING_MAX: usize = crate::events::EVENTS_WAITING_MAX;
+
+    pub(crate) fn new() -> Writer {
+        Writer(Arc::new(Shared { queue: Mutex::default(), added: Notify::new(), finished: Notify::new() }))
+    }
+
+    /// Has this written. Never blocks and never fails: a later status of the same target replaces one that waits; equal
+    /// events become one with a count; while the source is away everything waits.
+    pub fn write(&self, write: Write) {
+        self.queue().push(write, Instant::now(), Timestamp::now());
+        self.0.added.notify_one();
+    }
+
+    /// Waits until everything is written, at most this long. Returns how many writes were not done by then.
+    pub async fn flush(&self, within: Duration) -> usize {
+        let all_written = async {
+            loop {
+                let finished = self.0.finished.notified();
+                tokio::pin!(finished);
+                // Before looking: a write that finishes in between counts.
+                finished.as_mut().enable();
+                if self.queue().len() == 0 {
+                    return;
+                }
+                finished.await;
+            }
+        };
+        // What is left is the answer, whether in time or not.
+        let _in_time = tokio::time::timeout(within, all_written).await;
+        self.queue().len()
+    }
+
+    /// How many writes are waiting or under way.
+    pub fn waiting(&self) -> usize {
+        self.queue().len()
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // A panic elsewhere does not make the queue wrong: each of its methods leaves it whole.
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `sink` do what is written here, at most `concurrency` at a time. Never ends.
+    pub(crate) async fn run<S: Sink>(self, sink: S, concurrency: usize, counters: Arc<Counters>) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            while under_way.len() < concurrency
+                && let Some(job) = {
+                    let job = self.queue().take(Instant::now());
+                    job
+                }
+            {
+                under_way.push(async {
+                    let outcome = sink.perform(&job).await;
+                    (job, outcome)
+                });
+            }
+            let deadline = if under_way.len() < concurrency { self.queue().next_deadline() } else { None };
+            tokio::select! {
+                Some((job, outcome)) = under_way.next() => {
+                    self.finish(job, outcome, &counters);
+                }
+                () = self.0.added.notified() => {}
+                () = sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    fn finish(&self, job: Job, outcome: Outcome, counters: &Counters) {
+        match outcome {
+            Outcome::Done => counters.written.increment(),
+            Outcome::Refused => counters.write_refusals.increment(),
+            Outcome::Later { .. } | Outcome::Unreachable { .. } => counters.write_retries.increment(),
+        }
+        let mut queue = self.queue();
+        let was_open = queue.is_open();
+        queue.done(job, outcome, Instant::now());
+        match (was_open, queue.is_open()) {
+            (true, false) => tracing::warn!(waiting = queue.len(), "writing is paused: no answer"),
+            (false, true) => tracing::info!(waiting = queue.len(), "writing goes on"),
+            _ => {}
+        }
+        let (statuses, events) = queue.take_dropped();
+        drop(queue);
+        if statuses > 0 {
+            counters.statuses_dropped.add(statuses);
+            tracing::error!(
+                dropped = statuses,
+                limit = Self::STATUSES_WAITING_MAX,
+                "too many statuses wait to be written"
+            );
+        }
+        if events > 0 {
+            counters.events_dropped.add(events);
+            tracing::warn!(dropped = events, "events were dropped");
+        }
+        self.0.finished.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("waiting", &self.waiting()).finish_non_exhaustive()
+    }
+}
+
+/// Where writes end up.
+pub(crate) trait Sink {
+    /// Tries once.
+    fn perform(&self, job: &Job) -> impl Future<Output = Outcome> + Send;
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
