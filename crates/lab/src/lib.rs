@@ -1,1 +1,36 @@
+//! Hosts as network namespaces, and what runs on them: routers, clients, clusters, probes.
 //!
+//! Behind `metallb lab` and the end-to-end tests. A program calls [`enter`] first thing in `main` and then builds as many
+//! [`Lab`]s as it wants; tests leave that to [`testing::main`].
+//!
+//! Everything here blocks, and is meant for plain threads. Async code runs inside a host ([`Host::run`]), on a thread that
+//! lives in the host's namespaces, so a socket opened there is a socket of that host. Never call a blocking function of
+//! the lab from async code.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! lab::enter()?;
+//! let lab = lab::Lab::new("two-hosts")?;
+//! let (lan, a, b) = (lab.switch("lan")?, lab.host("a")?, lab.host("b")?);
+//! a.plug("eth0", &lan)?.address("10.0.0.1/24")?.address("fd00::1/64")?;
+//! b.plug("eth0", &lan)?.address("10.0.0.2/24")?.address("fd00::2/64")?;
+//! let hello = a.run(async || Ok(tokio::net::TcpStream::connect("10.0.0.2:80").await.is_ok()))?;
+//! # Ok(()) }
+//! ```
+
+mod enter;
+mod eventually;
+mod folder;
+mod host;
+mod switch;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use enter::{EnterError, WORK, enter};
+pub use eventually::eventually;
+pub use folder::Lab;
+pub use host::interface::{Interface, Route, RouteNextHop};
+pub use host::neighbour::{Neighbour, NeighbourState};
+pub use host::process::{Output, Process};
+pub use host::{Host, Task};
+pub use switch::Switch;
