@@ -10,13 +10,18 @@ mod advertisement;
 mod annotations;
 mod bfd;
 mod community;
+pub mod conversion;
 pub mod core;
 pub mod crd;
+mod document;
+mod duration;
 mod meta;
 mod object;
 mod peer;
 mod pool;
+mod schema;
 mod status;
+mod suggest;
 mod writes;
 
 pub use advertisement::{
@@ -25,12 +30,16 @@ pub use advertisement::{
 pub use annotations::*;
 pub use bfd::{BFDProfile, BFDProfileSpec};
 pub use community::{Community, CommunityAlias, CommunitySpec};
+pub use document::{Document, ReadObject, read};
+pub use duration::{GoDuration, GoDurationError};
 pub use meta::{Key, LabelSelector, LabelSelectorRequirement, ObjectMeta};
-pub use object::{GROUP, Kind, Object, ObjectError, ObjectRef, Resource};
+pub use object::{GROUP, Kind, Object, ObjectRef, Resource};
 pub use peer::{BGPPeer, BGPPeerSpec, SecretReference, v1beta1};
 pub use pool::{IPAddressPool, IPAddressPoolSpec, PoolCounters, ServiceAllocation};
+pub use schema::{Severity, Violation, escape};
 pub use status::{
     Condition, ConfigurationState, ConfigurationStateStatus, InterfaceInfo, ServiceBGPStatus, ServiceBGPStatusFields,
     ServiceL2Status, ServiceL2StatusFields,
 };
+pub use suggest::closest;
 pub use writes::{Event, EventType, Write};

@@ -98,6 +98,13 @@ macro_rules! kinds {
             }
         }
 
+        impl Serialize for Object {
+            /// The object, without `apiVersion` and `kind`.
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self { $(Object::$kind(object) => object.serialize(serializer),)* }
+            }
+        }
+
         $(impl Resource for $type {
             const KIND: Kind = Kind::$kind;
             fn metadata(&self) -> &ObjectMeta { &self.metadata }
@@ -191,20 +198,4 @@ impl Object {
     pub fn reference(&self) -> ObjectRef {
         ObjectRef { kind: self.kind(), key: self.metadata().key() }
     }
-}
-
-/// Why a document is not an object we know.
-#[derive(Debug, thiserror::Error)]
-pub enum ObjectError {
-    /// `apiVersion` or `kind` is missing or not text.
-    #[error("not a Kubernetes object: {0} is missing")]
-    NotAnObject(&'static str),
-    /// A kind that MetalLB does not read.
-    #[error("{api_version} {kind} is not a kind that MetalLB reads")]
-    UnknownKind {
-        /// As written.
-        api_version: String,
-        /// As written.
-        kind: String,
-    },
 }
