@@ -1,1 +1,24 @@
+//! What a speaker decides, as a pure function of what it knows: which addresses this node answers for on the local
+//! segment, which routes it gives to which router, and for every Service why or why not.
 //!
+//! [`Speaker`] is told of Services, endpoints, nodes, configuration and interfaces, and leaves the differences in its
+//! outbox: what to begin and what to stop announcing. Every decision is a chain of [`Gate`]s (contract 5.1, 6.1); events,
+//! logs, metrics and `why` only render it.
+//!
+//! It knows no packet, no session state and no clock: `l2` and `bgp` carry out what is decided here.
+
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+#[path = "speaker.rs"]
+mod core;
+mod decide;
+mod election;
+mod facts;
+mod layer2;
+mod routes;
+mod verdict;
+
+pub use core::{Input, Options, Output, Speaker};
+pub use decide::{BgpGrant, Exclusion, Layer2Grant};
+pub use election::{Rank, digest};
+pub use verdict::{Decision, Gate, Protocol, Refusal, Verdict};

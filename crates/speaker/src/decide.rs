@@ -1,0 +1,313 @@
+//! The two decisions about one Service on this node: each a walk through the gates of [`crate::Protocol::gates`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use config::{BgpAdvertisement, L2Advertisement, Peer, PeerEndpoint, Pool};
+use ipnet::IpNet;
+use kit::{Family, Labels};
+use l2::InterfaceSet;
+
+use crate::election::Rank;
+use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
+use crate::verdict::{Decision, Refusal};
+
+/// What this node answers for on the local segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer2Grant {
+    /// The addresses, in the order of the Service's status.
+    pub addresses: Vec<IpAddr>,
+    /// Where they are answered.
+    pub interfaces: InterfaceSet,
+    /// The pool they are from.
+    pub pool: String,
+}
+
+/// What this node gives to its routers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BgpGrant {
+    /// The addresses, in the order of the Service's status.
+    pub addresses: Vec<IpAddr>,
+    /// The prefixes they are announced as, each with the advertisements that ask for it.
+    pub routes: BTreeMap<IpNet, Vec<Arc<BgpAdvertisement>>>,
+    /// The pool they are from.
+    pub pool: String,
+}
+
+/// All that a decision depends on besides the Service itself.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) node: &'a str,
+    pub(crate) exclusion: Exclusion,
+    pub(crate) pools: &'a PoolIndex,
+    pub(crate) nodes: &'a BTreeMap<String, NodeFacts>,
+    pub(crate) peers: &'a BTreeMap<String, Arc<Peer>>,
+    pub(crate) interfaces: &'a BTreeSet<String>,
+}
+
+/// What the label [`api::EXCLUDE_FROM_LOAD_BALANCERS`] on a node means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exclusion {
+    /// The node announces nothing.
+    #[default]
+    Honoured,
+    /// Nothing (`--ignore-exclude-lb`).
+    Ignored,
+}
+
+/// The usable backends of a Service, by slice.
+#[derive(Clone, Copy)]
+pub(crate) struct Backends<'a>(pub(crate) &'a BTreeMap<String, SliceFacts>);
+
+impl Backends<'_> {
+    fn any(self) -> bool {
+        self.0.values().any(|slice| slice.any)
+    }
+
+    fn on(self, node: &str) -> bool {
+        self.0.values().any(|slice| slice.nodes.contains(node))
+    }
+}
+
+/// The addresses of the Service and the one pool they are from: the gates that both protocols begin with.
+fn addresses_and_pool<'a>(
+    service: &'a ServiceFacts,
+    pools: &'a PoolIndex,
+) -> Result<(&'a [IpAddr], &'a Arc<Pool>), Refusal> {
+    let addresses = service.addresses.as_ref().map_err(Clone::clone)?;
+    let mut found: Option<&Arc<Pool>> = None;
+    for address in addresses {
+        let pool = pools.pool_of(address).ok_or(Refusal::NotInPool(*address))?;
+        if found.is_some_and(|other| other.name != pool.name) {
+            return Err(Refusal::SeveralPools);
+        }
+        found = Some(pool);
+    }
+    found.map(|pool| (addresses.as_slice(), pool)).ok_or(Refusal::NoAddress)
+}
+
+/// What stands between a node as such and announcing anything.
+fn node_refusal(node: &NodeFacts, exclusion: Exclusion) -> Option<Refusal> {
+    if node.network_unavailable {
+        Some(Refusal::NetworkUnavailable)
+    } else if node.excluded && exclusion == Exclusion::Honoured {
+        Some(Refusal::ExcludedByLabel)
+    } else {
+        None
+    }
+}
+
+/// The L2Advertisements of the pool that are meant for the Service.
+fn layer2_advertisements<'a>(service: &ServiceFacts, pool: &'a Pool) -> Vec<&'a L2Advertisement> {
+    let all = pool.l2_advertisements.values();
+    all.filter(|it| it.service_selectors.matches(&service.labels)).map(Arc::as_ref).collect()
+}
+
+/// The rank of a node in the election for the Service, if it is a candidate at all (contract 5.1 rows 5 to 7).
+fn rank(
+    node: &str,
+    facts: &NodeFacts,
+    advertisements: &[&L2Advertisement],
+    elected_by: &IpAddr,
+    exclusion: Exclusion,
+) -> Option<Rank> {
+    if !facts.ready || node_refusal(facts, exclusion).is_some() {
+        return None;
+    }
+    let mut selecting = advertisements.iter().filter(|it| it.node_selectors.matches(&facts.labels)).peekable();
+    selecting.peek()?;
+    let score = selecting.map(|advertisement| preference(advertisement, &facts.labels)).sum();
+    Some(Rank::new(score, node, elected_by))
+}
+
+/// The weights of the preferences that match a node which the advertisement selects.
+fn preference(advertisement: &L2Advertisement, labels: &Labels) -> u64 {
+    let matching = advertisement.preferences.iter().filter(|preference| preference.selector.matches(labels));
+    matching.map(|preference| u64::from(preference.weight.get())).sum()
+}
+
+/// Whether this node answers for the Service on the local segment (contract 5.1).
+pub(crate) fn layer2(
+    service: &ServiceFacts,
+    backends: Backends<'_>,
+    around: &Surroundings<'_>,
+) -> Decision<Layer2Grant> {
+    Decision { outcome: try_layer2(service, backends, around) }
+}
+
+fn try_layer2(
+    service: &ServiceFacts,
+    backends: Backends<'_>,
+    around: &Surroundings<'_>,
+) -> Result<Layer2Grant, Refusal> {
+    let (addresses, pool) = addresses_and_pool(service, around.pools)?;
+    if pool.l2_advertisements.is_empty() {
+        return Err(Refusal::NoAdvertisement(pool.name.clone()));
+    }
+    let advertisements = layer2_advertisements(service, pool);
+    if advertisements.is_empty() {
+        return Err(Refusal::ServiceNotSelected(pool.name.clone()));
+    }
+    if !backends.any() {
+        return Err(Refusal::NoEndpoints);
+    }
+    if service.may_share && advertisements.iter().any(|it| !it.service_selectors.is_empty()) {
+        return Err(Refusal::SharedWithServiceSelector);
+    }
+    let here = around.nodes.get(around.node).ok_or(Refusal::NodeUnknown)?;
+    let selecting: Vec<&&L2Advertisement> =
+        advertisements.iter().filter(|it| it.node_selectors.matches(&here.labels)).collect();
+    if selecting.is_empty() {
+        return Err(Refusal::NodeNotSelected);
+    }
+    if let Some(refusal) = node_refusal(here, around.exclusion) {
+        return Err(refusal);
+    }
+    if !here.ready {
+        return Err(Refusal::NodeNotReady);
+    }
+    if service.local_only && !backends.on(around.node) {
+        return Err(Refusal::NoLocalEndpoints);
+    }
+    let owner = winner(service, backends, around, addresses, &advertisements);
+    if owner != Some(around.node) {
+        return Err(Refusal::NotElected(owner.map(str::to_owned)));
+    }
+    let interfaces = interfaces(&selecting, around.interfaces)?;
+    Ok(Layer2Grant { addresses: addresses.to_vec(), interfaces, pool: pool.name.clone() })
+}
+
+fn winner<'a>(
+    service: &ServiceFacts,
+    backends: Backends<'_>,
+    around: &Surroundings<'a>,
+    addresses: &[IpAddr],
+    advertisements: &[&L2Advertisement],
+) -> Option<&'a str> {
+    // The first address decides for all of them, as in the Go implementation (contract 5.1).
+    let elected_by = addresses.first()?;
+    let candidates = around.nodes.iter().filter(|(name, _)| !service.local_only || backends.on(name));
+    candidates
+        .filter_map(|(name, facts)| Some((rank(name, facts, advertisements, elected_by, around.exclusion)?, name)))
+        .min()
+        .map(|(_, name)| name.as_str())
+}
+
+/// The interfaces that the advertisements allow together, as far as they exist here (contract 5.3, D11).
+fn interfaces(selecting: &[&&L2Advertisement], present: &BTreeSet<String>) -> Result<InterfaceSet, Refusal> {
+    if selecting.iter().any(|it| it.interfaces.is_empty()) {
+        return Ok(InterfaceSet::All);
+    }
+    let named: BTreeSet<String> = selecting.iter().flat_map(|it| it.interfaces.iter().cloned()).collect();
+    if named.is_disjoint(present) { Err(Refusal::NoSuchInterface(named)) } else { Ok(InterfaceSet::Named(named)) }
+}
+
+/// Whether a node's change can make it the new owner of a Service that `owner` has won so far.
+///
+/// Saves a whole election for every Service each time a node changes: only the changed node is compared.
+pub(crate) fn layer2_challenges(
+    challenger: &str,
+    owner: Option<&str>,
+    service: &ServiceFacts,
+    backends: Backends<'_>,
+    around: &Surroundings<'_>,
+) -> bool {
+    let Ok((addresses, pool)) = addresses_and_pool(service, around.pools) else { return false };
+    let Some(elected_by) = addresses.first() else { return false };
+    let advertisements = layer2_advertisements(service, pool);
+    let rank_of = |node: &str| {
+        let facts = around.nodes.get(node).filter(|_| !service.local_only || backends.on(node))?;
+        rank(node, facts, &advertisements, elected_by, around.exclusion)
+    };
+    match (rank_of(challenger), owner.and_then(rank_of)) {
+        (Some(challenger), Some(owner)) => challenger < owner,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+/// Which routes this node announces for the Service (contract 6.1, 6.2).
+pub(crate) fn bgp(service: &ServiceFacts, backends: Backends<'_>, around: &Surroundings<'_>) -> Decision<BgpGrant> {
+    Decision { outcome: try_bgp(service, backends, around) }
+}
+
+fn try_bgp(service: &ServiceFacts, backends: Backends<'_>, around: &Surroundings<'_>) -> Result<BgpGrant, Refusal> {
+    let (addresses, pool) = addresses_and_pool(service, around.pools)?;
+    if pool.bgp_advertisements.is_empty() {
+        return Err(Refusal::NoAdvertisement(pool.name.clone()));
+    }
+    let matching: Vec<&Arc<BgpAdvertisement>> =
+        pool.bgp_advertisements.values().filter(|it| it.service_selectors.matches(&service.labels)).collect();
+    if matching.is_empty() {
+        return Err(Refusal::ServiceNotSelected(pool.name.clone()));
+    }
+    let here = around.nodes.get(around.node).ok_or(Refusal::NodeUnknown)?;
+    let selecting: Vec<&Arc<BgpAdvertisement>> =
+        matching.into_iter().filter(|it| it.node_selectors.matches(&here.labels)).collect();
+    if selecting.is_empty() {
+        return Err(Refusal::NodeNotSelected);
+    }
+    if let Some((one, other)) = local_preference_clash(&selecting, pool) {
+        return Err(Refusal::ConflictingAdvertisements(one.name.clone(), other.name.clone()));
+    }
+    if let Some(refusal) = node_refusal(here, around.exclusion) {
+        return Err(refusal);
+    }
+    if service.local_only && !backends.on(around.node) {
+        return Err(Refusal::NoLocalEndpoints);
+    }
+    if !backends.any() {
+        return Err(Refusal::NoEndpoints);
+    }
+    let routes = routes(addresses, &selecting);
+    let reaches_a_peer = |prefix: &IpNet, advertisements: &[Arc<BgpAdvertisement>]| {
+        around.peers.values().any(|peer| {
+            carries(peer, Family::of(&prefix.addr())) && advertisements.iter().any(|it| is_for(it, &peer.name))
+        })
+    };
+    if !routes.iter().any(|(prefix, advertisements)| reaches_a_peer(prefix, advertisements)) {
+        return Err(Refusal::NoPeer);
+    }
+    Ok(BgpGrant { addresses: addresses.to_vec(), routes, pool: pool.name.clone() })
+}
+
+fn routes(addresses: &[IpAddr], selecting: &[&Arc<BgpAdvertisement>]) -> BTreeMap<IpNet, Vec<Arc<BgpAdvertisement>>> {
+    let mut routes: BTreeMap<IpNet, Vec<Arc<BgpAdvertisement>>> = BTreeMap::new();
+    for address in addresses {
+        for advertisement in selecting {
+            let length = advertisement.aggregation_length_of(Family::of(address));
+            // The configuration was validated, so the length always fits the family.
+            if let Ok(prefix) = IpNet::new(*address, length) {
+                routes.entry(prefix.trunc()).or_default().push(Arc::clone(advertisement));
+            }
+        }
+    }
+    routes
+}
+
+/// True when the advertisement is meant for the peer.
+pub(crate) fn is_for(advertisement: &BgpAdvertisement, peer: &str) -> bool {
+    advertisement.peers.is_empty() || advertisement.peers.contains(peer)
+}
+
+/// True when routes of the family go over a session with the peer (contract 6.2, row "Family").
+pub(crate) fn carries(peer: &Peer, family: Family) -> bool {
+    match &peer.endpoint {
+        PeerEndpoint::Address(address) => peer.dual_stack_address_family || Family::of(address) == family,
+        PeerEndpoint::Interface(_) => true,
+    }
+}
+
+/// Two advertisements of one Service that want different local preferences for the same route (contract 4.2 rule 35).
+fn local_preference_clash<'a>(
+    selecting: &[&'a Arc<BgpAdvertisement>],
+    pool: &Pool,
+) -> Option<(&'a BgpAdvertisement, &'a BgpAdvertisement)> {
+    let mut rest = selecting.iter();
+    while let Some(one) = rest.next() {
+        if let Some(other) = rest.clone().find(|other| one.clashes_with(other, pool)) {
+            return Some((one, other));
+        }
+    }
+    None
+}

@@ -1,0 +1,118 @@
+//! What a speaker keeps of the objects it is told of: the few facts that decide, read once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::core::{EndpointSlice, Node, Service};
+use kit::{AddrRange, Family, Labels};
+
+use crate::Refusal;
+
+/// A Service as the decision sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServiceFacts {
+    pub(crate) uid: String,
+    pub(crate) labels: Labels,
+    /// Its addresses as the controller wrote them, or what is wrong with them.
+    pub(crate) addresses: Result<Vec<IpAddr>, Refusal>,
+    /// `externalTrafficPolicy: Local`.
+    pub(crate) local_only: bool,
+    /// The annotation allow-shared-ip is there, whatever its value.
+    pub(crate) may_share: bool,
+}
+
+impl ServiceFacts {
+    pub(crate) fn read(service: &Service, served_class: &str) -> Self {
+        ServiceFacts {
+            uid: service.metadata.uid.clone(),
+            labels: service.metadata.labels.clone(),
+            addresses: addresses(service, served_class),
+            local_only: service.spec.external_traffic_policy.as_deref() == Some("Local"),
+            may_share: service.annotation(api::ALLOW_SHARED_IP).is_some(),
+        }
+    }
+}
+
+fn addresses(service: &Service, served_class: &str) -> Result<Vec<IpAddr>, Refusal> {
+    if service.spec.type_.as_deref() != Some("LoadBalancer") {
+        return Err(Refusal::NotLoadBalancer);
+    }
+    // Contract 2.3: without the flag only Services without a class are ours, with it only those of exactly that class.
+    if service.spec.load_balancer_class.as_deref().unwrap_or_default() != served_class {
+        return Err(Refusal::OtherClass);
+    }
+    let ingress = &service.status.load_balancer.ingress;
+    if ingress.is_empty() {
+        return Err(Refusal::NoAddress);
+    }
+    ingress
+        .iter()
+        .map(|entry| {
+            let text = entry.ip.as_deref().or(entry.hostname.as_deref()).unwrap_or_default();
+            text.parse().map(|address: IpAddr| address.to_canonical()).map_err(|_| Refusal::InvalidAddress(text.into()))
+        })
+        .collect()
+}
+
+/// The usable backends of one EndpointSlice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SliceFacts {
+    /// Nodes that have one.
+    pub(crate) nodes: BTreeSet<String>,
+    /// There is one, on whatever node.
+    pub(crate) any: bool,
+}
+
+impl SliceFacts {
+    pub(crate) fn read(slice: &EndpointSlice) -> Self {
+        let usable =
+            || slice.endpoints.iter().filter(|endpoint| endpoint.is_usable() && !endpoint.addresses.is_empty());
+        SliceFacts {
+            nodes: usable().filter_map(|endpoint| endpoint.node_name.clone()).collect(),
+            any: usable().next().is_some(),
+        }
+    }
+}
+
+/// A node as the decision sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeFacts {
+    pub(crate) labels: Labels,
+    /// Condition `NetworkUnavailable` is True; unknown and absent mean available (contract 2.2).
+    pub(crate) network_unavailable: bool,
+    /// The exclusion label is there, whatever its value.
+    pub(crate) excluded: bool,
+    /// Condition `Ready` is True, or nobody has said yet.
+    pub(crate) ready: bool,
+}
+
+impl NodeFacts {
+    pub(crate) fn read(node: &Node) -> Self {
+        NodeFacts {
+            labels: node.metadata.labels.clone(),
+            network_unavailable: node.condition("NetworkUnavailable") == Some("True"),
+            excluded: node.metadata.labels.contains_key(api::EXCLUDE_FROM_LOAD_BALANCERS),
+            ready: node.condition("Ready").is_none_or(|status| status == "True"),
+        }
+    }
+}
+
+/// Finds the pool of an address in O(log n).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PoolIndex {
+    by_first: BTreeMap<(Family, u128), (AddrRange, Arc<config::Pool>)>,
+}
+
+impl PoolIndex {
+    pub(crate) fn new(config: &config::Config) -> Self {
+        let ranges = config.pools.values().flat_map(|pool| pool.ranges.iter().map(move |range| (*range, pool.clone())));
+        PoolIndex { by_first: ranges.map(|(range, pool)| ((range.family(), range.first()), (range, pool))).collect() }
+    }
+
+    pub(crate) fn pool_of(&self, address: &IpAddr) -> Option<&Arc<config::Pool>> {
+        let (family, number) = (Family::of(address), Family::number(address));
+        let (_, (range, pool)) = self.by_first.range(..=(family, number)).next_back()?;
+        range.contains(address).then_some(pool)
+    }
+}

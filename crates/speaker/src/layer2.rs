@@ -1,0 +1,63 @@
+//! The addresses this node answers for, merged from all Services that share one (contract 5.7).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use api::Key;
+use kit::Outbox;
+use l2::InterfaceSet;
+
+use crate::core::Output;
+use crate::decide::Layer2Grant;
+
+/// Addresses with the Services that hold them; an address is answered as long as one does.
+#[derive(Debug, Default)]
+pub(crate) struct Holdings {
+    holders: BTreeMap<IpAddr, BTreeMap<Key, InterfaceSet>>,
+}
+
+impl Holdings {
+    /// Replaces what one Service holds and tells the difference, address by address.
+    pub(crate) fn replace(
+        &mut self,
+        service: &Key,
+        old: Option<&Layer2Grant>,
+        new: Option<&Layer2Grant>,
+        out: &mut Outbox<Output>,
+    ) {
+        let addresses = |grant: Option<&Layer2Grant>| grant.map(|it| it.addresses.clone()).unwrap_or_default();
+        let touched: BTreeSet<IpAddr> = addresses(old).into_iter().chain(addresses(new)).collect();
+        for address in touched {
+            let holders = self.holders.entry(address).or_default();
+            let before = merged(holders);
+            match new.filter(|grant| grant.addresses.contains(&address)) {
+                Some(grant) => holders.insert(service.clone(), grant.interfaces.clone()),
+                None => holders.remove(service),
+            };
+            let after = merged(holders);
+            if holders.is_empty() {
+                self.holders.remove(&address);
+            }
+            match after {
+                Some(interfaces) if before.as_ref() != Some(&interfaces) => {
+                    out.push(Output::AddressAnnounce { address, interfaces });
+                }
+                None if before.is_some() => out.push(Output::AddressWithdraw { address }),
+                Some(_) | None => {}
+            }
+        }
+    }
+}
+
+/// All interfaces on which one of the holders wants the address answered; `None` without holders.
+fn merged(holders: &BTreeMap<Key, InterfaceSet>) -> Option<InterfaceSet> {
+    let mut sets = holders.values();
+    let first = sets.next()?.clone();
+    Some(sets.fold(first, |all, one| match (all, one) {
+        (InterfaceSet::Named(mut names), InterfaceSet::Named(more)) => {
+            names.extend(more.iter().cloned());
+            InterfaceSet::Named(names)
+        }
+        (InterfaceSet::All, _) | (_, InterfaceSet::All) => InterfaceSet::All,
+    }))
+}

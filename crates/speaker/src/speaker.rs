@@ -1,0 +1,543 @@
+//! The speaker's state and its one entry point.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::core::{EndpointSlice, Node, Service};
+use api::{Event, EventType, Key, Kind, ObjectRef, Write};
+use bgp::RouteAttributes;
+use config::{Config, Peer};
+use ipnet::IpNet;
+use kit::{Instant, Outbox};
+use l2::InterfaceSet;
+
+use crate::decide::{self, Backends, BgpGrant, Exclusion, Layer2Grant, Surroundings};
+use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
+use crate::layer2::Holdings;
+use crate::routes::Routes;
+use crate::verdict::{Decision, Protocol, Refusal};
+
+/// How many Services are decided in one step; the rest wait for the next tick, so that packets and keepalives never
+/// wait behind a full pass.
+const DECISIONS_PER_STEP: usize = 256;
+
+/// What one decision may leave in the outbox at most: two protocols, each with a few addresses and an event.
+const OUTPUTS_PER_DECISION: usize = 32;
+
+/// What is fixed for the life of a speaker.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The node it runs on.
+    pub node: String,
+    /// The `loadBalancerClass` it serves; empty for Services without a class.
+    pub load_balancer_class: String,
+    /// What the exclusion label on nodes means.
+    pub exclusion: Exclusion,
+}
+
+/// What a speaker is told.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an input is made, handled and dropped; a box would cost more than the copy"
+)]
+pub enum Input {
+    /// A configuration is in force from now on.
+    Configured(Arc<Config>),
+    /// A Service is new or changed.
+    ServiceApplied(Service),
+    /// A Service is gone.
+    ServiceDeleted(Key),
+    /// An EndpointSlice is new or changed.
+    EndpointSliceApplied(EndpointSlice),
+    /// An EndpointSlice is gone.
+    EndpointSliceDeleted(Key),
+    /// A node is new or changed.
+    NodeApplied(Node),
+    /// A node is gone, by name.
+    NodeDeleted(String),
+    /// The interfaces of this host, by name: all of them.
+    Interfaces(BTreeSet<String>),
+    /// Everything that exists has been told once: from now on it may be decided.
+    Synced,
+    /// The deadline has come.
+    Tick,
+}
+
+/// What a speaker wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Answer for the address on these interfaces, and say so on the segment.
+    AddressAnnounce {
+        /// The address.
+        address: IpAddr,
+        /// Where.
+        interfaces: InterfaceSet,
+    },
+    /// Stop answering for the address.
+    AddressWithdraw {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Begin a session with the peer.
+    PeerAdd(Arc<Peer>),
+    /// End the session with the peer, by name of its BGPPeer.
+    PeerRemove(String),
+    /// Give a route to a peer, in place of an earlier one with the same prefix.
+    RouteAnnounce {
+        /// Name of the BGPPeer.
+        peer: String,
+        /// The prefix.
+        prefix: IpNet,
+        /// How it looks.
+        attributes: Arc<RouteAttributes>,
+    },
+    /// Take a route back from a peer.
+    RouteWithdraw {
+        /// Name of the BGPPeer.
+        peer: String,
+        /// The prefix.
+        prefix: IpNet,
+    },
+    /// The node began to announce the Service, or announces other addresses of it.
+    ServiceAnnounced {
+        /// The Service.
+        service: Key,
+        /// How.
+        protocol: Protocol,
+        /// Its addresses.
+        addresses: Vec<IpAddr>,
+        /// The pool they are from.
+        pool: String,
+    },
+    /// The node stopped announcing the Service.
+    ServiceWithdrawn {
+        /// The Service.
+        service: Key,
+        /// How it was announced.
+        protocol: Protocol,
+        /// The addresses it was announced with.
+        addresses: Vec<IpAddr>,
+        /// Why; `None` when the Service is gone.
+        refusal: Option<Refusal>,
+    },
+    /// Something to write.
+    Write(Write),
+    /// All that was known at the start is decided and told. Once.
+    Settled,
+}
+
+/// The decisions of one node.
+#[derive(Debug, Default)]
+pub struct Speaker {
+    options: Options,
+    pools: PoolIndex,
+    config: Option<Arc<Config>>,
+    synced: Synced,
+    services: BTreeMap<Key, ServiceState>,
+    /// The Service of each EndpointSlice.
+    slices: BTreeMap<Key, Key>,
+    nodes: BTreeMap<String, NodeFacts>,
+    interfaces: BTreeSet<String>,
+    /// Peers that have a session on this node.
+    peers: BTreeMap<String, Arc<Peer>>,
+    holdings: Holdings,
+    routes: Routes,
+    /// Services to decide anew.
+    dirty: BTreeSet<Key>,
+    /// The peers may have to change: the configuration or this node's labels did.
+    peers_due: bool,
+}
+
+/// How far the start has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Synced {
+    #[default]
+    Listing,
+    Settling,
+    Settled,
+}
+
+/// A Service, or endpoints of one that is not known yet.
+#[derive(Debug, Default)]
+struct ServiceState {
+    facts: Option<ServiceFacts>,
+    slices: BTreeMap<String, SliceFacts>,
+    layer2: Option<Decision<Layer2Grant>>,
+    bgp: Option<Decision<BgpGrant>>,
+}
+
+impl Speaker {
+    /// A speaker that knows nothing yet.
+    pub fn new(options: Options) -> Self {
+        Speaker { options, ..Speaker::default() }
+    }
+
+    /// Takes in one thing and leaves in `out` what follows from it.
+    ///
+    /// Nothing is decided before both a configuration and [`Input::Synced`] have come: a speaker that does not know
+    /// everything yet must not take an address from a node that does.
+    pub fn handle(&mut self, _now: Instant, input: Input, out: &mut Outbox<Output>) {
+        match input {
+            Input::Configured(config) => self.configure(config),
+            Input::ServiceApplied(service) => self.apply_service(&service),
+            Input::ServiceDeleted(key) => self.delete_service(&key, out),
+            Input::EndpointSliceApplied(slice) => self.apply_slice(&slice),
+            Input::EndpointSliceDeleted(key) => self.delete_slice(&key),
+            Input::NodeApplied(node) => self.change_node(&node.metadata.name, Some(NodeFacts::read(&node))),
+            Input::NodeDeleted(name) => self.change_node(&name, None),
+            Input::Interfaces(names) => self.change_interfaces(names),
+            Input::Synced => self.synced = self.synced.max_settling(),
+            Input::Tick => {}
+        }
+        self.work(out);
+    }
+
+    /// The origin while work is left over, so that the next tick comes at once; else never.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        (self.may_decide() && (!self.dirty.is_empty() || self.routes.is_dirty())).then_some(Instant::ZERO)
+    }
+
+    /// What was decided for a Service, by protocol; `None` for a Service that is not known or not decided yet.
+    pub fn explain(&self, service: &Key) -> Option<(&Decision<Layer2Grant>, &Decision<BgpGrant>)> {
+        let state = self.services.get(service)?;
+        Some((state.layer2.as_ref()?, state.bgp.as_ref()?))
+    }
+
+    /// The Services this node announces with a protocol.
+    pub fn announced(&self, protocol: Protocol) -> impl Iterator<Item = &Key> {
+        self.services.iter().filter(move |(_, state)| state.is_announced(protocol)).map(|(key, _)| key)
+    }
+
+    /// The peers on this node that were given a route of the Service (contract 1.9, ServiceBGPStatus).
+    pub fn peers_of(&self, service: &Key) -> BTreeSet<&str> {
+        let grant = self.services.get(service).and_then(|state| granted(state.bgp.as_ref()));
+        grant.map(|grant| self.routes.peers_of(grant.routes.keys())).unwrap_or_default()
+    }
+
+    fn may_decide(&self) -> bool {
+        self.synced != Synced::Listing && self.config.is_some()
+    }
+
+    fn configure(&mut self, config: Arc<Config>) {
+        self.peers_due = true;
+        let old = self.config.replace(Arc::clone(&config));
+        self.pools = PoolIndex::new(&config);
+        // Services of pools that did not change stay as they are. A Service without a pool may have one now.
+        let changed: BTreeSet<&str> = match &old {
+            None => config.pools.keys().map(String::as_str).collect(),
+            Some(old) => old
+                .pools
+                .keys()
+                .chain(config.pools.keys())
+                .filter(|name| old.pools.get(*name) != config.pools.get(*name))
+                .map(String::as_str)
+                .collect(),
+        };
+        if changed.is_empty() {
+            return;
+        }
+        for (key, state) in &self.services {
+            if state.pool().is_none_or(|pool| changed.contains(pool)) {
+                self.dirty.insert(key.clone());
+            }
+        }
+    }
+
+    fn apply_service(&mut self, service: &Service) {
+        let facts = ServiceFacts::read(service, &self.options.load_balancer_class);
+        let key = service.metadata.key();
+        let state = self.services.entry(key.clone()).or_default();
+        if state.facts.as_ref() != Some(&facts) {
+            state.facts = Some(facts);
+            self.dirty.insert(key);
+        }
+    }
+
+    fn delete_service(&mut self, key: &Key, out: &mut Outbox<Output>) {
+        self.dirty.remove(key);
+        let Some(state) = self.services.get_mut(key) else { return };
+        let (layer2, bgp) = (state.layer2.take(), state.bgp.take());
+        state.facts = None;
+        if state.slices.is_empty() {
+            self.services.remove(key);
+        }
+        self.settle_layer2(key, layer2.as_ref(), None, out);
+        self.settle_bgp(key, bgp.as_ref(), None, out);
+    }
+
+    fn apply_slice(&mut self, slice: &EndpointSlice) {
+        let slice_key = slice.metadata.key();
+        let service = slice.metadata.labels.get(api::SERVICE_NAME);
+        let service = service.map(|name| Key::new(slice_key.namespace.clone(), name.clone()));
+        if self.slices.get(&slice_key) != service.as_ref() {
+            self.delete_slice(&slice_key);
+        }
+        // A slice without the label belongs to nobody (contract 2.2).
+        let Some(service) = service else { return };
+        self.slices.insert(slice_key.clone(), service.clone());
+        let facts = SliceFacts::read(slice);
+        let state = self.services.entry(service.clone()).or_default();
+        if state.slices.get(&slice_key.name) != Some(&facts) {
+            state.slices.insert(slice_key.name, facts);
+            self.dirty.insert(service);
+        }
+    }
+
+    fn delete_slice(&mut self, slice: &Key) {
+        let Some(service) = self.slices.remove(slice) else { return };
+        let Some(state) = self.services.get_mut(&service) else { return };
+        state.slices.remove(&slice.name);
+        if state.facts.is_some() {
+            self.dirty.insert(service);
+        } else if state.slices.is_empty() {
+            self.services.remove(&service);
+        }
+    }
+
+    fn change_node(&mut self, name: &str, facts: Option<NodeFacts>) {
+        if self.nodes.get(name) == facts.as_ref() {
+            return;
+        }
+        match facts {
+            Some(facts) => self.nodes.insert(name.to_owned(), facts),
+            None => self.nodes.remove(name),
+        };
+        let affected: Vec<Key> = if name == self.options.node {
+            self.peers_due = true;
+            self.services.keys().cloned().collect()
+        } else {
+            let around = self.surroundings();
+            let affected = |state: &ServiceState| state.is_affected_by(name, &around);
+            self.services.iter().filter(|(_, state)| affected(state)).map(|(key, _)| key.clone()).collect()
+        };
+        self.dirty.extend(affected);
+    }
+
+    fn change_interfaces(&mut self, names: BTreeSet<String>) {
+        if self.interfaces == names {
+            return;
+        }
+        self.interfaces = names;
+        let restricted = self.services.iter().filter(|(_, state)| state.depends_on_interfaces());
+        self.dirty.extend(restricted.map(|(key, _)| key.clone()));
+    }
+
+    fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings {
+            node: &self.options.node,
+            exclusion: self.options.exclusion,
+            pools: &self.pools,
+            nodes: &self.nodes,
+            peers: &self.peers,
+            interfaces: &self.interfaces,
+        }
+    }
+
+    /// Decides what is due and tells the differences, in bounded steps.
+    fn work(&mut self, out: &mut Outbox<Output>) {
+        if !self.may_decide() {
+            return;
+        }
+        self.settle_peers(out);
+        for _ in 0..DECISIONS_PER_STEP {
+            if out.room() < OUTPUTS_PER_DECISION {
+                return;
+            }
+            let Some(key) = self.dirty.pop_first() else { break };
+            self.decide(&key, out);
+        }
+        if self.dirty.is_empty() {
+            self.routes.settle(&self.peers, out);
+        }
+        if self.synced == Synced::Settling && self.dirty.is_empty() && !self.routes.is_dirty() && out.room() > 0 {
+            self.synced = Synced::Settled;
+            out.push(Output::Settled);
+        }
+    }
+
+    /// Begins and ends sessions as configuration and this node's labels ask for (contract 6.3). What a Service does
+    /// never comes here, so it can never touch a session.
+    fn settle_peers(&mut self, out: &mut Outbox<Output>) {
+        if !std::mem::take(&mut self.peers_due) {
+            return;
+        }
+        let Some(config) = &self.config else { return };
+        let labels = self.nodes.get(&self.options.node).map(|node| &node.labels);
+        let selected = |peer: &&Arc<Peer>| labels.is_some_and(|labels| peer.node_selectors.matches(labels));
+        let wanted: BTreeMap<String, Arc<Peer>> =
+            config.peers.values().filter(selected).map(|peer| (peer.name.clone(), Arc::clone(peer))).collect();
+        if wanted == self.peers {
+            return;
+        }
+        let old = std::mem::replace(&mut self.peers, wanted);
+        for (name, peer) in &old {
+            if self.peers.get(name) != Some(peer) {
+                self.routes.peer_changed(name);
+                out.push(Output::PeerRemove(name.clone()));
+            }
+        }
+        for (name, peer) in &self.peers {
+            if old.get(name) != Some(peer) {
+                self.routes.peer_changed(name);
+                out.push(Output::PeerAdd(Arc::clone(peer)));
+            }
+        }
+        let depends = self.services.iter().filter(|(_, state)| state.depends_on_peers());
+        self.dirty.extend(depends.map(|(key, _)| key.clone()));
+    }
+
+    fn decide(&mut self, key: &Key, out: &mut Outbox<Output>) {
+        let Some(state) = self.services.get(key) else { return };
+        let Some(facts) = &state.facts else { return };
+        let around = self.surroundings();
+        let backends = Backends(&state.slices);
+        let layer2 = decide::layer2(facts, backends, &around);
+        let bgp = decide::bgp(facts, backends, &around);
+        let Some(state) = self.services.get_mut(key) else { return };
+        let old_layer2 = state.layer2.replace(layer2.clone());
+        let old_bgp = state.bgp.replace(bgp.clone());
+        self.settle_layer2(key, old_layer2.as_ref(), Some(&layer2), out);
+        self.settle_bgp(key, old_bgp.as_ref(), Some(&bgp), out);
+    }
+
+    fn settle_layer2(
+        &mut self,
+        key: &Key,
+        old: Option<&Decision<Layer2Grant>>,
+        new: Option<&Decision<Layer2Grant>>,
+        out: &mut Outbox<Output>,
+    ) {
+        let addresses = |grant: &Layer2Grant| (grant.addresses.clone(), grant.pool.clone());
+        let (before, after) = (granted(old), granted(new));
+        if before != after {
+            self.holdings.replace(key, before, after, out);
+        }
+        self.tell(key, Protocol::Layer2, before.map(addresses), after.map(addresses), refusal(new), out);
+        if let (Some(missing @ Refusal::NoSuchInterface(_)), true) = (refusal(new), refusal(old) != refusal(new)) {
+            let message = format!(
+                "failed to announce from node {:?} with protocol {:?}: {missing}",
+                self.options.node,
+                Protocol::Layer2.as_str()
+            );
+            self.event(key, EventType::Warning, "announceFailed", message, out);
+        }
+    }
+
+    fn settle_bgp(
+        &mut self,
+        key: &Key,
+        old: Option<&Decision<BgpGrant>>,
+        new: Option<&Decision<BgpGrant>>,
+        out: &mut Outbox<Output>,
+    ) {
+        let addresses = |grant: &BgpGrant| (grant.addresses.clone(), grant.pool.clone());
+        let nothing = BTreeMap::new();
+        let (before, after) = (granted(old), granted(new));
+        if before != after {
+            let routes = |grant: Option<&BgpGrant>| grant.map_or_else(|| nothing.clone(), |it| it.routes.clone());
+            self.routes.replace(&routes(before), &routes(after));
+        }
+        self.tell(key, Protocol::Bgp, before.map(addresses), after.map(addresses), refusal(new), out);
+    }
+
+    /// Tells that a Service began or ceased to be announced, or with which other addresses; nothing when nothing changed (R3).
+    fn tell(
+        &self,
+        service: &Key,
+        protocol: Protocol,
+        before: Option<(Vec<IpAddr>, String)>,
+        after: Option<(Vec<IpAddr>, String)>,
+        refusal: Option<&Refusal>,
+        out: &mut Outbox<Output>,
+    ) {
+        match (before, after) {
+            (Some((old, _)), None) => out.push(Output::ServiceWithdrawn {
+                service: service.clone(),
+                protocol,
+                addresses: old,
+                refusal: refusal.cloned(),
+            }),
+            (before, Some((addresses, pool))) if before.as_ref().map(|(old, _)| old) != Some(&addresses) => {
+                if let Some((old, _)) = before {
+                    out.push(Output::ServiceWithdrawn {
+                        service: service.clone(),
+                        protocol,
+                        addresses: old,
+                        refusal: None,
+                    });
+                }
+                out.push(Output::ServiceAnnounced { service: service.clone(), protocol, addresses, pool });
+                // Contract 3.6 and 12.3: programs read the quoted node name out of this text.
+                let message =
+                    format!("announcing from node {:?} with protocol {:?}", self.options.node, protocol.as_str());
+                self.event(service, EventType::Normal, "nodeAssigned", message, out);
+            }
+            (_, _) => {}
+        }
+    }
+
+    fn event(&self, service: &Key, type_: EventType, reason: &'static str, message: String, out: &mut Outbox<Output>) {
+        let facts = self.services.get(service).and_then(|state| state.facts.as_ref());
+        out.push(Output::Write(Write::Event(Event {
+            object: ObjectRef { kind: Kind::Service, key: service.clone() },
+            uid: facts.map(|facts| facts.uid.clone()).unwrap_or_default(),
+            type_,
+            reason,
+            message,
+        })));
+    }
+}
+
+impl Synced {
+    fn max_settling(self) -> Self {
+        if self == Synced::Listing { Synced::Settling } else { self }
+    }
+}
+
+impl ServiceState {
+    fn is_announced(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Layer2 => granted(self.layer2.as_ref()).is_some(),
+            Protocol::Bgp => granted(self.bgp.as_ref()).is_some(),
+        }
+    }
+
+    /// The pool it was announced from, if it was.
+    fn pool(&self) -> Option<&str> {
+        let layer2 = granted(self.layer2.as_ref()).map(|grant| grant.pool.as_str());
+        layer2.or_else(|| granted(self.bgp.as_ref()).map(|grant| grant.pool.as_str()))
+    }
+
+    /// Whether a change of another node can change the decision: only the election looks at other nodes.
+    fn is_affected_by(&self, node: &str, around: &Surroundings<'_>) -> bool {
+        let Some(facts) = &self.facts else { return false };
+        let owner = match self.layer2.as_ref().map(|decision| &decision.outcome) {
+            Some(Ok(_) | Err(Refusal::NoSuchInterface(_))) => Some(around.node),
+            Some(Err(Refusal::NotElected(owner))) => owner.as_deref(),
+            Some(Err(_)) | None => return false,
+        };
+        owner == Some(node) || decide::layer2_challenges(node, owner, facts, Backends(&self.slices), around)
+    }
+
+    fn depends_on_interfaces(&self) -> bool {
+        match self.layer2.as_ref().map(|decision| &decision.outcome) {
+            Some(Ok(grant)) => grant.interfaces != InterfaceSet::All,
+            Some(Err(refusal)) => matches!(refusal, Refusal::NoSuchInterface(_)),
+            None => false,
+        }
+    }
+
+    fn depends_on_peers(&self) -> bool {
+        matches!(self.bgp.as_ref().map(|it| &it.outcome), Some(Ok(_) | Err(Refusal::NoPeer)))
+    }
+}
+
+fn granted<T>(decision: Option<&Decision<T>>) -> Option<&T> {
+    decision.and_then(|decision| decision.outcome.as_ref().ok())
+}
+
+fn refusal<T>(decision: Option<&Decision<T>>) -> Option<&Refusal> {
+    decision.and_then(|decision| decision.outcome.as_ref().err())
+}

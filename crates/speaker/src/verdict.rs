@@ -1,0 +1,328 @@
+//! The verdict chain: which gate stopped an announcement, and what to do about it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+/// How an address is made reachable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// By answering ARP and NDP.
+    Layer2,
+    /// By routes given to routers.
+    Bgp,
+}
+
+impl Protocol {
+    /// Both.
+    pub const ALL: [Protocol; 2] = [Protocol::Layer2, Protocol::Bgp];
+
+    /// As it stands in metrics, logs and events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Layer2 => "layer2",
+            Protocol::Bgp => "bgp",
+        }
+    }
+
+    /// The gates an announcement has to pass, in order (contract 5.1 and 6.1).
+    pub const fn gates(self) -> &'static [Gate] {
+        match self {
+            Protocol::Layer2 => &[
+                Gate::Type,
+                Gate::Class,
+                Gate::Address,
+                Gate::Pool,
+                Gate::Advertisement,
+                Gate::Endpoints,
+                Gate::Sharing,
+                Gate::NodeSelected,
+                Gate::NodeNetwork,
+                Gate::NodeLabel,
+                Gate::NodeReady,
+                Gate::LocalEndpoints,
+                Gate::Election,
+                Gate::Interface,
+            ],
+            Protocol::Bgp => &[
+                Gate::Type,
+                Gate::Class,
+                Gate::Address,
+                Gate::Pool,
+                Gate::Advertisement,
+                Gate::NodeSelected,
+                Gate::LocalPreference,
+                Gate::NodeNetwork,
+                Gate::NodeLabel,
+                Gate::LocalEndpoints,
+                Gate::Endpoints,
+                Gate::Peer,
+            ],
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One condition of an announcement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Gate {
+    /// The Service is of type LoadBalancer.
+    Type,
+    /// Its class is the one this program serves.
+    Class,
+    /// It has addresses, all of them valid.
+    Address,
+    /// They lie in one pool.
+    Pool,
+    /// An advertisement of the pool is meant for the Service.
+    Advertisement,
+    /// A backend can take traffic.
+    Endpoints,
+    /// A shared address is not announced by an advertisement with service selectors.
+    Sharing,
+    /// One of those advertisements selects this node.
+    NodeSelected,
+    /// The advertisements agree about the local preference.
+    LocalPreference,
+    /// The node's network is up.
+    NodeNetwork,
+    /// The node is not labelled for exclusion.
+    NodeLabel,
+    /// The node is alive, so that it takes part in the election.
+    NodeReady,
+    /// Under `externalTrafficPolicy: Local`, a backend on this node can take traffic.
+    LocalEndpoints,
+    /// The node is first in the election.
+    Election,
+    /// An interface that the advertisements name exists here.
+    Interface,
+    /// There is a peer to tell.
+    Peer,
+}
+
+/// Why a Service is not announced from this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is not of type LoadBalancer.
+    NotLoadBalancer,
+    /// Its class is another one.
+    OtherClass,
+    /// The controller gave it no address yet.
+    NoAddress,
+    /// An entry of its status is not an address.
+    InvalidAddress(String),
+    /// No pool holds this address.
+    NotInPool(IpAddr),
+    /// Its addresses are from different pools.
+    SeveralPools,
+    /// No advertisement selects the pool.
+    NoAdvertisement(String),
+    /// The pool's advertisements have service selectors, and none matches.
+    ServiceNotSelected(String),
+    /// No backend anywhere can take traffic.
+    NoEndpoints,
+    /// A sharing key together with service selectors.
+    SharedWithServiceSelector,
+    /// The cluster has no node of this name.
+    NodeUnknown,
+    /// The advertisements are for other nodes.
+    NodeNotSelected,
+    /// Two advertisements that want different local preferences for one route.
+    ConflictingAdvertisements(String, String),
+    /// The node has the condition `NetworkUnavailable`.
+    NetworkUnavailable,
+    /// The node has the label that excludes it from load balancers.
+    ExcludedByLabel,
+    /// The node is not Ready.
+    NodeNotReady,
+    /// No backend on this node can take traffic.
+    NoLocalEndpoints,
+    /// Another node answers for it, or none can.
+    NotElected(Option<String>),
+    /// None of the interfaces that the advertisements name exists here.
+    NoSuchInterface(BTreeSet<String>),
+    /// None of the peers it should be told to has a session on this node.
+    NoPeer,
+}
+
+impl Refusal {
+    /// The gate that it did not pass.
+    pub const fn gate(&self) -> Gate {
+        match self {
+            Refusal::NotLoadBalancer => Gate::Type,
+            Refusal::OtherClass => Gate::Class,
+            Refusal::NoAddress | Refusal::InvalidAddress(_) => Gate::Address,
+            Refusal::NotInPool(_) | Refusal::SeveralPools => Gate::Pool,
+            Refusal::NoAdvertisement(_) | Refusal::ServiceNotSelected(_) => Gate::Advertisement,
+            Refusal::NoEndpoints => Gate::Endpoints,
+            Refusal::SharedWithServiceSelector => Gate::Sharing,
+            Refusal::NodeUnknown | Refusal::NodeNotSelected => Gate::NodeSelected,
+            Refusal::ConflictingAdvertisements(..) => Gate::LocalPreference,
+            Refusal::NetworkUnavailable => Gate::NodeNetwork,
+            Refusal::ExcludedByLabel => Gate::NodeLabel,
+            Refusal::NodeNotReady => Gate::NodeReady,
+            Refusal::NoLocalEndpoints => Gate::LocalEndpoints,
+            Refusal::NotElected(_) => Gate::Election,
+            Refusal::NoSuchInterface(_) => Gate::Interface,
+            Refusal::NoPeer => Gate::Peer,
+        }
+    }
+
+    /// The word that MetalLB's logs have for it (contract 5.1, 6.1).
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Refusal::NotLoadBalancer => "notLoadBalancer",
+            Refusal::OtherClass => "otherLoadBalancerClass",
+            Refusal::NoAddress => "noIPAllocated",
+            Refusal::InvalidAddress(_) => "invalidIP",
+            Refusal::NotInPool(_) | Refusal::SeveralPools => "ipNotAllowed",
+            Refusal::NoAdvertisement(_) | Refusal::ServiceNotSelected(_) | Refusal::NodeNotSelected => {
+                "noMatchingAdvertisement"
+            }
+            Refusal::NodeUnknown => "nodeUnknown",
+            Refusal::NoEndpoints => "noEndpoints",
+            Refusal::SharedWithServiceSelector => "sharedIPWithServiceSelector",
+            Refusal::ConflictingAdvertisements(..) => "conflictingAdvertisements",
+            Refusal::NetworkUnavailable => "nodeNetworkUnavailable",
+            Refusal::ExcludedByLabel => "nodeLabeledExcludeBalancers",
+            Refusal::NodeNotReady => "nodeNotReady",
+            Refusal::NoLocalEndpoints => "noLocalEndpoints",
+            Refusal::NotElected(_) => "notOwner",
+            Refusal::NoSuchInterface(_) => "noSuchInterface",
+            Refusal::NoPeer => "noPeer",
+        }
+    }
+
+    /// What the reader can do about it; `None` where things are as they should be.
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Refusal::NotLoadBalancer | Refusal::OtherClass | Refusal::NotElected(Some(_)) => None,
+            Refusal::NoAddress => Some("look at the events of the Service: the controller says why it got no address"),
+            Refusal::InvalidAddress(_) => Some("something else writes this Service's status: find it and stop it"),
+            Refusal::NotInPool(_) => Some("add the address to an IPAddressPool, or let the controller reassign it"),
+            Refusal::SeveralPools => Some("delete one of the addresses from the status; both must be from one pool"),
+            Refusal::NoAdvertisement(_) => {
+                Some("create an L2Advertisement or a BGPAdvertisement that selects the pool")
+            }
+            Refusal::ServiceNotSelected(_) => Some("change the serviceSelectors or the labels of the Service"),
+            Refusal::NoEndpoints => Some("start a pod that the Service selects and that is ready"),
+            Refusal::SharedWithServiceSelector => {
+                Some("remove allow-shared-ip from the Service or serviceSelectors from the L2Advertisement")
+            }
+            Refusal::NodeUnknown => Some("give the speaker the name that its Node object has (--node-name)"),
+            Refusal::NodeNotSelected => Some("change the nodeSelectors of the advertisement or the labels of the node"),
+            Refusal::ConflictingAdvertisements(..) => Some("give both advertisements the same localPref"),
+            Refusal::NetworkUnavailable => Some("look at the condition NetworkUnavailable of the node"),
+            Refusal::ExcludedByLabel => Some(
+                "remove the label node.kubernetes.io/exclude-from-external-load-balancers, or run with --ignore-exclude-lb",
+            ),
+            Refusal::NodeNotReady => Some("look at the condition Ready of the node"),
+            Refusal::NoLocalEndpoints => {
+                Some("run a backend on this node, or set externalTrafficPolicy: Cluster on the Service")
+            }
+            Refusal::NotElected(None) => Some("no node can announce it: look at the nodes' labels and conditions"),
+            Refusal::NoSuchInterface(_) => Some("correct the interfaces of the L2Advertisement, or select other nodes"),
+            Refusal::NoPeer => Some("create a BGPPeer that selects this node and that the advertisement names"),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NotLoadBalancer => f.write_str("the Service is not of type LoadBalancer"),
+            Refusal::OtherClass => f.write_str("the Service's loadBalancerClass is served by someone else"),
+            Refusal::NoAddress => f.write_str("the Service has no address"),
+            Refusal::InvalidAddress(text) => write!(f, "the Service's status holds {text:?}, which is no address"),
+            Refusal::NotInPool(address) => write!(f, "no pool holds {address}"),
+            Refusal::SeveralPools => f.write_str("the Service's addresses are from different pools"),
+            Refusal::NoAdvertisement(pool) => write!(f, "no advertisement selects pool {pool:?}"),
+            Refusal::ServiceNotSelected(pool) => {
+                write!(f, "the advertisements of pool {pool:?} do not select the Service")
+            }
+            Refusal::NoEndpoints => f.write_str("no backend can take traffic"),
+            Refusal::SharedWithServiceSelector => {
+                f.write_str("the address may be shared, and an advertisement of it has serviceSelectors")
+            }
+            Refusal::NodeUnknown => f.write_str("the cluster has no node of this name"),
+            Refusal::NodeNotSelected => f.write_str("no advertisement for the Service selects this node"),
+            Refusal::ConflictingAdvertisements(one, other) => {
+                write!(f, "advertisements {one:?} and {other:?} want different localPref for the same route")
+            }
+            Refusal::NetworkUnavailable => f.write_str("the node's network is unavailable"),
+            Refusal::ExcludedByLabel => f.write_str("the node is labelled to be excluded from load balancers"),
+            Refusal::NodeNotReady => f.write_str("the node is not ready"),
+            Refusal::NoLocalEndpoints => f.write_str("no backend on this node can take traffic"),
+            Refusal::NotElected(Some(owner)) => write!(f, "node {owner:?} announces it"),
+            Refusal::NotElected(None) => f.write_str("no node can announce it"),
+            Refusal::NoSuchInterface(names) => {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                write!(f, "the node has none of the interfaces {}", names.join(", "))
+            }
+            Refusal::NoPeer => f.write_str("none of its peers has a session on this node"),
+        }
+    }
+}
+
+/// What was decided for one Service and one protocol on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision<T> {
+    /// What is announced, or the first gate that was not passed.
+    pub outcome: Result<T, Refusal>,
+}
+
+/// How one gate of a chain was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict<'a> {
+    /// The condition holds.
+    Passed,
+    /// It does not: this is why nothing is announced.
+    Refused(&'a Refusal),
+    /// A gate before it refused, so nobody asked.
+    NotReached,
+}
+
+impl<T> Decision<T> {
+    /// The whole chain, gate by gate.
+    pub fn chain(&self, protocol: Protocol) -> Vec<(Gate, Verdict<'_>)> {
+        let refusal = self.outcome.as_ref().err();
+        let mut refused = false;
+        let verdict_of = |gate: &Gate| match refusal {
+            Some(refusal) if refusal.gate() == *gate => {
+                refused = true;
+                (*gate, Verdict::Refused(refusal))
+            }
+            _ if refused => (*gate, Verdict::NotReached),
+            _ => (*gate, Verdict::Passed),
+        };
+        protocol.gates().iter().map(verdict_of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_stops_at_the_first_refusal() {
+        let decision: Decision<()> = Decision { outcome: Err(Refusal::NoEndpoints) };
+        let chain = decision.chain(Protocol::Layer2);
+        let position = Protocol::Layer2.gates().iter().position(|gate| *gate == Gate::Endpoints).unwrap();
+        assert!(chain[..position].iter().all(|(_, verdict)| *verdict == Verdict::Passed));
+        assert_eq!(chain[position].1, Verdict::Refused(&Refusal::NoEndpoints));
+        assert!(chain[position + 1..].iter().all(|(_, verdict)| *verdict == Verdict::NotReached));
+    }
+
+    #[test]
+    fn a_grant_passed_every_gate() {
+        let decision = Decision { outcome: Ok(()) };
+        for protocol in Protocol::ALL {
+            assert!(decision.chain(protocol).iter().all(|(_, verdict)| *verdict == Verdict::Passed));
+        }
+    }
+}

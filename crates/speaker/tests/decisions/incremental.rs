@@ -1,0 +1,184 @@
+//! Whatever happened and in whatever order: what a speaker does now is what a speaker would do that was told only of how
+//! things are now; and what Services do never touches a session.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bgp::RouteAttributes;
+use ipnet::IpNet;
+use kit::Rng;
+use l2::InterfaceSet;
+use speaker::{Options, Output, Protocol};
+
+use crate::scenario::Scenario;
+
+/// What the drivers would be doing after the outputs so far.
+#[derive(Debug, Default, PartialEq)]
+struct World {
+    answers: BTreeMap<IpAddr, InterfaceSet>,
+    sessions: BTreeMap<String, Arc<config::Peer>>,
+    routes: BTreeMap<(String, IpNet), Arc<RouteAttributes>>,
+    announced: BTreeMap<(api::Key, Protocol), Vec<IpAddr>>,
+}
+
+impl World {
+    fn apply(&mut self, output: Output) {
+        match output {
+            Output::AddressAnnounce { address, interfaces } => {
+                let old = self.answers.insert(address, interfaces.clone());
+                assert_ne!(old, Some(interfaces), "told twice to answer for {address}");
+            }
+            Output::AddressWithdraw { address } => {
+                assert!(self.answers.remove(&address).is_some(), "{address} was not answered");
+            }
+            Output::PeerAdd(peer) => {
+                assert!(self.sessions.insert(peer.name.clone(), peer).is_none(), "a session that is there already");
+            }
+            Output::PeerRemove(name) => {
+                assert!(self.sessions.remove(&name).is_some(), "{name} had no session");
+                self.routes.retain(|(peer, _), _| *peer != name);
+            }
+            Output::RouteAnnounce { peer, prefix, attributes } => {
+                assert!(self.sessions.contains_key(&peer), "a route for {peer}, which has no session");
+                let old = self.routes.insert((peer, prefix), Arc::clone(&attributes));
+                assert_ne!(old, Some(attributes), "told twice to announce {prefix}");
+            }
+            Output::RouteWithdraw { peer, prefix } => {
+                assert!(self.routes.remove(&(peer, prefix)).is_some(), "{prefix} was not announced");
+            }
+            Output::ServiceAnnounced { service, protocol, addresses, .. } => {
+                assert!(self.announced.insert((service, protocol), addresses).is_none());
+            }
+            Output::ServiceWithdrawn { service, protocol, addresses, .. } => {
+                assert_eq!(self.announced.remove(&(service, protocol)), Some(addresses));
+            }
+            Output::Write(_) | Output::Settled => {}
+        }
+    }
+
+    fn sessions_touched(output: &Output) -> bool {
+        matches!(output, Output::PeerAdd(_) | Output::PeerRemove(_))
+    }
+}
+
+/// A random line of the scenarios' language.
+fn line(rng: &mut Rng) -> String {
+    let pick = |rng: &mut Rng, words: &[&str]| (*rng.pick(words).unwrap()).to_owned();
+    let node = pick(rng, &["n1", "n2", "n3"]);
+    let service = pick(rng, &["s1", "s2", "s3", "s4"]);
+    let labels = pick(rng, &["", "zone=a", "zone=b", "zone=a exclude", "!ready", "!network", "zone=b !ready"]);
+    match rng.below(14) {
+        0 | 1 => format!("node {node} {labels}"),
+        2 => format!("delete node {node}"),
+        3..=5 => {
+            let addresses = pick(rng, &["10.0.0.1", "10.0.0.2", "10.0.0.1,fc00::1", "fc00::2", "192.0.2.1", "-"]);
+            let options = pick(rng, &["", "local", "share", "app=web", "app=db", "type=ClusterIP", "class=x"]);
+            format!("svc {service} {addresses} {options}")
+        }
+        6 => format!("delete svc {service}"),
+        7 | 8 => {
+            let state = pick(rng, &["ready", "notready", "terminating"]);
+            let other = pick(rng, &["n1:ready", "n2:notready", ""]);
+            format!("eps {service} {node}:{state} {other}")
+        }
+        9 => format!("delete eps {service}"),
+        10 => format!("interfaces {}", pick(rng, &["eth0", "eth1", "eth0 eth1", ""])),
+        11 => {
+            let selectors = pick(rng, &["", "nodes=zone=a", "services=app=web", "interfaces=eth0", "prefer=9:zone=b"]);
+            format!("l2 p {} {selectors}\nconfigure", pick(rng, &["one", "two"]))
+        }
+        12 => {
+            let name = pick(rng, &["one", "two"]);
+            let options = pick(
+                rng,
+                &["", "length=24", "nodes=zone=a", "services=app=web", "peers=r1", "pref=7", "communities=1:1"],
+            );
+            format!("bgp p {name} {options}\nconfigure")
+        }
+        _ => {
+            let options = pick(rng, &["192.0.2.1", "192.0.2.1 dual", "192.0.2.2", "192.0.2.1 nodes=zone=a"]);
+            format!("peer {} {options}\nconfigure", pick(rng, &["r1", "r2"]))
+        }
+    }
+}
+
+const START: &str = "pool p 10.0.0.0/24 fc00::/120\nl2 p one\nbgp p one\npeer r1 192.0.2.1\nnode n1\n";
+
+fn run(script: &str) -> World {
+    let mut scenario = Scenario::new(Options { node: "n1".into(), ..Options::default() });
+    let mut world = World::default();
+    for line in script.lines() {
+        for output in scenario.feed(line) {
+            let may_touch_sessions = ["configure", "node n1", "delete node n1", "synced"].iter();
+            assert!(
+                !World::sessions_touched(&output) || may_touch_sessions.clone().any(|start| line.starts_with(start)),
+                "{line} touched a session"
+            );
+            world.apply(output);
+        }
+    }
+    world
+}
+
+/// The last word on each object, in an order that has nothing to do with the history.
+fn condensed(history: &[String]) -> String {
+    let mut last: BTreeMap<String, String> = BTreeMap::new();
+    for line in history.iter().flat_map(|lines| lines.lines()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["delete", kind, name] => {
+                last.remove(&format!("{kind} {name}"));
+            }
+            ["configure"] => {}
+            ["interfaces", ..] => {
+                last.insert("interfaces".into(), line.into());
+            }
+            [kind @ ("l2" | "bgp"), _, name, ..] => {
+                last.insert(format!("zz {kind} {name}"), line.into());
+            }
+            [kind, name, ..] => {
+                last.insert(format!("{kind} {name}"), line.into());
+            }
+            [] | [_] => {}
+        }
+    }
+    last.into_values().chain(["configure".into(), "synced".into()]).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_present_alone_decides() {
+    for seed in 0..2_000 {
+        let mut rng = Rng::new(seed);
+        let synced_at = rng.below(10);
+        let mut history = vec![START.to_owned(), "configure".to_owned()];
+        for step in 0..40 {
+            if step == synced_at {
+                history.push("synced".to_owned());
+            }
+            history.push(line(&mut rng));
+        }
+        let lived = run(&history.join("\n"));
+        let told = run(&condensed(&history));
+        assert_eq!(lived, told, "seed {seed}:\n{}", history.join("\n"));
+    }
+}
+
+#[test]
+fn the_small_outbox_of_a_scenario_is_minded_with_many_services() {
+    let mut scenario = Scenario::new(Options { node: "n1".into(), ..Options::default() });
+    let mut world = World::default();
+    for line in START.lines() {
+        scenario.feed(line).into_iter().for_each(|output| world.apply(output));
+    }
+    let names: BTreeSet<String> = (1..=200).map(|n| format!("s{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        scenario.feed(&format!("svc {name} 10.0.0.{n},fc00::{n:x}"));
+        scenario.feed(&format!("eps {name} n1:ready"));
+    }
+    for line in ["configure", "synced"] {
+        scenario.feed(line).into_iter().for_each(|output| world.apply(output));
+    }
+    assert_eq!(world.answers.len(), 400);
+    assert_eq!(world.routes.len(), 200);
+}

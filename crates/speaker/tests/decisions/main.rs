@@ -1,0 +1,15 @@
+//! The speaker's decisions, situation by situation, in a small language.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may panic"
+)]
+
+mod bgp;
+mod incremental;
+mod layer2;
+mod scenario;

@@ -1,0 +1,360 @@
+//! A small language for situations: one line is one input, and what the speaker says is printed line by line.
+//!
+//! ```text
+//! node n1 zone=a !ready !network exclude      a node with labels and conditions
+//! pool p 10.0.0.0/24 fc00::/120               a pool of the next configuration
+//! l2 p adv interfaces=eth1 nodes=zone=a services=app=web prefer=50:zone=a
+//! bgp p adv peers=r1 length=24 pref=100 communities=65000:1 nodes=zone=a services=app=web
+//! peer r1 192.0.2.1 dual nodes=zone=a
+//! configure                                   the pools and peers named so far come into force
+//! svc web 10.0.0.1,fc00::1 local share app=web class=x type=ClusterIP
+//! eps web n1:ready n2:notready n3:terminating
+//! interfaces eth0 eth1
+//! synced
+//! delete svc web
+//! why web
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use api::Key;
+use api::core::{Endpoint, EndpointConditions, EndpointSlice, Ingress, Node, NodeCondition, Service};
+use config::{BgpAdvertisement, Config, L2Advertisement, Peer, PeerEndpoint, Pool, Preference};
+use kit::{AddrRange, Asn, Instant, Outbox, RemoteAs, Selector, SelectorList};
+use speaker::{Input, Options, Output, Protocol, Speaker, Verdict};
+
+/// Plays the script on the speaker of node `n1` and returns what it says.
+pub(crate) fn play(script: &str) -> String {
+    let mut scenario = Scenario::new(Options { node: "n1".into(), ..Options::default() });
+    scenario.play(script)
+}
+
+/// A speaker with the draft of its next configuration.
+pub(crate) struct Scenario {
+    pub(crate) speaker: Speaker,
+    draft: Config,
+}
+
+impl Scenario {
+    pub(crate) fn new(options: Options) -> Self {
+        Scenario { speaker: Speaker::new(options), draft: Config::default() }
+    }
+
+    pub(crate) fn play(&mut self, script: &str) -> String {
+        let mut said = String::new();
+        for line in script.lines().map(str::trim) {
+            if let Some(name) = line.strip_prefix("why ") {
+                said.push_str(&self.why(name));
+                continue;
+            }
+            let outputs = self.feed(line);
+            if !outputs.is_empty() {
+                writeln!(said, "> {line}").unwrap();
+            }
+            for output in outputs {
+                writeln!(said, "{}", show(&output)).unwrap();
+            }
+        }
+        said
+    }
+
+    /// Plays one line.
+    pub(crate) fn feed(&mut self, line: &str) -> Vec<Output> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let input = match words.as_slice() {
+            [] => None,
+            ["pool", name, ranges @ ..] => self.pool(name, ranges),
+            ["l2", pool, name, rest @ ..] => self.l2(pool, name, rest),
+            ["bgp", pool, name, rest @ ..] => self.bgp(pool, name, rest),
+            ["peer", name, address, rest @ ..] => self.peer(name, address, rest),
+            ["forget", "pool", name] => {
+                self.draft.pools.remove(*name);
+                None
+            }
+            ["forget", "peer", name] => {
+                self.draft.peers.remove(*name);
+                None
+            }
+            ["configure"] => Some(Input::Configured(Arc::new(self.draft.clone()))),
+            ["node", name, rest @ ..] => Some(Input::NodeApplied(node(name, rest))),
+            ["svc", name, addresses, rest @ ..] => Some(Input::ServiceApplied(service(name, addresses, rest))),
+            ["eps", name, rest @ ..] => Some(Input::EndpointSliceApplied(slice(name, rest))),
+            ["interfaces", names @ ..] => {
+                Some(Input::Interfaces(names.iter().map(|name| (*name).to_owned()).collect()))
+            }
+            ["synced"] => Some(Input::Synced),
+            ["delete", "svc", name] => Some(Input::ServiceDeleted(Key::new("default", *name))),
+            ["delete", "eps", name] => Some(Input::EndpointSliceDeleted(Key::new("default", *name))),
+            ["delete", "node", name] => Some(Input::NodeDeleted((*name).to_owned())),
+            _ => panic!("not a line of the language: {line:?}"),
+        };
+        input.map(|input| self.outputs(input)).unwrap_or_default()
+    }
+
+    /// Gives one input, then ticks until nothing is left to do.
+    pub(crate) fn tell(&mut self, input: Input) -> String {
+        self.outputs(input).iter().map(|output| show(output) + "\n").collect()
+    }
+
+    fn outputs(&mut self, input: Input) -> Vec<Output> {
+        let mut out = Outbox::with_limit(64);
+        let mut outputs = Vec::new();
+        self.speaker.handle(Instant::ZERO, input, &mut out);
+        outputs.extend(out.drain());
+        while self.speaker.next_deadline().is_some() {
+            self.speaker.handle(Instant::ZERO, Input::Tick, &mut out);
+            outputs.extend(out.drain());
+        }
+        assert_eq!(out.dropped(), 0, "the speaker minds the room it has");
+        outputs
+    }
+
+    fn why(&self, name: &str) -> String {
+        let Some((layer2, bgp)) = self.speaker.explain(&Key::new("default", name)) else {
+            return format!("{name}: nothing decided\n");
+        };
+        let tell = |chain: Vec<(speaker::Gate, Verdict<'_>)>| {
+            let refused = chain.iter().find_map(|(gate, verdict)| match verdict {
+                Verdict::Refused(refusal) => Some(format!("{gate:?}: {refusal} ({})", refusal.reason())),
+                Verdict::Passed | Verdict::NotReached => None,
+            });
+            refused.unwrap_or_else(|| "announced".to_owned())
+        };
+        format!(
+            "{name} layer2 {}\n{name} bgp {}\n",
+            tell(layer2.chain(Protocol::Layer2)),
+            tell(bgp.chain(Protocol::Bgp))
+        )
+    }
+
+    fn pool(&mut self, name: &str, ranges: &[&str]) -> Option<Input> {
+        let pool = pool(name, ranges);
+        self.draft.pools.insert(name.to_owned(), Arc::new(pool));
+        None
+    }
+
+    fn edit_pool(&mut self, name: &str, edit: impl FnOnce(&mut Pool)) {
+        edit(Arc::make_mut(self.draft.pools.get_mut(name).expect("a pool of this name")));
+    }
+
+    fn l2(&mut self, pool: &str, name: &str, rest: &[&str]) -> Option<Input> {
+        let options = Words::read(rest);
+        let preference = |text: &String| {
+            let (weight, selector) = text.split_once(':').expect("weight:selector");
+            Preference { weight: weight.parse().unwrap(), selector: selectors([selector]).0.remove(0) }
+        };
+        let advertisement = L2Advertisement {
+            name: name.to_owned(),
+            interfaces: options.list("interfaces"),
+            node_selectors: options.selectors("nodes"),
+            service_selectors: options.selectors("services"),
+            preferences: options.all("prefer").iter().map(preference).collect(),
+        };
+        self.edit_pool(pool, |pool| {
+            pool.l2_advertisements.insert(name.to_owned(), Arc::new(advertisement));
+        });
+        None
+    }
+
+    fn bgp(&mut self, pool: &str, name: &str, rest: &[&str]) -> Option<Input> {
+        let options = Words::read(rest);
+        let number = |key: &str| options.all(key).first().map(|text| text.parse::<u32>().unwrap());
+        let advertisement = BgpAdvertisement {
+            name: name.to_owned(),
+            aggregation_length: number("length").map_or(32, |n| u8::try_from(n).unwrap()),
+            aggregation_length_v6: number("length6").map_or(128, |n| u8::try_from(n).unwrap()),
+            local_pref: number("pref"),
+            communities: options.list("communities").iter().map(|text| text.parse().unwrap()).collect(),
+            node_selectors: options.selectors("nodes"),
+            peers: options.list("peers"),
+            service_selectors: options.selectors("services"),
+        };
+        self.edit_pool(pool, |pool| {
+            pool.bgp_advertisements.insert(name.to_owned(), Arc::new(advertisement));
+        });
+        None
+    }
+
+    fn peer(&mut self, name: &str, address: &str, rest: &[&str]) -> Option<Input> {
+        let options = Words::read(rest);
+        let mut peer = peer(name, address);
+        peer.dual_stack_address_family = options.has("dual");
+        peer.node_selectors = options.selectors("nodes");
+        self.draft.peers.insert(name.to_owned(), Arc::new(peer));
+        None
+    }
+}
+
+pub(crate) fn pool(name: &str, ranges: &[&str]) -> Pool {
+    Pool {
+        name: name.to_owned(),
+        ranges: ranges.iter().map(|range| AddrRange::parse(range).unwrap()).collect(),
+        auto_assign: true,
+        avoid_buggy_ips: false,
+        allocation: None,
+        l2_advertisements: BTreeMap::new(),
+        bgp_advertisements: BTreeMap::new(),
+    }
+}
+
+pub(crate) fn peer(name: &str, address: &str) -> Peer {
+    Peer {
+        name: name.to_owned(),
+        my_asn: Asn::new(64512).unwrap(),
+        local_asn: None,
+        remote_as: RemoteAs::External,
+        endpoint: PeerEndpoint::Address(address.parse().unwrap()),
+        port: 179,
+        source_address: None,
+        hold_time: None,
+        keepalive_time: None,
+        connect_time: None,
+        router_id: None,
+        node_selectors: SelectorList::default(),
+        password: None,
+        bfd_profile: None,
+        graceful_restart: false,
+        ebgp_multi_hop: false,
+        vrf: None,
+        dual_stack_address_family: false,
+    }
+}
+
+/// `key=value` words; the key of a label selector is written `nodes=zone=a`.
+struct Words<'a>(Vec<&'a str>);
+
+impl<'a> Words<'a> {
+    fn read(words: &[&'a str]) -> Self {
+        Words(words.to_vec())
+    }
+
+    fn has(&self, word: &str) -> bool {
+        self.0.contains(&word)
+    }
+
+    fn all(&self, key: &str) -> Vec<String> {
+        let value = |word: &&str| word.strip_prefix(key)?.strip_prefix('=').map(str::to_owned);
+        self.0.iter().filter_map(value).collect()
+    }
+
+    fn list(&self, key: &str) -> BTreeSet<String> {
+        self.all(key).iter().flat_map(|text| text.split(',').map(str::to_owned)).collect()
+    }
+
+    fn selectors(&self, key: &str) -> SelectorList {
+        selectors(self.all(key).iter().map(String::as_str))
+    }
+}
+
+fn selectors<'a>(texts: impl IntoIterator<Item = &'a str>) -> SelectorList {
+    let selector = |text: &str| {
+        let (key, value) = text.split_once('=').expect("key=value");
+        Selector::label(key, value)
+    };
+    SelectorList(texts.into_iter().map(selector).collect())
+}
+
+pub(crate) fn node(name: &str, words: &[&str]) -> Node {
+    let mut node = Node::default();
+    node.metadata.name = name.to_owned();
+    let mut condition = |type_: &str, status: &str| {
+        node.status.conditions.push(NodeCondition { type_: type_.to_owned(), status: status.to_owned() });
+    };
+    condition("Ready", if words.contains(&"!ready") { "Unknown" } else { "True" });
+    if words.contains(&"!network") {
+        condition("NetworkUnavailable", "True");
+    }
+    for word in words {
+        if *word == "exclude" {
+            node.metadata.labels.insert(api::EXCLUDE_FROM_LOAD_BALANCERS.to_owned(), String::new());
+        } else if let Some((key, value)) = word.split_once('=') {
+            node.metadata.labels.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    node
+}
+
+pub(crate) fn service(name: &str, addresses: &str, words: &[&str]) -> Service {
+    let mut service = Service::default();
+    service.metadata.name = name.to_owned();
+    service.metadata.namespace = "default".to_owned();
+    service.metadata.uid = format!("uid-{name}");
+    service.spec.type_ = Some("LoadBalancer".to_owned());
+    let ingress = |ip: &str| Ingress { ip: Some(ip.to_owned()), ..Ingress::default() };
+    service.status.load_balancer.ingress = addresses.split(',').filter(|a| *a != "-").map(ingress).collect();
+    for word in words {
+        match word.split_once('=') {
+            Some(("class", class)) => service.spec.load_balancer_class = Some(class.to_owned()),
+            Some(("type", type_)) => service.spec.type_ = Some(type_.to_owned()),
+            Some((key, value)) => {
+                service.metadata.labels.insert(key.to_owned(), value.to_owned());
+            }
+            None if *word == "local" => service.spec.external_traffic_policy = Some("Local".to_owned()),
+            None if *word == "share" => {
+                service.metadata.annotations.insert("metallb.io/allow-shared-ip".to_owned(), "k".to_owned());
+            }
+            None => panic!("not an option of a Service: {word}"),
+        }
+    }
+    service
+}
+
+pub(crate) fn slice(service: &str, words: &[&str]) -> EndpointSlice {
+    let mut slice = EndpointSlice { address_type: "IPv4".to_owned(), ..EndpointSlice::default() };
+    slice.metadata.name = service.to_owned();
+    slice.metadata.namespace = "default".to_owned();
+    slice.metadata.labels.insert(api::SERVICE_NAME.to_owned(), service.to_owned());
+    slice.endpoints = words
+        .iter()
+        .map(|word| {
+            let (node, state) = word.split_once(':').expect("node:state");
+            let (ready, serving) = match state {
+                "ready" => (Some(true), None),
+                "unset" => (None, None),
+                "notready" => (Some(false), Some(false)),
+                "terminating" => (Some(false), Some(true)),
+                _ => panic!("not a state of an endpoint: {state}"),
+            };
+            Endpoint {
+                addresses: vec!["10.244.0.1".to_owned()],
+                conditions: EndpointConditions { ready, serving },
+                node_name: Some(node.to_owned()),
+            }
+        })
+        .collect();
+    slice
+}
+
+fn show(output: &Output) -> String {
+    match output {
+        Output::AddressAnnounce { address, interfaces } => format!("  answer for {address} on {interfaces:?}"),
+        Output::AddressWithdraw { address } => format!("  no answer for {address}"),
+        Output::PeerAdd(peer) => format!("  session with {} at {}", peer.name, peer.endpoint),
+        Output::PeerRemove(name) => format!("  no session with {name}"),
+        Output::RouteAnnounce { peer, prefix, attributes } => {
+            let mut text = format!("  route {prefix} to {peer}");
+            if let Some(preference) = attributes.local_pref {
+                write!(text, " pref {preference}").unwrap();
+            }
+            if !attributes.communities.is_empty() {
+                write!(text, " communities {:?}", attributes.communities).unwrap();
+            }
+            text
+        }
+        Output::RouteWithdraw { peer, prefix } => format!("  no route {prefix} to {peer}"),
+        Output::ServiceAnnounced { service, protocol, addresses, pool } => {
+            format!("  announced {service} by {protocol} with {addresses:?} of {pool}")
+        }
+        Output::ServiceWithdrawn { service, protocol, addresses, refusal } => {
+            let why = refusal.as_ref().map_or("it is gone or moved".to_owned(), ToString::to_string);
+            format!("  withdrawn {service} by {protocol} with {addresses:?}: {why}")
+        }
+        Output::Write(api::Write::Event(event)) => {
+            format!("  event {} {} on {}: {}", event.type_.as_str(), event.reason, event.object, event.message)
+        }
+        Output::Write(write) => format!("  write {write:?}"),
+        Output::Settled => "  settled".to_owned(),
+    }
+}
