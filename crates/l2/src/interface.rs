@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::BitOr;
 
-use kit::{InterfaceIndex, Mac};
+use kit::{Family, InterfaceIndex, Mac};
 
 /// One of the two protocols by which addresses are found on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,12 +20,17 @@ impl Protocol {
     /// Both protocols.
     pub const ALL: [Protocol; 2] = [Protocol::Arp, Protocol::Ndp];
 
+    /// The protocol that finds addresses of this family.
+    pub const fn for_family(family: Family) -> Protocol {
+        match family {
+            Family::V4 => Protocol::Arp,
+            Family::V6 => Protocol::Ndp,
+        }
+    }
+
     /// The protocol that finds this address.
     pub const fn of(address: &IpAddr) -> Protocol {
-        match address {
-            IpAddr::V4(_) => Protocol::Arp,
-            IpAddr::V6(_) => Protocol::Ndp,
-        }
+        Protocol::for_family(Family::of(address))
     }
 }
 
@@ -141,6 +146,29 @@ pub struct Interface {
     pub exclusion: Exclusion,
 }
 
+impl Interface {
+    /// What keeps the interface from responding (contract 5.3); an interface without an obstacle responds, as far as its
+    /// socket can be opened.
+    pub fn obstacle(&self, protocol: Protocol) -> Option<Obstacle> {
+        let lacks = |flag| !self.flags.contains(flag);
+        let obstacles = [
+            (self.exclusion == Exclusion::Excluded, Obstacle::Excluded),
+            (lacks(InterfaceFlags::UP), Obstacle::Down),
+            (self.master.is_some(), Obstacle::Enslaved),
+            (self.mac.is_none(), Obstacle::NoEthernetAddress),
+            (!lacks(InterfaceFlags::NOARP), Obstacle::NoArp),
+            (protocol == Protocol::Arp && lacks(InterfaceFlags::BROADCAST), Obstacle::NotBroadcast),
+            (protocol == Protocol::Ndp && self.link_local.is_empty(), Obstacle::NoLinkLocal),
+        ];
+        obstacles.into_iter().find(|(met, _)| *met).map(|(_, obstacle)| obstacle)
+    }
+
+    /// The address that advertisements come from.
+    pub(crate) fn link_local_source(&self) -> Option<Ipv6Addr> {
+        self.link_local.first().copied()
+    }
+}
+
 /// Why an interface does not respond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Obstacle {
@@ -178,7 +206,7 @@ pub enum Obstacle {
 pub enum Coverage {
     /// On the interfaces of these names: at least one.
     Answered(BTreeSet<String>),
-    /// Nowhere: there are such interfaces, but each has an [`Obstacle`].
+    /// Nowhere: each interface that is meant has an [`Obstacle`]; see [`crate::Responder::obstacles`].
     Obstructed,
     /// Nowhere: none of the named interfaces exists.
     Absent,

@@ -9,8 +9,15 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+mod answer;
 mod interface;
+mod link;
 mod message;
+mod responder;
+mod schedule;
+pub mod wire;
 
 pub use interface::{Coverage, Exclusion, Interface, InterfaceFlags, InterfaceSet, Obstacle, Protocol};
 pub use message::{Action, ClaimKind, Input, Output, Report};
+pub use responder::{CLAIM_INTERVAL, Counters, OUTBOX_MAX, Responder, SOCKET_RETRY};
+pub use schedule::{FRAMES_PER_PACE, PACE, ROUND_INTERVAL, ROUNDS, frames_per_round};

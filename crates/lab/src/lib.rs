@@ -22,6 +22,7 @@ mod enter;
 mod eventually;
 mod folder;
 mod host;
+pub mod router;
 mod switch;
 #[cfg(feature = "testing")]
 pub mod testing;

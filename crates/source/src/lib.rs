@@ -17,12 +17,13 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use source::{Change, Identity, Options, Source};
+//! use source::{Change, Identity, Options, PoolStatus, Source};
 //!
 //! let options = Options {
 //!     kinds: vec![api::Kind::Service, api::Kind::Node],
 //!     namespace: "metallb-system".to_owned(),
 //!     identity: Identity { component: "metallb-controller", instance: "controller-1".to_owned() },
+//!     pool_status: PoolStatus::Read,
 //! };
 //! let client = source::kube::connect(None, "metallb-controller").await?;
 //! let Source { mut changes, writer, tasks, .. } = source::kube::start(client, options);
@@ -44,8 +45,10 @@ mod backoff;
 mod connection;
 mod counters;
 mod events;
+pub mod kube;
 mod queue;
 mod writer;
+pub mod yaml;
 
 use std::sync::Arc;
 
@@ -82,6 +85,17 @@ pub struct Options {
     pub namespace: String,
     /// Who writes.
     pub identity: Identity,
+    /// Whether the counters of a pool are of interest.
+    pub pool_status: PoolStatus,
+}
+
+/// Whether the status of IPAddressPools is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolStatus {
+    /// It is: who writes it wants to know when someone else has.
+    Read,
+    /// It is not: with every address that is given out somewhere it changes, and that must not wake every node (R1).
+    Ignored,
 }
 
 /// Who writes: shown as the source of events and as the owner of fields.
@@ -114,8 +128,24 @@ pub struct Tasks(#[expect(dead_code, reason = "held for its drop, which ends the
 
 /// True for kinds that are read in the namespace of MetalLB alone.
 pub(crate) fn is_read_in_own_namespace(kind: Kind) -> bool {
-    kind == Kind::Secret || (kind.group() == METALLB_GROUP && kind.is_namespaced())
+    matches!(kind, Kind::Secret | Kind::ConfigMap) || kind.group() == api::GROUP
 }
 
-/// The API group of MetalLB's own kinds.
-const METALLB_GROUP: &str = "metallb.io";
+/// Drops what nobody here should keep: metadata that is out of date as soon as it is read, the values of Secrets that
+/// hold no BGP password, and the status of pools if it is not wanted.
+pub(crate) fn slim(object: &mut Object, pool_status: PoolStatus) {
+    let metadata = object.metadata_mut();
+    metadata.resource_version.clear();
+    metadata.generation = 0;
+    match object {
+        Object::Secret(secret) if secret.type_.as_deref() != Some(PASSWORD_SECRET_TYPE) => {
+            secret.data.clear();
+            secret.string_data.clear();
+        }
+        Object::IPAddressPool(pool) if pool_status == PoolStatus::Ignored => pool.status = None,
+        _ => {}
+    }
+}
+
+/// The type of the Secrets that hold BGP passwords (contract 7.7).
+const PASSWORD_SECRET_TYPE: &str = "kubernetes.io/basic-auth";
