@@ -1,0 +1,517 @@
+//! The core: which address is answered on which interface, and with what.
+//!
+//! It does not decide which node announces an address, or what to do about another machine that claims it: it reports.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use kit::{Duration, Family, Instant, InterfaceIndex, Mac, Outbox, TimerTable};
+
+use crate::answer;
+use crate::link::{Face, GroupChanges, Link, Placement, Socket};
+use crate::schedule::frames_per_round;
+use crate::wire::arp::Operation;
+use crate::wire::ndp::Message;
+use crate::wire::{Arp, Frame, Ndp, Payload};
+use crate::{Action, ClaimKind, Coverage, Input, Interface, InterfaceSet, Obstacle, Output, Protocol, Report};
+
+/// How many outputs fit between two calls of [`Responder::handle`]; the driver takes all of them out each time.
+pub const OUTBOX_MAX: usize = 4096;
+/// Announcements leave this much of the outbox to what must not be lost.
+const OUTBOX_RESERVE: usize = 1024;
+/// Time until a socket that failed is asked for again.
+pub const SOCKET_RETRY: Duration = Duration::from_secs(5);
+/// Another machine's claim to an address is reported at most once in this time.
+pub const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Answers for the addresses that are announced, on all interfaces of a host.
+///
+/// A frame costs O(log n) in the number of addresses and interfaces; a change of an interface O(n).
+#[derive(Clone, Debug)]
+pub struct Responder {
+    links: BTreeMap<InterfaceIndex, Link>,
+    addresses: BTreeMap<IpAddr, Announcement>,
+    /// Every Ethernet address of this host, and how many interfaces have it.
+    own_macs: BTreeMap<Mac, usize>,
+    /// What has been reported for each set of interfaces in use.
+    scopes: BTreeMap<(InterfaceSet, Family), Scope>,
+    timers: TimerTable<Timer>,
+}
+
+/// An address that is announced.
+#[derive(Clone, Debug)]
+struct Announcement {
+    interfaces: InterfaceSet,
+    counters: Counters,
+    claim_reported: Option<Instant>,
+}
+
+/// What has happened to an address since it was announced (contract 8.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests and solicitations that were answered: `metallb_layer2_requests_received`.
+    pub requests: u64,
+    /// Answers sent: `metallb_layer2_responses_sent`.
+    pub responses: u64,
+    /// Unsolicited frames sent, two for each interface and round of ARP, one of NDP: `metallb_layer2_gratuitous_sent`.
+    pub gratuitous: u64,
+    /// Frames in which another machine claimed the address.
+    pub foreign_claims: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Scope {
+    addresses: usize,
+    reported: Option<Coverage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Rounds are due on the interface.
+    Announce(InterfaceIndex),
+    /// A failed socket is asked for again.
+    Reopen(InterfaceIndex, Protocol),
+    /// Reports did not fit in the outbox.
+    Report,
+}
+
+impl Responder {
+    /// A responder that knows no interface and answers for nothing.
+    pub fn new() -> Self {
+        Responder {
+            links: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            own_macs: BTreeMap::new(),
+            scopes: BTreeMap::new(),
+            timers: TimerTable::new(),
+        }
+    }
+
+    /// Takes one input. `out` is empty before and is emptied after (see [`OUTBOX_MAX`]).
+    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Outbox<Output>) {
+        match input {
+            Input::Frame { interface, bytes } => self.frame(now, interface, &bytes, out),
+            Input::Interface(interface) => self.interface_set(now, interface, out),
+            Input::InterfaceGone { index } => self.interface_gone(now, index, out),
+            Input::SocketFailed { interface, protocol } => self.socket_failed(now, interface, protocol, out),
+            Input::Announce { address, interfaces } => self.announce(now, address, interfaces, out),
+            Input::Withdraw { address } => self.withdraw(now, address, out),
+            Input::Tick => {}
+        }
+        self.run_timers(now, out);
+    }
+
+    /// When [`Input::Tick`] is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next_deadline()
+    }
+
+    /// Where addresses of this family are, or would be, answered that are announced on these interfaces.
+    pub fn coverage(&self, interfaces: &InterfaceSet, family: Family) -> Coverage {
+        let protocol = Protocol::for_family(family);
+        let faces =
+            || self.links.values().map(|link| &link.face).filter(|face| interfaces.contains(&face.interface.name));
+        let answering = faces().filter(|face| face.obstacle(protocol).is_none());
+        let names: std::collections::BTreeSet<String> = answering.map(|face| face.interface.name.clone()).collect();
+        match interfaces {
+            _ if !names.is_empty() => Coverage::Answered(names),
+            InterfaceSet::Named(_) if faces().next().is_none() => Coverage::Absent,
+            InterfaceSet::All | InterfaceSet::Named(_) => Coverage::Obstructed,
+        }
+    }
+
+    /// Every interface with what keeps it from answering for addresses of this family, if anything.
+    pub fn obstacles(&self, family: Family) -> impl Iterator<Item = (&Interface, Option<Obstacle>)> {
+        let protocol = Protocol::for_family(family);
+        self.links.values().map(move |link| (&link.face.interface, link.face.obstacle(protocol)))
+    }
+
+    /// The addresses that are announced, in order, with what has happened to them.
+    pub fn counters(&self) -> impl Iterator<Item = (IpAddr, Counters)> + '_ {
+        self.addresses.iter().map(|(address, announcement)| (*address, announcement.counters))
+    }
+}
+
+impl Default for Responder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Addresses come and go.
+impl Responder {
+    fn announce(&mut self, now: Instant, address: IpAddr, interfaces: InterfaceSet, out: &mut Outbox<Output>) {
+        let before = self.addresses.get(&address).map(|announcement| announcement.interfaces.clone());
+        if before.as_ref() == Some(&interfaces) {
+            return;
+        }
+        self.replace(now, address, before.as_ref(), Some(&interfaces), out);
+        let announcement = self.addresses.entry(address).or_insert_with(|| Announcement {
+            interfaces: interfaces.clone(),
+            counters: Counters::default(),
+            claim_reported: None,
+        });
+        announcement.interfaces = interfaces;
+    }
+
+    fn withdraw(&mut self, now: Instant, address: IpAddr, out: &mut Outbox<Output>) {
+        if let Some(announcement) = self.addresses.remove(&address) {
+            self.replace(now, address, Some(&announcement.interfaces), None, out);
+        }
+    }
+
+    /// Moves an address from one set of interfaces to another.
+    fn replace(
+        &mut self,
+        now: Instant,
+        address: IpAddr,
+        before: Option<&InterfaceSet>,
+        after: Option<&InterfaceSet>,
+        out: &mut Outbox<Output>,
+    ) {
+        let protocol = Protocol::of(&address);
+        for (index, link) in &mut self.links {
+            let stands = |interfaces: Option<&InterfaceSet>| {
+                interfaces.map_or(Placement::Absent, |interfaces| link.face.placement(protocol, interfaces))
+            };
+            let placements = (stands(before), stands(after));
+            let mut changes = GroupChanges::default();
+            link.place(now, address, placements, &mut changes);
+            push_groups(*index, changes, out);
+            reschedule(&mut self.timers, *index, link);
+        }
+        let family = Family::of(&address);
+        if let Some(interfaces) = before {
+            self.scope_release(interfaces, family);
+        }
+        if let Some(interfaces) = after {
+            let scope = self.scopes.entry((interfaces.clone(), family));
+            let scope = scope.or_insert(Scope { addresses: 0, reported: None });
+            scope.addresses = scope.addresses.saturating_add(1);
+            if scope.reported.is_none() {
+                self.report_coverage(now, out);
+            }
+        }
+    }
+
+    fn scope_release(&mut self, interfaces: &InterfaceSet, family: Family) {
+        let key = (interfaces.clone(), family);
+        if let Some(scope) = self.scopes.get_mut(&key) {
+            scope.addresses = scope.addresses.saturating_sub(1);
+            if scope.addresses == 0 {
+                self.scopes.remove(&key);
+            }
+        }
+    }
+}
+
+/// Interfaces come, go and change.
+impl Responder {
+    fn interface_set(&mut self, now: Instant, interface: Interface, out: &mut Outbox<Output>) {
+        let index = interface.index;
+        let known = self.links.get(&index).map(|link| &link.face.interface);
+        if known == Some(&interface) {
+            return;
+        }
+        let previous_mac = known.and_then(|known| known.mac);
+        self.mac_release(previous_mac);
+        self.mac_hold(interface.mac);
+        self.links.entry(index).or_insert_with(|| Link::new(interface.clone()));
+        self.change(now, index, |face| face.interface = interface, out);
+    }
+
+    fn interface_gone(&mut self, now: Instant, index: InterfaceIndex, out: &mut Outbox<Output>) {
+        let Some(link) = self.links.remove(&index) else { return };
+        self.mac_release(link.face.interface.mac);
+        self.timers.clear(&Timer::Announce(index));
+        for protocol in Protocol::ALL {
+            self.timers.clear(&Timer::Reopen(index, protocol));
+            if link.face.socket(protocol) == Socket::Open {
+                out.push(Output::Action(Action::Close { interface: index, protocol }));
+            }
+        }
+        self.report_coverage(now, out);
+    }
+
+    fn socket_failed(&mut self, now: Instant, index: InterfaceIndex, protocol: Protocol, out: &mut Outbox<Output>) {
+        if self.links.get(&index).is_some_and(|link| link.face.socket(protocol) == Socket::Open) {
+            self.change(now, index, |face| face.set_socket(protocol, Socket::Failed), out);
+            self.timers.set(Timer::Reopen(index, protocol), now + SOCKET_RETRY);
+        }
+    }
+
+    /// Makes a change to an interface and everything that follows from it.
+    fn change(
+        &mut self,
+        now: Instant,
+        index: InterfaceIndex,
+        change: impl FnOnce(&mut Face),
+        out: &mut Outbox<Output>,
+    ) {
+        let Some(link) = self.links.get_mut(&index) else { return };
+        let before = link.face.clone();
+        change(&mut link.face);
+        for protocol in Protocol::ALL {
+            link.face.want_socket(protocol);
+            if link.face.socket(protocol) != Socket::Failed {
+                self.timers.clear(&Timer::Reopen(index, protocol));
+            }
+            let opens = |face: &Face| face.socket(protocol) == Socket::Open;
+            match (opens(&before), opens(&link.face)) {
+                (false, true) => out.push(Output::Action(Action::Open { interface: index, protocol })),
+                (true, false) => out.push(Output::Action(Action::Close { interface: index, protocol })),
+                (true, true) | (false, false) => {}
+            }
+        }
+        let mut changes = GroupChanges::default();
+        for (address, announcement) in &self.addresses {
+            let protocol = Protocol::of(address);
+            let stood = before.placement(protocol, &announcement.interfaces);
+            let stands = link.face.placement(protocol, &announcement.interfaces);
+            link.place(now, *address, (stood, stands), &mut changes);
+        }
+        if link.face.socket(Protocol::Ndp) != Socket::Open {
+            // Closing the socket has left them all.
+            changes.leave.clear();
+        }
+        push_groups(index, changes, out);
+        reschedule(&mut self.timers, index, link);
+        self.report_coverage(now, out);
+    }
+
+    fn mac_hold(&mut self, mac: Option<Mac>) {
+        if let Some(mac) = mac {
+            let interfaces = self.own_macs.entry(mac).or_insert(0);
+            *interfaces = interfaces.saturating_add(1);
+        }
+    }
+
+    fn mac_release(&mut self, mac: Option<Mac>) {
+        let Some(mac) = mac else { return };
+        let Some(interfaces) = self.own_macs.get_mut(&mac) else { return };
+        *interfaces = interfaces.saturating_sub(1);
+        if *interfaces == 0 {
+            self.own_macs.remove(&mac);
+        }
+    }
+}
+
+/// Frames arrive.
+impl Responder {
+    fn frame(&mut self, now: Instant, index: InterfaceIndex, bytes: &[u8], out: &mut Outbox<Output>) {
+        let Ok(frame) = Frame::decode(bytes) else { return };
+        let Some(own) = self.links.get(&index).and_then(|link| link.face.interface.mac) else { return };
+        // What another interface of this host sent is neither a question nor a claim.
+        if self.own_macs.contains_key(&frame.source) {
+            return;
+        }
+        match frame.payload {
+            // Contract 5.4: frames to other stations are ignored.
+            Payload::Arp(arp) if frame.destination == own || frame.destination == Mac::BROADCAST => {
+                self.arp(now, index, own, &arp, out);
+            }
+            Payload::Ndp(ndp) if frame.destination == own || frame.destination.is_multicast() => {
+                self.ndp(now, index, own, frame.source, &ndp, out);
+            }
+            Payload::Arp(_) | Payload::Ndp(_) => {}
+        }
+    }
+
+    fn arp(&mut self, now: Instant, index: InterfaceIndex, own: Mac, arp: &Arp, out: &mut Outbox<Output>) {
+        if !self.is_foreign(arp.sender_mac) {
+            return;
+        }
+        let kind = match arp.operation {
+            Operation::Request => ClaimKind::ArpRequest,
+            Operation::Reply => ClaimKind::ArpReply,
+        };
+        self.claim(now, index, (IpAddr::V4(arp.sender_address), arp.sender_mac, kind), out);
+        if arp.operation == Operation::Request {
+            self.answer(index, IpAddr::V4(arp.target_address), &answer::arp_reply(own, arp), out);
+        }
+    }
+
+    fn ndp(
+        &mut self,
+        now: Instant,
+        index: InterfaceIndex,
+        own: Mac,
+        frame_source: Mac,
+        ndp: &Ndp,
+        out: &mut Outbox<Output>,
+    ) {
+        match ndp.message {
+            Message::Solicitation { target, source_mac } => {
+                let Some(link_local) = self.link_local(index) else { return };
+                if ndp.source.is_unspecified() {
+                    let advertisement = answer::unsolicited_advertisement(own, link_local, target);
+                    self.answer(index, IpAddr::V6(target), &advertisement, out);
+                    return;
+                }
+                // RFC 4861 section 4.3 demands the option in a multicast solicitation, so without it there is nobody to
+                // answer (section 7.2.4 would have us resolve the sender first, and the kernel does not answer either).
+                // A unicast one may lack it (section 7.2.2): the frame says where it comes from.
+                let is_unicast = !ndp.destination.is_multicast();
+                let Some(asker) = source_mac.or(is_unicast.then_some(frame_source)) else { return };
+                if !self.is_foreign(asker) {
+                    return;
+                }
+                self.claim(now, index, (IpAddr::V6(ndp.source), asker, ClaimKind::NeighborSolicitation), out);
+                let advertisement = answer::solicited_advertisement(own, link_local, target, (asker, ndp.source));
+                self.answer(index, IpAddr::V6(target), &advertisement, out);
+            }
+            Message::Advertisement { target, target_mac, .. } => {
+                let mac = target_mac.unwrap_or(frame_source);
+                if self.is_foreign(mac) {
+                    self.claim(now, index, (IpAddr::V6(target), mac, ClaimKind::NeighborAdvertisement), out);
+                }
+            }
+        }
+    }
+
+    /// True for an address that can be that of another machine.
+    fn is_foreign(&self, mac: Mac) -> bool {
+        mac != Mac::ZERO && !mac.is_multicast() && !self.own_macs.contains_key(&mac)
+    }
+
+    fn link_local(&self, index: InterfaceIndex) -> Option<Ipv6Addr> {
+        self.links.get(&index)?.face.interface.link_local_source()
+    }
+
+    /// The announcement of the address, if it is answered on the interface.
+    fn announced_on(&mut self, index: InterfaceIndex, address: &IpAddr) -> Option<&mut Announcement> {
+        let face = &self.links.get(&index)?.face;
+        let announcement = self.addresses.get_mut(address)?;
+        let placement = face.placement(Protocol::of(address), &announcement.interfaces);
+        (placement != Placement::Absent).then_some(announcement)
+    }
+
+    fn answer(&mut self, index: InterfaceIndex, target: IpAddr, answer: &Frame, out: &mut Outbox<Output>) {
+        let Some(announcement) = self.announced_on(index, &target) else { return };
+        let counters = &mut announcement.counters;
+        counters.requests = counters.requests.saturating_add(1);
+        counters.responses = counters.responses.saturating_add(1);
+        out.push(send(index, &target, answer));
+    }
+
+    fn claim(
+        &mut self,
+        now: Instant,
+        index: InterfaceIndex,
+        (address, mac, kind): (IpAddr, Mac, ClaimKind),
+        out: &mut Outbox<Output>,
+    ) {
+        let Some(announcement) = self.announced_on(index, &address) else { return };
+        let counters = &mut announcement.counters;
+        counters.foreign_claims = counters.foreign_claims.saturating_add(1);
+        if announcement.claim_reported.is_none_or(|reported| now.since(reported) >= CLAIM_INTERVAL) {
+            announcement.claim_reported = Some(now);
+            out.push(Output::Report(Report::ForeignClaim { address, interface: index, mac, kind }));
+        }
+    }
+}
+
+/// Time passes.
+impl Responder {
+    fn run_timers(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        while out.room() > OUTBOX_RESERVE {
+            match self.timers.pop_expired(now) {
+                Some(Timer::Announce(index)) => self.announce_due(now, index, out),
+                Some(Timer::Reopen(index, protocol)) => {
+                    self.change(now, index, |face| face.set_socket(protocol, Socket::Closed), out);
+                }
+                Some(Timer::Report) => self.report_coverage(now, out),
+                None => break,
+            }
+        }
+    }
+
+    fn announce_due(&mut self, now: Instant, index: InterfaceIndex, out: &mut Outbox<Output>) {
+        let Some(link) = self.links.get_mut(&index) else { return };
+        let Some(own) = link.face.interface.mac else { return };
+        let link_local = link.face.interface.link_local_source();
+        while out.room() > OUTBOX_RESERVE
+            && let Some(address) = link.schedule.take_due(now)
+        {
+            for frame in answer::announcement(own, link_local, address) {
+                out.push(send(index, &address, &frame));
+            }
+            if let Some(announcement) = self.addresses.get_mut(&address) {
+                let sent = u64::from(frames_per_round(&address));
+                announcement.counters.gratuitous = announcement.counters.gratuitous.saturating_add(sent);
+            }
+        }
+        reschedule(&mut self.timers, index, link);
+    }
+
+    /// Reports every coverage that differs from what was reported last.
+    fn report_coverage(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        let mut changed = Vec::new();
+        for ((interfaces, family), scope) in &self.scopes {
+            let coverage = self.coverage(interfaces, *family);
+            if scope.reported.as_ref() != Some(&coverage) {
+                changed.push((interfaces.clone(), *family, coverage));
+            }
+        }
+        for (interfaces, family, coverage) in changed {
+            if out.room() <= OUTBOX_RESERVE {
+                self.timers.set(Timer::Report, now);
+                return;
+            }
+            if let Some(scope) = self.scopes.get_mut(&(interfaces.clone(), family)) {
+                scope.reported = Some(coverage.clone());
+            }
+            out.push(Output::Report(Report::Coverage { interfaces, family, coverage }));
+        }
+    }
+}
+
+fn send(interface: InterfaceIndex, address: &IpAddr, frame: &Frame) -> Output {
+    Output::Action(Action::Send { interface, protocol: Protocol::of(address), frame: frame.encode() })
+}
+
+/// Leaving comes first: what is left and joined in one go must end up joined.
+fn push_groups(interface: InterfaceIndex, changes: GroupChanges, out: &mut Outbox<Output>) {
+    if !changes.leave.is_empty() {
+        out.push(Output::Action(Action::Leave { interface, groups: changes.leave }));
+    }
+    if !changes.join.is_empty() {
+        out.push(Output::Action(Action::Join { interface, groups: changes.join }));
+    }
+}
+
+fn reschedule(timers: &mut TimerTable<Timer>, index: InterfaceIndex, link: &Link) {
+    match link.schedule.next_deadline() {
+        Some(deadline) => timers.set(Timer::Announce(index), deadline),
+        None => timers.clear(&Timer::Announce(index)),
+    }
+}
+
+impl Responder {
+    /// What must hold between any two inputs; tests and the simulator call it after each.
+    ///
+    /// # Panics
+    ///
+    /// When something does not hold.
+    pub fn check_invariants(&self) {
+        for (index, link) in &self.links {
+            link.schedule.check_invariants();
+            assert_eq!(self.timers.get(&Timer::Announce(*index)), link.schedule.next_deadline(), "{index:?}");
+            let mut groups: BTreeMap<Ipv6Addr, usize> = BTreeMap::new();
+            for (address, announcement) in &self.addresses {
+                let placement = link.face.placement(Protocol::of(address), &announcement.interfaces);
+                if let (IpAddr::V6(v6), true) = (address, placement != Placement::Absent) {
+                    let users = groups.entry(crate::wire::ndp::solicited_node(*v6)).or_insert(0);
+                    *users = users.saturating_add(1);
+                }
+            }
+            assert_eq!(groups, link.groups, "groups on {index:?}");
+            for protocol in Protocol::ALL {
+                let wanted = link.face.interface.obstacle(protocol).is_none();
+                assert_eq!(wanted, link.face.socket(protocol) != Socket::Closed, "{protocol} on {index:?}");
+            }
+        }
+        let scoped: usize = self.scopes.values().map(|scope| scope.addresses).sum();
+        assert_eq!(scoped, self.addresses.len());
+    }
+}
