@@ -1,0 +1,442 @@
+//! The allocator's state and what changes it: who holds which addresses of which pools.
+//!
+//! Every change goes through [`Allocator::attach`] and [`Allocator::detach`], so that all indexes stay in step. How an
+//! address is chosen is in `search.rs`; how the set of pools changes is in `replace.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use kit::{Family, Labels};
+
+use crate::pool::Automatic;
+use crate::seats::{Group, Place, Seats};
+use crate::space::{Space, Use};
+use crate::{Addresses, Client, Families, Holder, NotAccepted, Pool, PoolName, Port, Refusal, Sharing, Want};
+
+/// Pools and who holds which of their addresses.
+///
+/// Giving out, claiming and giving back an address cost O(log n), whatever the size of the pools, how full they are, and
+/// how many Services share.
+#[derive(Clone, Debug, Default)]
+pub struct Allocator {
+    pub(crate) pools: BTreeMap<PoolName, PoolState>,
+    /// All pools in the order in which they are tried.
+    pub(crate) order: Vec<PoolName>,
+    /// The first address of each range, with its last one and its pool.
+    pub(crate) ranges: BTreeMap<IpAddr, (IpAddr, PoolName)>,
+    /// The pools that are open to everyone and have a free address of these families.
+    pub(crate) with_room: BTreeSet<(Families, PoolName)>,
+    /// The pools that are meant for some and accept this namespace, in order; filled when first asked for.
+    pub(crate) pinned: BTreeMap<Box<str>, Arc<[PoolName]>>,
+    pub(crate) namespaces: BTreeMap<String, Labels>,
+    pub(crate) holdings: BTreeMap<Holder, Holding>,
+    pub(crate) seats: Seats,
+    pub(crate) touched: BTreeSet<PoolName>,
+}
+
+/// A pool and what is in use of it.
+#[derive(Clone, Debug)]
+pub(crate) struct PoolState {
+    pub(crate) pool: Pool,
+    pub(crate) v4: Space,
+    pub(crate) v6: Space,
+    pub(crate) services: usize,
+}
+
+/// What a Service has.
+#[derive(Clone, Debug)]
+pub struct Holding {
+    /// The Service, as it was when it got or last claimed its addresses.
+    pub client: Arc<Client>,
+    /// The pool of its addresses.
+    pub pool: PoolName,
+    /// Its addresses.
+    pub addresses: Addresses,
+}
+
+/// Addresses were given.
+#[derive(Debug)]
+pub struct Grant {
+    /// The pool they are from.
+    pub pool: PoolName,
+    /// The addresses.
+    pub addresses: Addresses,
+    /// What others may have now, since the Service gave it up in exchange.
+    pub freed: Vec<Freed>,
+}
+
+/// Something that a Service no longer has, so that another may get it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Freed {
+    /// Nobody uses the address any more.
+    Address {
+        /// The pool.
+        pool: PoolName,
+        /// The address.
+        address: IpAddr,
+    },
+    /// The address is still in use, but not these ports on it.
+    Ports {
+        /// The address.
+        address: IpAddr,
+        /// With whom it can be shared.
+        sharing: Arc<Sharing>,
+        /// The ports.
+        ports: Vec<Port>,
+    },
+    /// The address can be shared with others than before.
+    Sharing {
+        /// The address.
+        address: IpAddr,
+        /// With whom now.
+        sharing: Arc<Sharing>,
+    },
+}
+
+/// For whom a pool is when nobody asks for it by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// For every Service.
+    Everyone,
+    /// For the Services it accepts.
+    Accepted,
+    /// For none.
+    Nobody,
+}
+
+/// How full a pool is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolUsage {
+    /// The pool.
+    pub name: PoolName,
+    /// IPv4 addresses that can be given out.
+    pub usable_ipv4: u128,
+    /// IPv6 addresses that can be given out; `u128::MAX` where contract 3.5 counts no further.
+    pub usable_ipv6: u128,
+    /// Distinct IPv4 addresses in use.
+    pub in_use_ipv4: usize,
+    /// Distinct IPv6 addresses in use.
+    pub in_use_ipv6: usize,
+    /// Services that hold addresses.
+    pub services: usize,
+}
+
+impl Allocator {
+    /// An allocator without pools.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives the Service what it wants. What it has until then counts as free and is given up in exchange; if it is
+    /// refused, it keeps what it has.
+    pub fn allocate(&mut self, client: &Arc<Client>, want: &Want<'_>) -> Result<Grant, Refusal> {
+        self.remember_pinned(client.namespace());
+        let old = self.detach(&client.holder);
+        match self.search(client, want) {
+            Ok((pool, addresses)) => {
+                self.attach(client.clone(), pool.clone(), addresses);
+                let freed = old.map_or_else(Vec::new, |old| self.freed_by(&old));
+                Ok(Grant { pool, addresses, freed })
+            }
+            Err(refusal) => {
+                self.reattach(old);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Confirms that the Service, as it is now, may have exactly these addresses, and records it. This is how existing
+    /// assignments survive a restart and a change of the Service (contract 3.1, 3.2 step 7). If it is refused, nothing
+    /// changes.
+    pub fn claim(&mut self, client: &Arc<Client>, addresses: &Addresses) -> Result<Grant, Refusal> {
+        if let Some(held) = self.holdings.get(&client.holder)
+            && held.addresses == *addresses
+            && (Arc::ptr_eq(&held.client, client) || held.client == *client)
+        {
+            self.check_accepted(&held.pool, client)?;
+            return Ok(Grant { pool: held.pool.clone(), addresses: *addresses, freed: Vec::new() });
+        }
+        let old = self.detach(&client.holder);
+        match self.check_addresses(client, addresses) {
+            Ok(pool) => {
+                self.attach(client.clone(), pool.clone(), *addresses);
+                let freed = old.map_or_else(Vec::new, |old| self.freed_by(&old));
+                Ok(Grant { pool, addresses: *addresses, freed })
+            }
+            Err(refusal) => {
+                self.reattach(old);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Gives a Service that has one address a second one of the other family, from the same pool and after the first
+    /// (contract 3.2 step 11). `None` if it does not have exactly one.
+    pub fn extend(&mut self, holder: &Holder) -> Option<Result<Addresses, Refusal>> {
+        let held = self.holdings.get(holder).filter(|held| held.addresses.second().is_none())?.clone();
+        let first = held.addresses.first();
+        let missing = Families::from(Family::of(&first).other());
+        let offer = self.pools.get(&held.pool).map(|state| self.offer(state, &held.client, missing));
+        Some(match offer? {
+            Ok(more) => {
+                let both = Addresses::pair(first, more.first())?;
+                self.detach(holder);
+                self.attach(held.client, held.pool, both);
+                Ok(both)
+            }
+            Err(because) => Err(Refusal::NoneAvailableIn { pool: held.pool, families: missing, because }),
+        })
+    }
+
+    /// Takes away what the Service has; it need not have anything.
+    pub fn release(&mut self, holder: &Holder) -> Vec<Freed> {
+        self.detach(holder).map_or_else(Vec::new, |old| self.freed_by(&old))
+    }
+
+    /// Records a namespace and its labels. True when some pool chooses namespaces by label and these are new, so that
+    /// the Services of the namespace have to be looked at again.
+    pub fn set_namespace(&mut self, name: &str, labels: Labels) -> bool {
+        if self.namespaces.get(name) == Some(&labels) {
+            return false;
+        }
+        self.namespaces.insert(name.to_owned(), labels);
+        self.forget_pinned(name)
+    }
+
+    /// Forgets a namespace; true as for [`Allocator::set_namespace`].
+    pub fn remove_namespace(&mut self, name: &str) -> bool {
+        self.namespaces.remove(name).is_some() && self.forget_pinned(name)
+    }
+
+    /// What a Service has.
+    pub fn holding(&self, holder: &Holder) -> Option<&Holding> {
+        self.holdings.get(holder)
+    }
+
+    /// True when there is a pool.
+    pub fn has_pools(&self) -> bool {
+        !self.pools.is_empty()
+    }
+
+    /// For whom the pool is when nobody asks for it; `None` if there is no such pool.
+    pub fn audience(&self, pool: &str) -> Option<Audience> {
+        self.pools.get(pool).map(|state| match state.pool.automatic() {
+            Automatic::Open => Audience::Everyone,
+            Automatic::Pinned => Audience::Accepted,
+            Automatic::Off | Automatic::OnRequest => Audience::Nobody,
+        })
+    }
+
+    /// True when the pool exists and accepts Services of the namespace.
+    pub fn accepts_namespace(&self, pool: &str, namespace: &str) -> bool {
+        self.pools
+            .get(pool)
+            .is_some_and(|state| state.pool.accepts_namespace(namespace, self.namespaces.get(namespace)))
+    }
+
+    /// True when the pool has a free address of each of these families.
+    pub fn has_room(&self, pool: &str, families: Families) -> bool {
+        self.pools.get(pool).is_some_and(|state| state.has_room(families))
+    }
+
+    /// With whom the users of the address share it, if it is in use and they do.
+    pub fn sharing_at(&self, address: &IpAddr) -> Option<&Arc<Sharing>> {
+        let place = self.place(address).ok()?;
+        self.use_at(&place, Family::of(address))?.sharing.as_ref()
+    }
+
+    /// True when a Service could use the address beside or instead of those that use it now.
+    pub fn is_available(&self, client: &Client, address: &IpAddr) -> bool {
+        self.place(address).is_ok_and(|place| self.check_place(client, *address, &place).is_ok())
+    }
+
+    /// How full each pool is, by name.
+    pub fn usages(&self) -> impl Iterator<Item = PoolUsage> + '_ {
+        self.pools.values().map(PoolState::usage)
+    }
+
+    /// How full a pool is.
+    pub fn usage(&self, pool: &str) -> Option<PoolUsage> {
+        self.pools.get(pool).map(PoolState::usage)
+    }
+
+    /// The Services that have addresses of the pool, by name. Costs O(n) in their number.
+    pub fn holders(&self, pool: &str) -> BTreeSet<Holder> {
+        let state = self.pools.get(pool);
+        let spaces = state.into_iter().flat_map(|state| [&state.v4, &state.v6]);
+        spaces.flat_map(Space::uses).flat_map(|(_, at)| at.users().cloned()).collect()
+    }
+
+    /// The pools whose usage changed since this was last asked.
+    pub fn take_touched(&mut self) -> BTreeSet<PoolName> {
+        std::mem::take(&mut self.touched)
+    }
+
+    pub(crate) fn check_accepted(&self, pool: &PoolName, client: &Client) -> Result<(), Refusal> {
+        let state = self.pools.get(pool).ok_or_else(|| Refusal::UnknownPool(pool.clone()))?;
+        self.accepts(state, client).map_err(|because| Refusal::NotAccepted { pool: pool.clone(), because })
+    }
+
+    pub(crate) fn accepts(&self, state: &PoolState, client: &Client) -> Result<(), NotAccepted> {
+        let namespace = client.namespace();
+        if !state.pool.accepts_namespace(namespace, self.namespaces.get(namespace)) {
+            Err(NotAccepted::Namespace(namespace.into()))
+        } else if !state.pool.accepts_labels(&client.labels) {
+            Err(NotAccepted::Labels)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn use_at(&self, place: &Place, family: Family) -> Option<&Use> {
+        self.pools.get(&place.pool)?.space(family).use_at(place.position)
+    }
+
+    /// Records what a Service has from now on; it must have nothing, and every address must be free for it.
+    pub(crate) fn attach(&mut self, client: Arc<Client>, pool: PoolName, addresses: Addresses) {
+        let Some(state) = self.pools.get_mut(&pool) else { return };
+        for address in addresses.iter() {
+            let family = Family::of(&address);
+            let space = state.space_mut(family);
+            let Some(position) = space.layout.position(&address) else { continue };
+            let is_first = space.enter(position, client.holder.clone(), client.sharing.as_ref());
+            if let Some(sharing) = &client.sharing {
+                let group = Group { sharing: sharing.clone(), family };
+                let place = Place { pool: pool.clone(), position };
+                if is_first {
+                    self.seats.open(&group, &place);
+                }
+                self.seats.sit(&group, &place, &client.ports);
+            }
+        }
+        state.services = state.services.saturating_add(1);
+        self.note_usage(&pool);
+        self.holdings.insert(client.holder.clone(), Holding { client, pool, addresses });
+    }
+
+    /// Takes away what a Service has and returns it.
+    pub(crate) fn detach(&mut self, holder: &Holder) -> Option<Holding> {
+        let held = self.holdings.remove(holder)?;
+        let Some(state) = self.pools.get_mut(&held.pool) else { return Some(held) };
+        for address in held.addresses.iter() {
+            let family = Family::of(&address);
+            let space = state.space_mut(family);
+            let Some(position) = space.layout.position(&address) else { continue };
+            let was_last = space.leave(position, holder);
+            if let Some(sharing) = &held.client.sharing {
+                let group = Group { sharing: sharing.clone(), family };
+                let place = Place { pool: held.pool.clone(), position };
+                self.seats.leave(&group, &place, &held.client.ports);
+                if was_last {
+                    self.seats.close(&group, &place);
+                }
+            }
+        }
+        state.services = state.services.saturating_sub(1);
+        self.note_usage(&held.pool);
+        Some(held)
+    }
+
+    fn reattach(&mut self, held: Option<Holding>) {
+        if let Some(held) = held {
+            self.attach(held.client, held.pool, held.addresses);
+        }
+    }
+
+    /// What others may have now that a Service, which had `old`, has something else or nothing.
+    fn freed_by(&self, old: &Holding) -> Vec<Freed> {
+        let new = self.holdings.get(&old.client.holder);
+        let freed = |address: IpAddr| {
+            let Some(at) = self.place(&address).ok().and_then(|place| self.use_at(&place, Family::of(&address))) else {
+                return Some(Freed::Address { pool: old.pool.clone(), address });
+            };
+            // Without a sharing key on the address nobody else can use it.
+            let sharing = at.sharing.clone()?;
+            if old.client.sharing.as_ref() != Some(&sharing) {
+                return Some(Freed::Sharing { address, sharing });
+            }
+            let kept = new.filter(|new| new.addresses.contains(&address)).map(|new| &new.client.ports);
+            let is_given_up = |port: &Port| kept.is_none_or(|kept| !kept.contains(*port));
+            let ports: Vec<Port> = old.client.ports.iter().filter(is_given_up).collect();
+            (!ports.is_empty()).then_some(Freed::Ports { address, sharing, ports })
+        };
+        old.addresses.iter().filter_map(freed).collect()
+    }
+
+    /// Keeps the index of pools with room in step with a pool, and remembers that its usage changed.
+    pub(crate) fn note_usage(&mut self, pool: &PoolName) {
+        self.touched.insert(pool.clone());
+        let Some(state) = self.pools.get(pool).filter(|state| state.pool.automatic() == Automatic::Open) else {
+            return;
+        };
+        for families in Families::ALL {
+            let entry = (families, pool.clone());
+            if state.has_room(families) {
+                self.with_room.insert(entry);
+            } else {
+                self.with_room.remove(&entry);
+            }
+        }
+    }
+
+    /// The pools that are meant for some and accept the namespace, in the order in which they are tried.
+    pub(crate) fn pinned_for(&self, namespace: &str) -> Arc<[PoolName]> {
+        if let Some(known) = self.pinned.get(namespace) {
+            return known.clone();
+        }
+        let labels = self.namespaces.get(namespace);
+        let accepts = |name: &&PoolName| {
+            self.pools.get(*name).is_some_and(|state| {
+                state.pool.automatic() == Automatic::Pinned && state.pool.accepts_namespace(namespace, labels)
+            })
+        };
+        self.order.iter().filter(accepts).cloned().collect()
+    }
+
+    fn remember_pinned(&mut self, namespace: &str) {
+        if !self.pinned.contains_key(namespace) {
+            self.pinned.insert(namespace.into(), self.pinned_for(namespace));
+        }
+    }
+
+    fn forget_pinned(&mut self, namespace: &str) -> bool {
+        self.pinned.remove(namespace);
+        self.pools.values().any(|state| state.pool.selects_namespaces())
+    }
+}
+
+impl PoolState {
+    pub(crate) fn new(pool: Pool) -> Self {
+        PoolState { v4: Space::new(Family::V4, &pool), v6: Space::new(Family::V6, &pool), pool, services: 0 }
+    }
+
+    pub(crate) fn space(&self, family: Family) -> &Space {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+
+    fn space_mut(&mut self, family: Family) -> &mut Space {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+
+    pub(crate) fn has_room(&self, families: Families) -> bool {
+        families.list().iter().all(|family| self.space(*family).first_free().is_some())
+    }
+
+    fn usage(&self) -> PoolUsage {
+        PoolUsage {
+            name: self.pool.name.clone(),
+            usable_ipv4: self.v4.layout.usable(),
+            usable_ipv6: self.v6.layout.usable(),
+            in_use_ipv4: self.v4.in_use(),
+            in_use_ipv6: self.v6.in_use(),
+            services: self.services,
+        }
+    }
+}
