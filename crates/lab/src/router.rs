@@ -1,0 +1,336 @@
+//! Routers: the counterparts of our speakers, and what they believe.
+//!
+//! Each runs in a host of the lab with a configuration that is made from the same [`RouterConfig`], and answers the same
+//! questions. What a daemon knows beyond that is reached by its own command language ([`Router::command`]).
+
+mod bird;
+mod frr;
+mod gobgp;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use ipnet::IpNet;
+use kit::{Asn, Community, Duration, Family, HoldTime, RouterId, Secret};
+
+use crate::{Host, eventually};
+
+/// How many paths to one network a router uses at once.
+const PATHS_MAX: u8 = 16;
+
+/// Which program is the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouterKind {
+    /// FRR: bgpd, bfdd and zebra.
+    Frr,
+    /// BIRD 2.
+    Bird,
+    /// GoBGP, which sets no routes in the kernel.
+    GoBgp,
+}
+
+impl RouterKind {
+    /// Every kind.
+    pub const ALL: [RouterKind; 3] = [RouterKind::Frr, RouterKind::Bird, RouterKind::GoBgp];
+}
+
+impl fmt::Display for RouterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RouterKind::Frr => "frr",
+            RouterKind::Bird => "bird",
+            RouterKind::GoBgp => "gobgp",
+        })
+    }
+}
+
+/// The text names no router.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a router: frr, bird or gobgp")]
+pub struct RouterKindError(String);
+
+impl FromStr for RouterKind {
+    type Err = RouterKindError;
+
+    fn from_str(text: &str) -> Result<Self, RouterKindError> {
+        let kind = RouterKind::ALL.into_iter().find(|kind| kind.to_string() == text);
+        kind.ok_or_else(|| RouterKindError(text.to_owned()))
+    }
+}
+
+/// What a router is told.
+#[derive(Clone, Debug)]
+pub struct RouterConfig {
+    /// Its AS.
+    pub asn: Asn,
+    /// Its BGP identifier.
+    pub router_id: RouterId,
+    /// Who may talk to it.
+    pub peers: Vec<RouterPeer>,
+    /// Networks that it announces to its peers.
+    pub announce: Vec<IpNet>,
+    /// Lines in the router's own language, at the end of its BGP configuration.
+    pub extra: String,
+}
+
+/// Who may talk to a router, and how.
+#[derive(Clone, Debug)]
+pub struct RouterPeer {
+    /// Where the peers are.
+    pub place: PeerPlace,
+    /// Their AS.
+    pub remote_as: Asn,
+    /// What a session carries.
+    pub families: BTreeSet<Family>,
+    /// TCP MD5 password.
+    pub password: Option<Secret>,
+    /// The hold time to offer.
+    pub hold_time: HoldTime,
+    /// BFD towards each of them.
+    pub bfd: Option<Bfd>,
+    /// Allow more than one hop in between.
+    pub multi_hop: bool,
+    /// Who begins.
+    pub opening: Opening,
+}
+
+/// Where peers are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerPlace {
+    /// At this address.
+    Address(IpAddr),
+    /// Anywhere in this network: each that calls is accepted.
+    Network(IpNet),
+    /// At the other end of this interface, by link-local address (FRR alone).
+    Interface(String),
+}
+
+/// Who opens the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// The router waits.
+    Waits,
+    /// The router dials; possible at a known address only.
+    Dials,
+}
+
+/// Timing of BFD at the router, the same in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bfd {
+    /// Time between packets.
+    pub interval: Duration,
+    /// Packets that may be missed.
+    pub multiplier: u8,
+}
+
+impl RouterConfig {
+    /// A router that knows nobody yet.
+    pub fn new(asn: u32, router_id: &str) -> Result<RouterConfig> {
+        let asn = Asn::new(asn).context("an AS number is not 0")?;
+        let router_id = router_id.parse()?;
+        Ok(RouterConfig { asn, router_id, peers: Vec::new(), announce: Vec::new(), extra: String::new() })
+    }
+
+    /// The same router with one more entry for peers.
+    pub fn with_peer(mut self, peer: RouterPeer) -> RouterConfig {
+        self.peers.push(peer);
+        self
+    }
+}
+
+impl RouterPeer {
+    /// Accepts whoever calls from this network; `10.0.0.2/32` is one address. The session carries the network's family.
+    pub fn accept(network: &str, remote_as: u32) -> Result<RouterPeer> {
+        let network: IpNet = network.parse().with_context(|| format!("{network:?} is not a network"))?;
+        let family = Family::of(&network.addr());
+        let place = if network.prefix_len() == family.bits() {
+            PeerPlace::Address(network.addr())
+        } else {
+            PeerPlace::Network(network)
+        };
+        Ok(RouterPeer {
+            place,
+            remote_as: Asn::new(remote_as).context("an AS number is not 0")?,
+            families: BTreeSet::from([family]),
+            password: None,
+            hold_time: HoldTime::DEFAULT,
+            bfd: None,
+            multi_hop: false,
+            opening: Opening::Waits,
+        })
+    }
+
+    /// The same with both families in each session.
+    pub fn dual_stack(mut self) -> RouterPeer {
+        self.families.extend(Family::ALL);
+        self
+    }
+}
+
+/// A session as its router sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouterSession {
+    /// The other end.
+    pub peer: IpAddr,
+    /// `Established` or what the router calls its state.
+    pub state: String,
+    /// What went wrong last, in the router's words; empty when nothing did.
+    pub last_error: String,
+}
+
+impl RouterSession {
+    /// True when routes can be exchanged.
+    pub fn is_established(&self) -> bool {
+        self.state == "Established"
+    }
+}
+
+/// A route that a router has learnt.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RouterRoute {
+    /// Where to.
+    pub prefix: IpNet,
+    /// Its NEXT_HOP; the global one where there are two.
+    pub next_hop: IpAddr,
+    /// The ASes on the way.
+    pub as_path: Vec<u32>,
+    /// `IGP`, `EGP` or `INCOMPLETE`.
+    pub origin: String,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// LOCAL_PREF as the router sees it: some give eBGP routes one of their own.
+    pub local_pref: Option<u32>,
+    /// Standard and large communities.
+    pub communities: BTreeSet<Community>,
+}
+
+/// A running router. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Router {
+    host: Host,
+    kind: RouterKind,
+    daemon: Daemon,
+}
+
+#[derive(Debug)]
+enum Daemon {
+    Frr(frr::Frr),
+    Bird(bird::Bird),
+    GoBgp(gobgp::GoBgp),
+}
+
+impl Router {
+    /// Starts a router on a host, makes the host forward packets and spread flows over several paths by their ports.
+    /// Returns when the router answers to its own commands.
+    pub fn start(host: &Host, kind: RouterKind, config: &RouterConfig) -> Result<Router> {
+        for peer in &config.peers {
+            let dials = peer.opening == Opening::Dials;
+            ensure!(!dials || matches!(peer.place, PeerPlace::Address(_)), "a router can dial an address only");
+        }
+        host.forward_packets()?;
+        host.sysctl("net/ipv4/fib_multipath_hash_policy", "1")?;
+        host.sysctl("net/ipv6/fib_multipath_hash_policy", "1")?;
+        let daemon = match kind {
+            RouterKind::Frr => Daemon::Frr(frr::Frr::start(host, config)?),
+            RouterKind::Bird => Daemon::Bird(bird::Bird::start(host, config)?),
+            RouterKind::GoBgp => Daemon::GoBgp(gobgp::GoBgp::start(host, config)?),
+        };
+        Ok(Router { host: host.clone(), kind, daemon })
+    }
+
+    /// Where it runs.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Which program it is.
+    pub fn kind(&self) -> RouterKind {
+        self.kind
+    }
+
+    /// Runs commands in the router's own language (`vtysh -c`, `birdc`, the arguments of `gobgp`) and gives back the answer.
+    pub fn command(&self, commands: &[&str]) -> Result<String> {
+        match self.kind {
+            RouterKind::Frr => frr::command(&self.host, commands),
+            RouterKind::Bird => bird::command(&self.host, commands),
+            RouterKind::GoBgp => gobgp::command(&self.host, commands),
+        }
+    }
+
+    /// Replaces the configuration, as an administrator would: sessions that are not concerned stay up. (BIRD alone; tell
+    /// the others by [`Router::command`].)
+    pub fn reconfigure(&self, config: &RouterConfig) -> Result<()> {
+        match self.kind {
+            RouterKind::Bird => bird::reconfigure(&self.host, config),
+            RouterKind::Frr | RouterKind::GoBgp => bail!("the lab cannot reconfigure {}", self.kind),
+        }
+    }
+
+    /// Its sessions, those that are down included where the router knows them.
+    pub fn sessions(&self) -> Result<Vec<RouterSession>> {
+        match self.kind {
+            RouterKind::Frr => frr::sessions(&self.host),
+            RouterKind::Bird => bird::sessions(&self.host),
+            RouterKind::GoBgp => gobgp::sessions(&self.host),
+        }
+    }
+
+    /// The routes that it has learnt, of both families, in order.
+    pub fn routes(&self) -> Result<Vec<RouterRoute>> {
+        let mut routes = match self.kind {
+            RouterKind::Frr => frr::routes(&self.host),
+            RouterKind::Bird => bird::routes(&self.host),
+            RouterKind::GoBgp => gobgp::routes(&self.host),
+        }?;
+        routes.sort();
+        Ok(routes)
+    }
+
+    /// The routes to exactly this network, one for each peer that announces it.
+    pub fn routes_to(&self, prefix: &str) -> Result<Vec<RouterRoute>> {
+        let prefix: IpNet = prefix.parse().with_context(|| format!("{prefix:?} is not a network"))?;
+        Ok(self.routes()?.into_iter().filter(|route| route.prefix == prefix).collect())
+    }
+
+    /// Waits until the sessions with all these peers are established.
+    pub fn wait_established(&self, peers: &[IpAddr], limit: Duration) -> Result<()> {
+        eventually(limit, || {
+            let sessions = self.sessions()?;
+            let is_up = |peer: &IpAddr| sessions.iter().any(|one| one.peer == *peer && one.is_established());
+            ensure!(peers.iter().all(is_up), "{} has {sessions:?}", self.kind);
+            Ok(())
+        })
+    }
+
+    /// Waits until exactly these are the next hops to a network; an empty list waits for its withdrawal.
+    pub fn wait_next_hops(&self, prefix: &str, next_hops: &[IpAddr], limit: Duration) -> Result<Vec<RouterRoute>> {
+        let wanted: BTreeSet<_> = next_hops.iter().copied().collect();
+        eventually(limit, || {
+            let routes = self.routes_to(prefix)?;
+            let seen: BTreeSet<_> = routes.iter().map(|route| route.next_hop).collect();
+            ensure!(seen == wanted, "{} reaches {prefix} through {seen:?}, not {wanted:?}", self.kind);
+            Ok(routes)
+        })
+    }
+
+    /// Stops the router as an administrator would: it says good-bye to its peers.
+    pub fn stop(&mut self) -> Result<()> {
+        self.for_each_process(|process| process.stop().map(drop))
+    }
+
+    /// Kills the router: it says nothing to anybody, and its routes stay in the kernel.
+    pub fn kill(&mut self) -> Result<()> {
+        self.for_each_process(crate::Process::kill)
+    }
+
+    fn for_each_process(&mut self, mut act: impl FnMut(&mut crate::Process) -> Result<()>) -> Result<()> {
+        match &mut self.daemon {
+            Daemon::Frr(frr) => frr.processes().iter_mut().try_for_each(act),
+            Daemon::Bird(bird) => act(bird.process()),
+            Daemon::GoBgp(gobgp) => act(gobgp.process()),
+        }
+    }
+}
