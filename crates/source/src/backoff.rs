@@ -19,8 +19,7 @@ impl Backoff {
     pub(crate) fn delay(self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(16);
         let whole = self.min.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(self.max);
-        let half = whole / 2;
-        half.saturating_add(half.mul_f64(random_fraction()))
+        whole.mul_f64(0.5 + random_fraction() / 2.0)
     }
 }
 

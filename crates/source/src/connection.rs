@@ -126,7 +126,7 @@ impl Reporter {
                         );
                     }
                     ConnectionState::Up | ConnectionState::Connecting => {
-                        tracing::info!("reached the source of objects")
+                        tracing::info!("reached the source of objects");
                     }
                 }
             } else if connection.error == error {

@@ -39,7 +39,8 @@
 //! # Ok(()) }
 //! ```
 
-#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+// `expect_test` writes the hashes when it updates a snapshot.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::needless_raw_string_hashes))]
 
 mod backoff;
 mod connection;
@@ -65,6 +66,7 @@ pub const CHANGES_WAITING_MAX: usize = 1_024;
 
 /// What happened to the objects.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are of the large one; a box for each would cost more")]
 pub enum Change {
     /// An object is there, or is different from before. Its resource version and generation are not kept: they change
     /// without the rest, so what is known of them would be out of date.
@@ -124,7 +126,15 @@ pub struct Source {
 
 /// The tasks of a source; they end when this is dropped. Call [`Writer::flush`] before.
 #[derive(Debug)]
-pub struct Tasks(#[expect(dead_code, reason = "held for its drop, which ends the tasks")] JoinSet<()>);
+pub struct Tasks(JoinSet<()>);
+
+impl Tasks {
+    /// Waits until one of them ends, which none does by itself while [`Source::changes`] is held.
+    pub async fn ended(&mut self) {
+        // How it ended does not matter: a panic was told by the panic hook.
+        let _how = self.0.join_next().await;
+    }
+}
 
 /// True for kinds that are read in the namespace of MetalLB alone.
 pub(crate) fn is_read_in_own_namespace(kind: Kind) -> bool {

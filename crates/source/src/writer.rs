@@ -77,12 +77,8 @@ impl Writer {
     pub(crate) async fn run<S: Sink>(self, sink: S, concurrency: usize, counters: Arc<Counters>) {
         let mut under_way = FuturesUnordered::new();
         loop {
-            while under_way.len() < concurrency
-                && let Some(job) = {
-                    let job = self.queue().take(Instant::now());
-                    job
-                }
-            {
+            while under_way.len() < concurrency {
+                let Some(job) = self.take() else { break };
                 under_way.push(async {
                     let outcome = sink.perform(&job).await;
                     (job, outcome)
@@ -97,6 +93,10 @@ impl Writer {
                 () = sleep_until(deadline) => {}
             }
         }
+    }
+
+    fn take(&self) -> Option<Job> {
+        self.queue().take(Instant::now())
     }
 
     fn finish(&self, job: Job, outcome: Outcome, counters: &Counters) {

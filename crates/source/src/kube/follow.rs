@@ -1,0 +1,412 @@
+//! Follows the objects of one kind: lists them, then watches, for ever.
+//!
+//! This is the list-and-watch of the Kubernetes API, written out here instead of taken from kube-runtime. Its watcher
+//! asks again without a pause when a server ends each watch at once, sets no limit to the time of a list, and its client
+//! logs whole answers that do not decode, be they Secrets. It would also keep a page of objects as values, where here
+//! one object at a time leaves the page's text.
+//!
+//! The rules:
+//!
+//! - A watch that ends, for whatever reason, is resumed where it was. Only when the server no longer knows that moment
+//!   (410), or refuses to resume several times, the kind is listed anew, and the difference is sent.
+//! - Every failure is followed by a wait with [`BACKOFF`], or as long as the server asks for.
+//! - Losing the server changes nothing that was sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::kube::api::{ListParams, WatchParams};
+use ::kube::core::Request;
+use api::{Key, Kind, Object, ObjectRef};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::message::{Line, Named, NamedMeta, Page, Status};
+use super::request::{Failure, Server, next_data};
+use super::seen::{Observation, Seen};
+use crate::backoff::{Backoff, random};
+use crate::connection::Reporter;
+use crate::counters::Counters;
+use crate::{Change, PoolStatus};
+
+/// Objects per page: a page of large ones takes about a megabyte.
+const PAGE_OBJECTS: u32 = 250;
+/// How long a watch is asked to last, in seconds; a part of it more, so that the nodes' watches do not end together.
+const WATCH_SECONDS: u32 = 240;
+const WATCH_SECONDS_SPREAD: u64 = 60;
+/// How long after its time a watch may end.
+const WATCH_OVERTIME: Duration = Duration::from_secs(30);
+/// The longest line of a watch. An object in etcd has at most 1.5 MiB.
+const WATCH_LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A watch that ends sooner than this without having said anything counts as a failure.
+const WATCH_TOO_SHORT: Duration = Duration::from_secs(1);
+/// Failures in a row to resume a watch, after which the kind is listed anew: after a restore of etcd, the moment to resume
+/// at may lie in a future that never comes.
+const RESUME_TRIES: u32 = 4;
+
+const BACKOFF: Backoff = Backoff { min: Duration::from_millis(250), max: Duration::from_secs(10) };
+
+/// The path of a kind's objects. The kinds that are MetalLB's own, and Secrets, are read in its namespace alone.
+pub(super) fn path(kind: Kind, namespace: &str) -> String {
+    let prefix = if kind.group().is_empty() { "/api" } else { "/apis" };
+    let scope = if crate::is_read_in_own_namespace(kind) { format!("namespaces/{namespace}/") } else { String::new() };
+    format!("{prefix}/{}/{scope}{}", kind.api_version(), kind.plural())
+}
+
+/// The task of one kind.
+pub(super) struct Follower {
+    pub(super) reader: Reader,
+    pub(super) server: Server,
+    pub(super) path: String,
+    pub(super) reporter: Arc<Reporter>,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// Why following stops for a moment.
+enum Stop {
+    /// Nobody wants the changes any more.
+    ReaderGone,
+    /// The server does not know the moment to go on at.
+    Expired,
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused { code: 410, .. } => Stop::Expired,
+            other => Stop::Failed(other),
+        }
+    }
+}
+
+impl Follower {
+    /// Follows until nobody wants the changes.
+    pub(super) async fn run(mut self) {
+        // The moment up to which everything was seen; none before the first list, and when it is of no use any more.
+        let mut version = None;
+        // In a row, up to a watch that did its work. A list alone is not enough: where lists work and watches do not, the
+        // waits must grow nevertheless.
+        let mut failures: u32 = 0;
+        let mut resume_failures: u32 = 0;
+        let mut has_expired = false;
+        let mut last_error = String::new();
+        loop {
+            let is_watch = version.is_some();
+            let result = match &mut version {
+                None => self.list().await.map(|listed_at| version = Some(listed_at)),
+                Some(version) => self.watch(version).await,
+            };
+            let wait = match result {
+                Ok(()) => {
+                    if !std::mem::take(&mut last_error).is_empty() {
+                        tracing::info!(kind = %self.reader.kind, "reading again");
+                    }
+                    if is_watch {
+                        failures = 0;
+                        has_expired = false;
+                    }
+                    resume_failures = 0;
+                    continue;
+                }
+                Err(Stop::ReaderGone) => return,
+                Err(Stop::Expired) => {
+                    tracing::debug!(kind = %self.reader.kind, "listing anew: the server has forgotten the moment to go on at");
+                    version = None;
+                    if !std::mem::replace(&mut has_expired, true) {
+                        continue;
+                    }
+                    Duration::ZERO
+                }
+                Err(Stop::Failed(failure)) => {
+                    self.report(&failure, &mut last_error);
+                    resume_failures = resume_failures.saturating_add(1);
+                    if resume_failures >= RESUME_TRIES && !matches!(failure, Failure::Unreachable(_)) {
+                        version = None;
+                    }
+                    match failure {
+                        Failure::Refused { retry_after, .. } => retry_after.unwrap_or_default(),
+                        Failure::Unreachable(_) | Failure::Unreadable(_) => Duration::ZERO,
+                    }
+                }
+            };
+            failures = failures.saturating_add(1);
+            tokio::time::sleep(BACKOFF.delay(failures).max(wait)).await;
+        }
+    }
+
+    /// Reads all objects, page by page, and sends the difference to what was known. Returns the moment of the list.
+    async fn list(&mut self) -> Result<String, Stop> {
+        let mut continue_token = None;
+        self.reader.seen.begin_list();
+        loop {
+            let params = ListParams { limit: Some(PAGE_OBJECTS), continue_token, ..ListParams::default() };
+            let text = self.server.get(Request::new(&self.path).list(&params)).await?;
+            self.reporter.answered(self.reader.kind, Timestamp::now());
+            let page: Page<'_> = serde_json::from_slice(&text).map_err(|error| unreadable("a list", &error))?;
+            for item in &page.items {
+                self.reader.applied(item.get()).await?;
+            }
+            if page.metadata.r#continue.is_empty() {
+                self.reader.listed().await?;
+                if self.reporter.listed(self.reader.kind) {
+                    self.reader.send(Change::Synced).await?;
+                }
+                return Ok(page.metadata.resource_version);
+            }
+            continue_token = Some(page.metadata.r#continue);
+        }
+    }
+
+    /// Sends what changes after `version`, and moves it on, until the server ends the watch.
+    async fn watch(&mut self, version: &mut String) -> Result<(), Stop> {
+        let spread = u32::try_from(random() % WATCH_SECONDS_SPREAD).unwrap_or(0);
+        let seconds = WATCH_SECONDS.saturating_add(spread);
+        let params = WatchParams { timeout: Some(seconds), ..WatchParams::default() };
+        let mut body = self.server.open(Request::new(&self.path).watch(&params, version)).await?;
+        self.reporter.answered(self.reader.kind, Timestamp::now());
+        let began = Instant::now();
+        let limit = Duration::from_secs(seconds.into()).saturating_add(WATCH_OVERTIME);
+        let mut lines = Lines::default();
+        let mut was_useful = false;
+        let ended = loop {
+            let Some(left) = limit.checked_sub(began.elapsed()) else { break None };
+            let data = match tokio::time::timeout(left, next_data(&mut body)).await {
+                Ok(Ok(Some(data))) => data,
+                Ok(Ok(None)) | Err(_) => break None,
+                Ok(Err(failure)) => break Some(failure),
+            };
+            lines.push(&data)?;
+            while let Some(line) = lines.next() {
+                self.line(line, version).await?;
+                was_useful = true;
+            }
+        };
+        if was_useful || began.elapsed() >= WATCH_TOO_SHORT {
+            // Servers restart and load balancers lose patience: going on at once is all there is to do. If that fails, it
+            // is told.
+            return Ok(());
+        }
+        Err(Stop::Failed(ended.unwrap_or_else(|| Failure::Unreadable("it ends each watch at once".to_owned()))))
+    }
+
+    /// Acts on one line of a watch.
+    async fn line(&mut self, line: &[u8], version: &mut String) -> Result<(), Stop> {
+        let line: Line<'_> = serde_json::from_slice(line).map_err(|error| unreadable("a line of a watch", &error))?;
+        let text = line.object.get();
+        match line.type_.as_str() {
+            "ADDED" | "MODIFIED" => move_on(version, self.reader.applied(text).await?),
+            "DELETED" => move_on(version, self.reader.deleted(text).await?),
+            "BOOKMARK" => move_on(version, named(text).resource_version),
+            "ERROR" => {
+                let status: Status = serde_json::from_str(text).unwrap_or_default();
+                return Err(Failure::from(status).into());
+            }
+            other => tracing::debug!(kind = %self.reader.kind, r#type = other, "unknown line in a watch"),
+        }
+        Ok(())
+    }
+
+    /// Tells of a failure: to the connection, and once to the log.
+    fn report(&self, failure: &Failure, last_error: &mut String) {
+        let kind = self.reader.kind;
+        self.counters.read_failures.increment();
+        let mut text = failure.to_string();
+        match failure {
+            Failure::Unreachable(_) => self.reporter.unreachable(kind, text.clone(), Timestamp::now()),
+            Failure::Refused { code, .. } => {
+                self.reporter.answered(kind, Timestamp::now());
+                if *code == 404 && kind.group() == api::GROUP {
+                    "the API server does not know this kind: install the CustomResourceDefinitions of MetalLB"
+                        .clone_into(&mut text);
+                }
+            }
+            Failure::Unreadable(_) => {}
+        }
+        self.reporter.not_listed(kind, &text);
+        if *last_error == text || matches!(failure, Failure::Unreachable(_)) {
+            // The loss of the server is told once for all kinds, by the reporter.
+            tracing::debug!(%kind, error = text, "still cannot read");
+        } else {
+            tracing::warn!(%kind, error = text, "cannot read; will try again");
+        }
+        *last_error = text;
+    }
+}
+
+fn move_on(version: &mut String, to: String) {
+    if !to.is_empty() {
+        *version = to;
+    }
+}
+
+fn unreadable(what: &str, error: &serde_json::Error) -> Failure {
+    Failure::Unreadable(format!("{what} has a fault in line {}, column {}", error.line(), error.column()))
+}
+
+fn named(text: &str) -> NamedMeta {
+    serde_json::from_str::<Named>(text).unwrap_or_default().metadata
+}
+
+/// Turns the text of objects into changes.
+pub(super) struct Reader {
+    kind: Kind,
+    pool_status: PoolStatus,
+    seen: Seen,
+    changes: mpsc::Sender<Change>,
+    counters: Arc<Counters>,
+}
+
+impl Reader {
+    pub(super) fn new(
+        kind: Kind,
+        pool_status: PoolStatus,
+        changes: mpsc::Sender<Change>,
+        counters: Arc<Counters>,
+    ) -> Reader {
+        Reader { kind, pool_status, seen: Seen::default(), changes, counters }
+    }
+
+    /// An object is there. Returns its resource version.
+    async fn applied(&mut self, text: &str) -> Result<String, Stop> {
+        let mut object = match Object::from_json(self.kind, text) {
+            Ok(object) if !object.metadata().name.is_empty() => object,
+            Ok(_) => return Ok(self.unreadable(text, "it has no name")),
+            Err(error) => return Ok(self.unreadable(text, &self.words(&error))),
+        };
+        let version = std::mem::take(&mut object.metadata_mut().resource_version);
+        crate::slim(&mut object, self.pool_status);
+        match self.seen.applied(&object) {
+            Observation::Same => {}
+            Observation::Changed => self.send(Change::Applied(object)).await?,
+            Observation::Replaced => {
+                self.send(Change::Deleted(object.reference())).await?;
+                self.send(Change::Applied(object)).await?;
+            }
+        }
+        Ok(version)
+    }
+
+    /// An object is gone. Returns its last resource version.
+    async fn deleted(&mut self, text: &str) -> Result<String, Stop> {
+        let NamedMeta { name, namespace, resource_version } = named(text);
+        let key = Key::new(namespace, name);
+        if self.seen.deleted(&key) {
+            self.send(Change::Deleted(ObjectRef { kind: self.kind, key })).await?;
+        }
+        Ok(resource_version)
+    }
+
+    /// The list is complete: what was not in it is gone.
+    async fn listed(&mut self) -> Result<(), Stop> {
+        for key in self.seen.end_list() {
+            self.send(Change::Deleted(ObjectRef { kind: self.kind, key })).await?;
+        }
+        Ok(())
+    }
+
+    /// An object cannot be read: what was known of it stays in force.
+    fn unreadable(&mut self, text: &str, error: &str) -> String {
+        let NamedMeta { name, namespace, resource_version } = named(text);
+        let key = Key::new(namespace, name);
+        self.counters.unreadable.increment();
+        tracing::warn!(kind = %self.kind, object = %key, error, "cannot read an object; what was known of it stays in force");
+        self.seen.unreadable(&key);
+        resource_version
+    }
+
+    /// A decoding error in words. Those of serde may quote a value: not where passwords are.
+    fn words(&self, error: &serde_json::Error) -> String {
+        match self.kind {
+            Kind::Secret | Kind::BGPPeer => {
+                format!("it does not have the form of a {} (column {})", self.kind, error.column())
+            }
+            _ => error.to_string(),
+        }
+    }
+
+    /// Waits while the reader is busy: nothing is dropped.
+    async fn send(&self, change: Change) -> Result<(), Stop> {
+        self.changes.send(change).await.map_err(|_closed| Stop::ReaderGone)
+    }
+}
+
+/// Cuts a stream of bytes in lines.
+#[derive(Default)]
+struct Lines {
+    buffer: Vec<u8>,
+    /// Up to here the buffer was given out,
+    start: usize,
+    /// and up to here it was looked through for the end of a line.
+    searched: usize,
+}
+
+impl Lines {
+    fn push(&mut self, data: &[u8]) -> Result<(), Failure> {
+        self.buffer.drain(..self.start);
+        self.searched = self.searched.saturating_sub(self.start);
+        self.start = 0;
+        if self.buffer.len().saturating_add(data.len()) > WATCH_LINE_BYTES_MAX {
+            return Err(Failure::Unreadable(format!("a line of a watch has more than {WATCH_LINE_BYTES_MAX} bytes")));
+        }
+        self.buffer.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<&[u8]> {
+        loop {
+            let length = self.buffer.get(self.searched..)?.iter().position(|byte| *byte == b'\n');
+            let Some(length) = length else {
+                self.searched = self.buffer.len();
+                return None;
+            };
+            let end = self.searched.saturating_add(length);
+            let start = std::mem::replace(&mut self.start, end.saturating_add(1));
+            self.searched = self.start;
+            if end > start {
+                return self.buffer.get(start..end);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_the_api() {
+        let check = |kind, expected| assert_eq!(path(kind, "metallb-system"), expected);
+        check(Kind::Service, "/api/v1/services");
+        check(Kind::Node, "/api/v1/nodes");
+        check(Kind::EndpointSlice, "/apis/discovery.k8s.io/v1/endpointslices");
+        check(Kind::Secret, "/api/v1/namespaces/metallb-system/secrets");
+        check(Kind::BGPPeer, "/apis/metallb.io/v1beta2/namespaces/metallb-system/bgppeers");
+        check(Kind::IPAddressPool, "/apis/metallb.io/v1beta1/namespaces/metallb-system/ipaddresspools");
+    }
+
+    #[test]
+    fn lines_come_out_whole_however_they_are_cut() {
+        let text = b"{\"a\":1}\n\n{\"b\":22}\n{\"c\":333}\nrest";
+        for size in 1..text.len() {
+            let (mut lines, mut all) = (Lines::default(), Vec::new());
+            for piece in text.chunks(size) {
+                lines.push(piece).unwrap();
+                while let Some(line) = lines.next() {
+                    all.push(String::from_utf8(line.to_vec()).unwrap());
+                }
+            }
+            assert_eq!(all, ["{\"a\":1}", "{\"b\":22}", "{\"c\":333}"], "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused() {
+        let mut lines = Lines::default();
+        let piece = vec![b'x'; WATCH_LINE_BYTES_MAX / 2];
+        assert!(lines.push(&piece).is_ok());
+        assert!(lines.push(&piece).is_ok());
+        assert!(lines.push(b"x").is_err());
+    }
+}

@@ -1,0 +1,177 @@
+//! Writes to the API server.
+//!
+//! A Service's status and the annotation that names its pool go in one merge patch of `services/status`, as the pool
+//! annotation always went through that subresource (contract 2.1, 12.3). The patch names the uid of the Service it is
+//! meant for, so that a successor of the same name never gets it; it names no resource version, since a status that is
+//! not written because someone changed a label would be lost. What others wrote beside it stays.
+
+use std::time::Duration;
+
+use ::kube::api::{Patch, PatchParams, PostParams};
+use ::kube::core::Request;
+use api::core::Ingress;
+use api::{ALLOCATED_FROM_POOL, Key, Kind};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::request::{Failure, Server};
+use crate::Identity;
+use crate::events::EventWrite;
+use crate::queue::{Job, Outcome, Status};
+use crate::writer::Sink;
+
+/// Where events go that are about objects without a namespace.
+const DEFAULT_NAMESPACE: &str = "default";
+/// How long one write may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Writes to this server, in this name.
+pub(super) struct ApiSink {
+    server: Server,
+    identity: Identity,
+}
+
+impl Sink for ApiSink {
+    async fn perform(&self, job: &Job) -> Outcome {
+        let work = async {
+            match job {
+                Job::Status(status) => self.status(status).await,
+                Job::Event(write) => self.event(write).await,
+            }
+        };
+        let result = tokio::time::timeout(WRITE_TIMEOUT, work).await.unwrap_or_else(|_elapsed| {
+            Err(Failure::Unreachable(format!("a write took longer than {} s", WRITE_TIMEOUT.as_secs())))
+        });
+        match result {
+            Ok(()) => Outcome::Done,
+            Err(failure) => {
+                let outcome = judge(&failure);
+                tell(job, &failure, outcome);
+                outcome
+            }
+        }
+    }
+}
+
+impl ApiSink {
+    pub(super) fn new(server: Server, identity: Identity) -> ApiSink {
+        ApiSink { server, identity }
+    }
+
+    async fn status(&self, status: &Status) -> Result<(), Failure> {
+        let (path, key, patch) = match status {
+            Status::Service { service, uid, ingress, pool } => {
+                let path = format!("/api/v1/namespaces/{}/services", service.namespace);
+                (path, service, service_patch(uid, ingress, pool.as_deref()))
+            }
+            Status::Pool { pool, counters } => {
+                let path = super::follow::path(Kind::IPAddressPool, &pool.namespace);
+                (path, pool, json!({ "status": counters }))
+            }
+        };
+        let params = PatchParams { field_manager: Some(self.identity.component.to_owned()), ..PatchParams::default() };
+        let request = Request::new(path).patch_subresource("status", &key.name, &params, &Patch::Merge(&patch));
+        self.server.get(request).await.map(drop)
+    }
+
+    async fn event(&self, write: &EventWrite) -> Result<(), Failure> {
+        let namespace = match write.event.object.key.namespace.as_str() {
+            "" => DEFAULT_NAMESPACE,
+            namespace => namespace,
+        };
+        let path = Request::new(format!("/api/v1/namespaces/{namespace}/events"));
+        if write.is_repeat {
+            let patch = json!({ "count": write.count, "lastTimestamp": seconds(write.last) });
+            let request = path.patch(&write.name, &PatchParams::default(), &Patch::Merge(&patch));
+            match self.server.get(request).await {
+                // Events live for an hour only, or someone tidied up: begin a new one.
+                Err(Failure::Refused { code: 404, .. }) => {}
+                other => return other.map(drop),
+            }
+        }
+        let body = self.event_object(write, namespace).to_string().into_bytes();
+        match self.server.get(path.create(&PostParams::default(), body)).await {
+            // An earlier try arrived after all.
+            Err(Failure::Refused { code: 409, .. }) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    fn event_object(&self, write: &EventWrite, namespace: &str) -> Value {
+        let object = &write.event.object;
+        let mut involved = json!({
+            "apiVersion": object.kind.api_version(),
+            "kind": object.kind.name(),
+            "name": object.key.name,
+        });
+        for (field, value) in [("namespace", &object.key.namespace), ("uid", &write.event.uid)] {
+            if let (Some(involved), false) = (involved.as_object_mut(), value.is_empty()) {
+                involved.insert(field.to_owned(), json!(value));
+            }
+        }
+        json!({
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": { "name": write.name, "namespace": namespace },
+            "involvedObject": involved,
+            "type": write.event.type_.as_str(),
+            "reason": write.event.reason,
+            "message": write.event.message,
+            "count": write.count,
+            "firstTimestamp": seconds(write.first),
+            "lastTimestamp": seconds(write.last),
+            "source": { "component": self.identity.component, "host": self.identity.instance },
+            "reportingComponent": self.identity.component,
+            "reportingInstance": self.identity.instance,
+        })
+    }
+}
+
+fn service_patch(uid: &str, ingress: &[Ingress], pool: Option<&str>) -> Value {
+    json!({
+        "metadata": { "uid": uid, "annotations": { ALLOCATED_FROM_POOL: pool } },
+        // In a merge patch, null removes; a list replaces the list that was there.
+        "status": { "loadBalancer": { "ingress": (!ingress.is_empty()).then_some(ingress) } },
+    })
+}
+
+/// A time as Kubernetes writes it, in whole seconds.
+fn seconds(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
+}
+
+/// What to do after a failure.
+fn judge(failure: &Failure) -> Outcome {
+    match failure {
+        Failure::Unreachable(_) => Outcome::Unreachable { after: None },
+        Failure::Unreadable(_) => Outcome::Later { after: None },
+        Failure::Refused { code, message, retry_after } => match code {
+            // Too much to do, starting, stopping, or our credentials are being renewed.
+            401 | 429 | 502 | 503 | 504 => Outcome::Unreachable { after: *retry_after },
+            400 | 404 | 405 | 413 | 415 | 422 => Outcome::Refused,
+            409 if message.contains("UID") || message.contains("uid") => Outcome::Refused,
+            // 403 too: a role may be on its way.
+            _ => Outcome::Later { after: *retry_after },
+        },
+    }
+}
+
+fn tell(job: &Job, failure: &Failure, outcome: Outcome) {
+    let (what, object): (&str, &Key) = match job {
+        Job::Status(Status::Pool { pool, .. }) => ("pool status", pool),
+        Job::Status(Status::Service { service, .. }) => ("service status", service),
+        Job::Event(write) => ("event", &write.event.object.key),
+    };
+    let is_gone = matches!(failure, Failure::Refused { code: 404 | 409, .. });
+    match outcome {
+        Outcome::Refused if is_gone => {
+            tracing::debug!(what, %object, error = %failure, "not written: the object is gone or is another one");
+        }
+        Outcome::Refused => tracing::error!(what, %object, error = %failure, "not written, and not tried again"),
+        Outcome::Later { .. } => tracing::warn!(what, %object, error = %failure, "not written yet; will try again"),
+        // Told once for all, by the writer.
+        Outcome::Unreachable { .. } | Outcome::Done => {
+            tracing::debug!(what, %object, error = %failure, "not written yet");
+        }
+    }
+}
