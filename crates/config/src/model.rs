@@ -130,8 +130,7 @@ impl BgpAdvertisement {
     ///
     /// Lengths are compared for the families that the pool has; a pool of both families clashes unless both differ.
     pub fn clashes_with(&self, other: &BgpAdvertisement, pool: &Pool) -> bool {
-        let shares_a_peer =
-            self.peers.is_empty() || other.peers.is_empty() || !self.peers.is_disjoint(&other.peers);
+        let shares_a_peer = self.peers.is_empty() || other.peers.is_empty() || !self.peers.is_disjoint(&other.peers);
         let shares_a_prefix = Family::ALL.into_iter().any(|family| {
             pool.has_family(family) && self.aggregation_length_of(family) == other.aggregation_length_of(family)
         });

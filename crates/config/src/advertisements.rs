@@ -1,0 +1,237 @@
+//! The rules of BGPAdvertisements and L2Advertisements taken alone (contract 4.2 rules 26 to 32).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU8;
+
+use api::{BGPAdvertisement, IPAddressPool, Key, L2Advertisement, LabelSelector};
+use kit::{Community, SelectorList};
+
+use crate::communities::{Alias, Aliases};
+use crate::finding::Report;
+use crate::objects::Objects;
+use crate::selectors::{selector, selector_list};
+use crate::validate::Context;
+use crate::{BgpAdvertisement, L2Advertisement as L2, Preference};
+
+/// The largest weight of a preference.
+const WEIGHT_MAX: u8 = 100;
+
+/// Which pools an advertisement is for.
+#[derive(Debug)]
+pub(crate) struct PoolChoice {
+    names: BTreeSet<String>,
+    selectors: SelectorList,
+}
+
+impl PoolChoice {
+    /// Those that are named and those that are selected; all when there are neither names nor selectors.
+    pub(crate) fn includes(&self, pool: &IPAddressPool) -> bool {
+        (self.names.is_empty() && self.selectors.is_empty())
+            || self.names.contains(&pool.metadata.name)
+            || self.selectors.any_matches(&pool.metadata.labels)
+    }
+}
+
+/// Reads one L2Advertisement.
+pub(crate) fn layer2(written: &L2Advertisement, context: &Context<'_>, report: &mut Report) -> (PoolChoice, L2) {
+    let spec = &written.spec;
+    let choice = pool_choice(&spec.ip_address_pools, &spec.ip_address_pool_selectors, context, report);
+    let mut preferences = Vec::new();
+    for (position, preferred) in spec.preferred_node_selectors.iter().enumerate() {
+        let pointer = format!("/spec/preferredNodeSelectors/{position}");
+        let selector = selector(&preferred.preference, &format!("{pointer}/preference"), report);
+        let weight =
+            u8::try_from(preferred.weight).ok().filter(|weight| *weight <= WEIGHT_MAX).and_then(NonZeroU8::new);
+        if weight.is_none() {
+            let message = format!("invalid weight {}: it must be 1 to {WEIGHT_MAX}", preferred.weight);
+            report.error("preference-weight", format!("{pointer}/weight"), message);
+        }
+        preferences.extend(weight.map(|weight| Preference { weight, selector }));
+    }
+    let advertisement = L2 {
+        name: written.metadata.name.clone(),
+        interfaces: spec.interfaces.iter().cloned().collect(),
+        node_selectors: selector_list(&spec.node_selectors, "/spec/nodeSelectors", report),
+        service_selectors: selector_list(&spec.service_selectors, "/spec/serviceSelectors", report),
+        preferences,
+    };
+    (choice, advertisement)
+}
+
+/// Reads one BGPAdvertisement; `None` in place of it when a number in it cannot be used.
+pub(crate) fn bgp(
+    written: &BGPAdvertisement,
+    aliases: &Aliases<'_>,
+    context: &Context<'_>,
+    report: &mut Report,
+) -> (PoolChoice, Option<BgpAdvertisement>) {
+    let spec = &written.spec;
+    let choice = pool_choice(&spec.ip_address_pools, &spec.ip_address_pool_selectors, context, report);
+    let aggregation_length = aggregation_length(spec.aggregation_length, "aggregationLength", 32, report);
+    // D21: the range holds whether or not a pool has IPv6 addresses.
+    let aggregation_length_v6 =
+        self::aggregation_length(spec.aggregation_length_v6, "aggregationLengthV6", 128, report);
+    let is_aggregated = aggregation_length.is_some_and(|length| length != 32)
+        || aggregation_length_v6.is_some_and(|length| length != 128);
+    if is_aggregated && !spec.service_selectors.is_empty() {
+        report
+            .error(
+                "aggregation-and-services",
+                "/spec/serviceSelectors",
+                "serviceSelectors and aggregationLength are mutually exclusive",
+            )
+            .hint("a route for several addresses cannot be meant for some Services alone; remove one of the two");
+    }
+    let local_pref = local_pref(spec.local_pref, report);
+    let peers = names(&spec.peers, "peers", report);
+    warn_of_unknown(&peers, &spec.peers, "peers", "BGPPeer", &context.objects.peers, report);
+    let communities = communities(&spec.communities, aliases, report);
+    let node_selectors = selector_list(&spec.node_selectors, "/spec/nodeSelectors", report);
+    let service_selectors = selector_list(&spec.service_selectors, "/spec/serviceSelectors", report);
+    let advertisement =
+        aggregation_length.zip(aggregation_length_v6).map(|(aggregation_length, aggregation_length_v6)| {
+            BgpAdvertisement {
+                name: written.metadata.name.clone(),
+                aggregation_length,
+                aggregation_length_v6,
+                local_pref,
+                communities,
+                node_selectors,
+                peers,
+                service_selectors,
+            }
+        });
+    (choice, advertisement)
+}
+
+fn aggregation_length(written: Option<i64>, field: &str, bits: u8, report: &mut Report) -> Option<u8> {
+    let written = written.unwrap_or(i64::from(bits));
+    let length = u8::try_from(written).ok().filter(|length| (1..=bits).contains(length));
+    if length.is_none() {
+        let message = format!("invalid aggregation length {written} in {field}: it must be 1 to {bits}");
+        report.error("aggregation-length", format!("/spec/{field}"), message);
+    }
+    length
+}
+
+fn local_pref(written: Option<i64>, report: &mut Report) -> Option<u32> {
+    let number = written?;
+    let local_pref = u32::try_from(number).ok();
+    if local_pref.is_none() {
+        let message = format!("invalid local preference {number}: it must be 0 to {}", u32::MAX);
+        report.error("local-pref", "/spec/localPref", message);
+    }
+    // 0 is how upstream says "not set".
+    local_pref.filter(|number| *number != 0)
+}
+
+fn communities(written: &[String], aliases: &Aliases<'_>, report: &mut Report) -> BTreeSet<Community> {
+    names(written, "communities", report);
+    let mut communities = BTreeSet::new();
+    for (position, text) in written.iter().enumerate() {
+        let pointer = format!("/spec/communities/{position}");
+        match (aliases.get(text.as_str()), text.parse::<Community>()) {
+            (Some(Alias::Known(community)), _) => {
+                communities.insert(*community);
+            }
+            (Some(Alias::Broken), _) => {}
+            (None, Ok(community)) => {
+                communities.insert(community);
+            }
+            (None, Err(error)) => {
+                let message = format!("invalid community {text:?} in BGP advertisement: {error}");
+                if text.contains(':') {
+                    report
+                        .error("advertised-community", pointer, message)
+                        .hint("write 65000:100 or large:65000:1:2, in decimal numbers");
+                    continue;
+                }
+                let message =
+                    format!("invalid community {text:?} in BGP advertisement: no Community defines this name");
+                let hint = match api::closest(text, aliases.keys().copied()) {
+                    Some(close) => format!("did you mean {close:?}?"),
+                    None => "define it in a Community, or write the community itself, such as 65000:100".to_owned(),
+                };
+                report.error("unknown-community", pointer, message).hint(hint).transient();
+            }
+        }
+    }
+    communities
+}
+
+fn pool_choice(
+    written: &[String],
+    selectors: &[LabelSelector],
+    context: &Context<'_>,
+    report: &mut Report,
+) -> PoolChoice {
+    let names = names(written, "ipAddressPools", report);
+    warn_of_unknown(&names, written, "ipAddressPools", "IPAddressPool", &context.objects.pools, report);
+    PoolChoice { names, selectors: selector_list(selectors, "/spec/ipAddressPoolSelectors", report) }
+}
+
+/// A list in which nothing may stand twice.
+fn names(written: &[String], field: &str, report: &mut Report) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (position, name) in written.iter().enumerate() {
+        if !names.insert(name.clone()) {
+            report
+                .error(
+                    "duplicate-name",
+                    format!("/spec/{field}/{position}"),
+                    format!("duplicate definition of {field}: {name:?} is there twice"),
+                )
+                .hint("remove one of them");
+        }
+    }
+    names
+}
+
+/// Upstream ignores names that do not exist, so this is no error, but never what was meant for long.
+fn warn_of_unknown<T>(
+    names: &BTreeSet<String>,
+    written: &[String],
+    field: &str,
+    kind: &str,
+    known: &BTreeMap<Key, T>,
+    report: &mut Report,
+) {
+    for name in names.iter().filter(|name| !known.keys().any(|key| key.name == **name)) {
+        let position = written.iter().position(|other| other == name).unwrap_or_default();
+        let hint = match api::closest(name, known.keys().map(|key| key.name.as_str())) {
+            Some(close) => format!("did you mean {close:?}?"),
+            None => format!("create the {kind}, or remove its name here"),
+        };
+        report
+            .warning("unknown-name", format!("/spec/{field}/{position}"), format!("there is no {kind} {name:?}"))
+            .hint(hint)
+            .transient();
+    }
+}
+
+/// True when the choice includes none of the pools there are.
+pub(crate) fn includes_nothing(choice: &PoolChoice, objects: &Objects) -> bool {
+    !objects.pools.is_empty() && !objects.pools.values().any(|pool| choice.includes(pool))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kit::Selector;
+
+    #[test]
+    fn names_and_selectors_of_pools_add_up_and_none_of_both_means_all() {
+        let mut pool = IPAddressPool::default();
+        pool.metadata.name = "a".to_owned();
+        pool.metadata.labels.insert("tier".to_owned(), "web".to_owned());
+        let choice = |names: &[&str], selectors: Vec<Selector>| PoolChoice {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            selectors: SelectorList(selectors),
+        };
+        assert!(choice(&[], vec![]).includes(&pool));
+        assert!(choice(&["a"], vec![]).includes(&pool));
+        assert!(!choice(&["b"], vec![]).includes(&pool));
+        assert!(choice(&["b"], vec![Selector::label("tier", "web")]).includes(&pool));
+        assert!(!choice(&[], vec![Selector::label("tier", "db")]).includes(&pool));
+    }
+}

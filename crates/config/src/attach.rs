@@ -1,0 +1,193 @@
+//! The rules that span kinds: advertisements meet pools, peers and each other (contract 4.2 rules 31, 33 and 34).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::{Key, Kind, ObjectRef};
+use kit::{Family, RemoteAs};
+
+use crate::advertisements::PoolChoice;
+use crate::finding::{Finding, Report};
+use crate::validate::Context;
+use crate::{BfdProfile, BgpAdvertisement, L2Advertisement, Peer, Pool};
+
+/// An advertisement that could be read, and the pools it is for.
+pub(crate) type Read<T> = BTreeMap<Key, (PoolChoice, Arc<T>)>;
+
+/// Gives each pool its advertisements.
+pub(crate) fn attach(
+    pools: &mut BTreeMap<Key, Pool>,
+    l2: &Read<L2Advertisement>,
+    bgp: &Read<BgpAdvertisement>,
+    context: &Context<'_>,
+) {
+    for (key, pool) in pools {
+        let Some(written) = context.objects.pools.get(key) else { continue };
+        let chosen = |choice: &PoolChoice| choice.includes(written);
+        pool.l2_advertisements = l2
+            .values()
+            .filter(|(choice, _)| chosen(choice))
+            .map(|(_, advertisement)| (advertisement.name.clone(), Arc::clone(advertisement)))
+            .collect();
+        pool.bgp_advertisements = bgp
+            .values()
+            .filter(|(choice, _)| chosen(choice))
+            .map(|(_, advertisement)| (advertisement.name.clone(), Arc::clone(advertisement)))
+            .collect();
+    }
+}
+
+/// Runs the rules over pools that have their advertisements.
+pub(crate) fn check(
+    pools: &BTreeMap<Key, Pool>,
+    bgp: &Read<BgpAdvertisement>,
+    peers: &BTreeMap<Key, Peer>,
+    profiles: &BTreeMap<String, BfdProfile>,
+    context: &Context<'_>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let pools_of: BTreeMap<&str, Vec<(&Key, &Pool)>> = {
+        let mut pools_of: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        for (key, pool) in pools {
+            for name in pool.bgp_advertisements.keys() {
+                pools_of.entry(name).or_default().push((key, pool));
+            }
+        }
+        pools_of
+    };
+    for (key, (_, advertisement)) in bgp {
+        let pools = pools_of.get(advertisement.name.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let mut report = Report::new(ObjectRef { kind: Kind::BGPAdvertisement, key: key.clone() });
+        aggregation(advertisement, pools, context, &mut report);
+        local_preferences(advertisement, pools, context, &mut report);
+        local_preference_without_effect(advertisement, peers, &mut report);
+        findings.extend(report.into_findings());
+    }
+    findings.extend(echo(pools, peers, profiles));
+    findings
+}
+
+/// Rule 31: a route must not cover more than an entry of a pool does. One finding for each family.
+fn aggregation(advertisement: &BgpAdvertisement, pools: &[(&Key, &Pool)], context: &Context<'_>, report: &mut Report) {
+    let mut told = BTreeSet::new();
+    for (key, pool) in pools {
+        let texts = context.objects.pools.get(*key).map(|pool| pool.spec.addresses.as_slice()).unwrap_or_default();
+        // Where an entry could not be read, positions do not match; it is an error anyway.
+        if texts.len() != pool.ranges.len() {
+            continue;
+        }
+        for (range, text) in pool.ranges.iter().zip(texts) {
+            let length = advertisement.aggregation_length_of(range.family());
+            if length == range.family().bits() || told.contains(&range.family()) {
+                continue;
+            }
+            let shortest = range.prefixes().iter().map(ipnet::IpNet::prefix_len).min().unwrap_or_default();
+            if length < shortest {
+                told.insert(range.family());
+                let field = match range.family() {
+                    Family::V4 => "aggregationLength",
+                    Family::V6 => "aggregationLengthV6",
+                };
+                let message = format!(
+                    "invalid aggregation length {length}: prefix {shortest} in this pool is more specific than the \
+                     aggregation length for addresses {text} (pool {:?})",
+                    pool.name
+                );
+                report
+                    .error("aggregation-too-short", format!("/spec/{field}"), message)
+                    .hint(format!("use {shortest} or more, or select other pools: one route would attract addresses that are not in the pool"));
+            }
+        }
+    }
+}
+
+/// Rule 33: one route cannot have two local preferences. Told at the later of the two, by name.
+fn local_preferences(
+    advertisement: &BgpAdvertisement,
+    pools: &[(&Key, &Pool)],
+    context: &Context<'_>,
+    report: &mut Report,
+) {
+    if !advertisement.service_selectors.is_empty() {
+        return;
+    }
+    for (_, pool) in pools {
+        let earlier = pool.bgp_advertisements.range::<String, _>(..advertisement.name.clone()).map(|(_, other)| other);
+        let clash = earlier
+            .filter(|other| other.service_selectors.is_empty() && advertisement.clashes_with(other, pool))
+            .find(|other| {
+                context
+                    .nodes()
+                    .any(|labels| advertisement.node_selectors.matches(labels) && other.node_selectors.matches(labels))
+            });
+        if let Some(other) = clash {
+            let shown = |local_pref: Option<u32>| local_pref.unwrap_or(0);
+            let message = format!(
+                "invalid local preference {}: BGPAdvertisement {:?} announces pool {:?} to the same peer from the same node with {}",
+                shown(advertisement.local_pref),
+                other.name,
+                pool.name,
+                shown(other.local_pref)
+            );
+            report
+                .error("local-pref-clash", "/spec/localPref", message)
+                .hint("give both the same localPref, or other peers, nodes or aggregation lengths");
+            return;
+        }
+    }
+}
+
+/// External sessions never carry a local preference (RFC 4271 section 5.1.5).
+fn local_preference_without_effect(advertisement: &BgpAdvertisement, peers: &BTreeMap<Key, Peer>, report: &mut Report) {
+    let mut addressed = peers
+        .values()
+        .filter(|peer| advertisement.peers.is_empty() || advertisement.peers.contains(&peer.name))
+        .peekable();
+    let is_external = |peer: &Peer| match peer.remote_as {
+        RemoteAs::Exactly(asn) => asn != peer.my_asn,
+        RemoteAs::External => true,
+        RemoteAs::Internal => false,
+    };
+    if advertisement.local_pref.is_some() && addressed.peek().is_some() && addressed.all(is_external) {
+        report
+            .warning(
+                "local-pref-external",
+                "/spec/localPref",
+                "localPref has no effect: all peers of this advertisement are external",
+            )
+            .hint("to be preferred by routers of another AS, use communities or aggregation that they honour");
+    }
+}
+
+/// Rule 34: BFD echo does not go with IPv6 addresses.
+fn echo(
+    pools: &BTreeMap<Key, Pool>,
+    peers: &BTreeMap<Key, Peer>,
+    profiles: &BTreeMap<String, BfdProfile>,
+) -> Vec<Finding> {
+    let has_echo = |peer: &Peer| {
+        peer.bfd_profile.as_ref().and_then(|name| profiles.get(name)).is_some_and(|profile| profile.echo_mode)
+    };
+    let mut findings = Vec::new();
+    for (key, peer) in peers.iter().filter(|(_, peer)| has_echo(peer)) {
+        let announced = pools.values().filter(|pool| pool.has_family(Family::V6)).find_map(|pool| {
+            let mut advertisements = pool.bgp_advertisements.values();
+            let reaches = |advertisement: &&Arc<BgpAdvertisement>| {
+                advertisement.peers.is_empty() || advertisement.peers.contains(&peer.name)
+            };
+            advertisements.find(reaches).map(|advertisement| (pool, advertisement))
+        });
+        if let Some((pool, advertisement)) = announced {
+            let message = format!(
+                "pool {:?} has IPv6 addresses and BGPAdvertisement {:?} towards peer {:?} which has bfd echo enabled",
+                pool.name, advertisement.name, peer.name
+            );
+            let mut report = Report::new(ObjectRef { kind: Kind::BGPPeer, key: key.clone() });
+            report
+                .error("bfd-echo-ipv6", "/spec/bfdProfile", message)
+                .hint("use a profile without echoMode, or name other peers in the advertisement");
+            findings.extend(report.into_findings());
+        }
+    }
+    findings
+}

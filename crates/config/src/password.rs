@@ -1,0 +1,190 @@
+//! The password of a BGPPeer, from the peer itself or from its Secret (contract 4.2 rules 16 and 17).
+//!
+//! Messages here name fields and Secrets, never what is in them.
+
+use api::core::Secret as SecretObject;
+use api::{BGPPeer, Key};
+use kit::Secret;
+
+use crate::finding::Report;
+use crate::validate::{Context, Scope};
+
+/// The type that a Secret with a password has.
+const SECRET_TYPE: &str = "kubernetes.io/basic-auth";
+/// The key of the password in it.
+const SECRET_KEY: &str = "password";
+/// The longest key that Linux takes for TCP MD5 (`TCP_MD5SIG_MAXKEYLEN`), in bytes.
+const PASSWORD_LENGTH_MAX: usize = 80;
+
+const PASSWORD: &str = "/spec/password";
+const REFERENCE: &str = "/spec/passwordSecret";
+
+/// Finds the password of a peer, if it is to have one.
+pub(crate) fn password(peer: &BGPPeer, context: &Context<'_>, report: &mut Report) -> Option<Secret> {
+    let plain = peer.spec.password.as_deref().filter(|password| !password.is_empty());
+    let reference = peer.spec.password_secret.as_ref().and_then(|reference| reference.name.as_deref());
+    match (plain, reference.filter(|name| !name.is_empty())) {
+        // D19: that both are there is told, whatever they hold.
+        (Some(_), Some(_)) => {
+            report
+                .error("password-twice", REFERENCE, "can not have both password and secret ref")
+                .hint("remove password, and keep passwordSecret");
+            None
+        }
+        (Some(plain), None) => checked(plain.to_owned(), PASSWORD, report),
+        (None, Some(name)) => from_secret(peer, name, context, report),
+        (None, None) => None,
+    }
+}
+
+fn from_secret(peer: &BGPPeer, name: &str, context: &Context<'_>, report: &mut Report) -> Option<Secret> {
+    let secrets = &context.objects.secrets;
+    let namespace = context.namespace.unwrap_or(&peer.metadata.namespace);
+    // Manifests may leave the namespace out.
+    let secret = secrets.get(&Key::new(namespace, name)).or_else(|| secrets.get(&Key::new("", name)));
+    let Some(secret) = secret else {
+        missing(name, namespace, context, report);
+        return None;
+    };
+    if secret.type_.as_deref() != Some(SECRET_TYPE) {
+        report
+            .error(
+                "secret-type",
+                REFERENCE,
+                format!("secret type mismatch: Secret {name:?} is not of type {SECRET_TYPE}"),
+            )
+            .hint(format!("create the Secret anew with type: {SECRET_TYPE}"));
+        return None;
+    }
+    let password = match value_of(secret) {
+        Ok(password) => password,
+        Err(problem) => {
+            report.error("secret-password", REFERENCE, format!("Secret {name:?} {problem}")).hint(format!(
+                "put the password under the key {SECRET_KEY:?}, as text under stringData or in base64 under data"
+            ));
+            return None;
+        }
+    };
+    if password.is_empty() {
+        report
+            .warning(
+                "password-empty",
+                REFERENCE,
+                format!("the password in Secret {name:?} is empty: the session has none"),
+            )
+            .hint("remove passwordSecret if that is meant");
+        return None;
+    }
+    checked(password, REFERENCE, report)
+}
+
+/// A Secret that is not there: sure of a speaker, which sees them all, but a guess where objects come from files.
+fn missing(name: &str, namespace: &str, context: &Context<'_>, report: &mut Report) {
+    let place = if namespace.is_empty() { String::new() } else { format!(" in namespace {namespace:?}") };
+    let message = format!("secret ref not found: there is no Secret {name:?}{place}");
+    match context.scope {
+        Scope::Everything if context.objects.secrets.is_empty() => {}
+        Scope::Everything => {
+            report
+                .warning("secret-missing", REFERENCE, message)
+                .hint("speakers refuse the configuration until the Secret is in the cluster")
+                .transient();
+        }
+        Scope::Controller | Scope::Speaker { .. } => {
+            report
+                .error("secret-missing", REFERENCE, message)
+                .hint("create the Secret in MetalLB's namespace")
+                .transient();
+        }
+    }
+}
+
+fn value_of(secret: &SecretObject) -> Result<String, &'static str> {
+    // The API server lets stringData win over data.
+    if let Some(text) = secret.string_data.get(SECRET_KEY) {
+        return Ok(text.clone());
+    }
+    let encoded = secret.data.get(SECRET_KEY).ok_or("has no key \"password\"")?;
+    let bytes = decode_base64(encoded).ok_or("has a password that is not base64")?;
+    String::from_utf8(bytes).map_err(|_| "has a password that is not UTF-8 text")
+}
+
+fn checked(password: String, pointer: &str, report: &mut Report) -> Option<Secret> {
+    if password.len() > PASSWORD_LENGTH_MAX {
+        report
+            .error("password-length", pointer, format!("the password is longer than {PASSWORD_LENGTH_MAX} bytes"))
+            .hint("TCP MD5 takes at most that; use a shorter one on both ends");
+        return None;
+    }
+    if password.ends_with(['\n', '\r']) {
+        report
+            .warning("password-newline", pointer, "the password ends with a line break, which counts as a part of it")
+            .hint("when encoding it, leave the line break out: printf %s PASSWORD | base64");
+    }
+    Some(Secret::new(password))
+}
+
+/// Decodes base64 with the standard alphabet and padding (RFC 4648 section 4), as Secrets have it; line breaks are skipped.
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let symbols: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
+    let mut bytes = Vec::with_capacity(symbols.len());
+    let groups = symbols.chunks_exact(4);
+    if !groups.remainder().is_empty() {
+        return None;
+    }
+    let last = groups.len().checked_sub(1);
+    for (position, group) in groups.enumerate() {
+        let padding = group.iter().rev().take_while(|symbol| **symbol == b'=').count();
+        if padding > 2 || (padding > 0 && Some(position) != last) {
+            return None;
+        }
+        let mut number: u32 = 0;
+        for symbol in group {
+            let value = match symbol {
+                b'A'..=b'Z' => symbol.checked_sub(b'A')?,
+                b'a'..=b'z' => symbol.checked_sub(b'a')?.checked_add(26)?,
+                b'0'..=b'9' => symbol.checked_sub(b'0')?.checked_add(52)?,
+                b'+' => 62,
+                b'/' => 63,
+                b'=' => 0,
+                _ => return None,
+            };
+            number = number << 6 | u32::from(value);
+        }
+        let [_, decoded @ ..] = number.to_be_bytes();
+        // An equals sign before the padding reads as zero above; it is refused here.
+        if group.iter().rev().skip(padding).any(|symbol| *symbol == b'=') {
+            return None;
+        }
+        bytes.extend(decoded.iter().take(decoded.len().saturating_sub(padding)));
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_vectors_of_rfc_4648_section_10() {
+        let cases = [
+            ("", Some("")),
+            ("Zg==", Some("f")),
+            ("Zm8=", Some("fo")),
+            ("Zm9v", Some("foo")),
+            ("Zm9vYg==", Some("foob")),
+            ("Zm9vYmE=", Some("fooba")),
+            ("Zm9v\nYmFy\n", Some("foobar")),
+            ("Zg=", None),
+            ("Zg", None),
+            ("Z===", None),
+            ("Zg==Zg==", None),
+            ("Z=g=", None),
+            ("Zm9-", None),
+        ];
+        for (encoded, expected) in cases {
+            let decoded = decode_base64(encoded).map(|bytes| String::from_utf8(bytes).unwrap());
+            assert_eq!(decoded.as_deref(), expected, "{encoded:?}");
+        }
+    }
+}

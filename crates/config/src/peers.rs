@@ -1,0 +1,305 @@
+//! The rules of BGPPeers (contract 4.2 rules 9 to 19, 4.3, D20, D21).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use api::{BGPPeer, BGPPeerSpec, Key, Kind, ObjectRef};
+use kit::{Asn, Family, RemoteAs, RouterId, SelectorList};
+
+use crate::finding::{Finding, Report};
+use crate::password::password;
+use crate::selectors::selector_list;
+use crate::timers::{connect_time, hold_and_keepalive};
+use crate::validate::Context;
+use crate::{BfdProfile, Peer, PeerEndpoint};
+
+/// The port of BGP.
+const BGP_PORT: u16 = 179;
+/// Ports that the schema allows; 0 is how the deprecated version says 179.
+const PORTS: std::ops::RangeInclusive<i64> = 0..=16_384;
+
+/// Reads one peer; `None` when something in it cannot be used.
+pub(crate) fn peer(written: &BGPPeer, context: &Context<'_>, report: &mut Report) -> Option<Peer> {
+    let spec = &written.spec;
+    let my_asn = my_asn(spec, report);
+    let remote_as = remote_as(spec, report);
+    let local_asn = local_asn(spec, report);
+    if let (Some(my_asn), Some(remote_as)) = (my_asn, remote_as) {
+        check_kind_of_session(spec, my_asn, remote_as, local_asn, report);
+    }
+    let endpoint = endpoint(spec, report);
+    let source_address = source_address(spec, endpoint.as_ref(), report);
+    let (hold_time, keepalive_time) = hold_and_keepalive(spec, report);
+    let connect_time = connect_time(spec, report);
+    let router_id = router_id(spec, report);
+    let port = port(spec, report);
+    let node_selectors = selector_list(&spec.node_selectors, "/spec/nodeSelectors", report);
+    let password = password(written, context, report);
+    if spec.disable_mp == Some(true) {
+        report.warning("disable-mp", "/spec/disableMP", "disableMP is deprecated and has no effect").hint("remove it");
+    }
+    Some(Peer {
+        name: written.metadata.name.clone(),
+        my_asn: my_asn?,
+        local_asn,
+        remote_as: remote_as?,
+        endpoint: endpoint?,
+        port: port?,
+        source_address,
+        hold_time,
+        keepalive_time,
+        connect_time,
+        router_id,
+        node_selectors,
+        password,
+        bfd_profile: text(spec.bfd_profile.as_deref()).map(str::to_owned),
+        graceful_restart: spec.enable_graceful_restart.unwrap_or(false),
+        ebgp_multi_hop: spec.ebgp_multi_hop.unwrap_or(false),
+        vrf: text(spec.vrf.as_deref()).map(str::to_owned),
+        dual_stack_address_family: spec.dual_stack_address_family.unwrap_or(false),
+    })
+}
+
+/// Empty text is how some clients write a field that is not there.
+fn text(field: Option<&str>) -> Option<&str> {
+    field.filter(|text| !text.is_empty())
+}
+
+fn asn(number: i64, field: &str, report: &mut Report) -> Option<Asn> {
+    let asn = u32::try_from(number).ok().and_then(Asn::new);
+    if asn.is_none() {
+        report.error("asn", format!("/spec/{field}"), format!("invalid {field} {number}: it must be 1 to 4294967295"));
+    }
+    asn
+}
+
+fn my_asn(spec: &BGPPeerSpec, report: &mut Report) -> Option<Asn> {
+    if spec.my_asn == 0 {
+        report.error("my-asn", "/spec/myASN", "missing local ASN").hint("set myASN to the AS number of the nodes");
+        return None;
+    }
+    asn(spec.my_asn, "myASN", report)
+}
+
+fn remote_as(spec: &BGPPeerSpec, report: &mut Report) -> Option<RemoteAs> {
+    match (spec.peer_asn.filter(|asn| *asn != 0), text(spec.dynamic_asn.as_deref())) {
+        (Some(number), None) => asn(number, "peerASN", report).map(RemoteAs::Exactly),
+        (None, Some("internal")) => Some(RemoteAs::Internal),
+        (None, Some("external")) => Some(RemoteAs::External),
+        (None, Some(other)) => {
+            report
+                .error("dynamic-asn", "/spec/dynamicASN", format!("invalid dynamicASN {other:?}"))
+                .hint("use internal or external");
+            None
+        }
+        (None, None) => {
+            report
+                .error("peer-asn", "/spec", "missing peer ASN and dynamicASN")
+                .hint("set peerASN to the AS number of the router, or dynamicASN to internal or external");
+            None
+        }
+        (Some(_), Some(_)) => {
+            report
+                .error("peer-asn", "/spec/dynamicASN", "both peer ASN and dynamicASN specified")
+                .hint("remove one of them");
+            None
+        }
+    }
+}
+
+fn local_asn(spec: &BGPPeerSpec, report: &mut Report) -> Option<Asn> {
+    asn(spec.local_asn?, "localASN", report)
+}
+
+/// What only external sessions may have.
+fn check_kind_of_session(
+    spec: &BGPPeerSpec,
+    my_asn: Asn,
+    remote_as: RemoteAs,
+    local_asn: Option<Asn>,
+    report: &mut Report,
+) {
+    let is_internal = match remote_as {
+        RemoteAs::Exactly(asn) => asn == my_asn,
+        RemoteAs::Internal => true,
+        RemoteAs::External => false,
+    };
+    match (is_internal, spec.ebgp_multi_hop, remote_as) {
+        (true, Some(true), RemoteAs::Exactly(_)) => {
+            report
+                .error("ibgp-multi-hop", "/spec/ebgpMultiHop", "invalid ebgp-multihop parameter set for an ibgp peer")
+                .hint("remove ebgpMultiHop: internal sessions cross any number of hops");
+        }
+        (true, Some(true), _) => {
+            report
+                .warning("ibgp-multi-hop", "/spec/ebgpMultiHop", "ebgpMultiHop has no effect on internal sessions")
+                .hint("remove it");
+        }
+        _ => {}
+    }
+    let Some(local_asn) = local_asn else { return };
+    if is_internal {
+        report
+            .error(
+                "local-asn",
+                "/spec/localASN",
+                "invalid localASN set for an ibgp peer: it is for external sessions only",
+            )
+            .hint("remove localASN, or set myASN to the number to be shown");
+    } else if RemoteAs::Exactly(local_asn) == remote_as {
+        report
+            .error(
+                "local-asn",
+                "/spec/localASN",
+                "invalid localASN: it is the peerASN, so the router would take the session for an internal one",
+            )
+            .hint("use an AS number that is not the router's");
+    } else if local_asn == my_asn {
+        report
+            .warning("local-asn", "/spec/localASN", "localASN is the same as myASN and has no effect")
+            .hint("remove it");
+    }
+}
+
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+fn endpoint(spec: &BGPPeerSpec, report: &mut Report) -> Option<PeerEndpoint> {
+    match (text(spec.peer_address.as_deref()), text(spec.interface.as_deref())) {
+        (Some(written), None) => {
+            let address = address(written);
+            if address.is_none() {
+                report
+                    .error("peer-address", "/spec/peerAddress", format!("invalid BGPPeer address {written:?}"))
+                    .hint("write an IP address, without a prefix length or port");
+            }
+            address.map(PeerEndpoint::Address)
+        }
+        (None, Some(interface)) => Some(PeerEndpoint::Interface(interface.to_owned())),
+        (None, None) => {
+            report.error("peer-endpoint", "/spec", "peer has no Address or Interface specified").hint(
+                "set peerAddress to the IP address of the router, or interface to the interface that leads to it",
+            );
+            None
+        }
+        (Some(_), Some(_)) => {
+            report
+                .error("peer-endpoint", "/spec/interface", "peer has both Address and Interface specified")
+                .hint("remove one of them");
+            None
+        }
+    }
+}
+
+fn source_address(spec: &BGPPeerSpec, endpoint: Option<&PeerEndpoint>, report: &mut Report) -> Option<IpAddr> {
+    const PLACE: &str = "/spec/sourceAddress";
+    let written = text(spec.source_address.as_deref())?;
+    let Some(source) = address(written) else {
+        report
+            .error("source-address", PLACE, format!("invalid source IP {written:?}"))
+            .hint("write an IP address of the node");
+        return None;
+    };
+    if let Some(PeerEndpoint::Address(peer)) = endpoint
+        && Family::of(peer) != Family::of(&source)
+    {
+        let message = format!(
+            "the session can never connect: sourceAddress is {}, peerAddress {}",
+            Family::of(&source),
+            Family::of(peer)
+        );
+        report.warning("source-address-family", PLACE, message).hint("use two addresses of one family");
+    }
+    Some(source)
+}
+
+/// D21: IPv4 only, since a BGP identifier has four bytes (RFC 6286 section 2.1).
+fn router_id(spec: &BGPPeerSpec, report: &mut Report) -> Option<RouterId> {
+    text(spec.router_id.as_deref())?
+        .parse()
+        .inspect_err(|error: &kit::RouterIdError| {
+            report
+                .error("router-id", "/spec/routerID", error.to_string())
+                .hint("use an IPv4 address of the node, or leave it out");
+        })
+        .ok()
+}
+
+fn port(spec: &BGPPeerSpec, report: &mut Report) -> Option<u16> {
+    let port = spec.peer_port.unwrap_or(0);
+    if !PORTS.contains(&port) {
+        report.error("peer-port", "/spec/peerPort", format!("invalid peerPort {port}: it must be 1 to 16384"));
+        return None;
+    }
+    u16::try_from(port).ok().map(|port| if port == 0 { BGP_PORT } else { port })
+}
+
+/// Rule 18, and what a profile asks for that a session cannot give.
+pub(crate) fn check_profile(
+    peer: &Peer,
+    profiles: &BTreeMap<String, BfdProfile>,
+    context: &Context<'_>,
+    report: &mut Report,
+) {
+    const PLACE: &str = "/spec/bfdProfile";
+    let Some(name) = &peer.bfd_profile else { return };
+    match profiles.get(name) {
+        None => {
+            let message = format!("peer {:?} referencing non existing bfd profile {name:?}", peer.name);
+            let known: Vec<&str> = context.objects.bfd_profiles.keys().map(|key| key.name.as_str()).collect();
+            let hint = match api::closest(name, known.iter().copied()) {
+                Some(close) => format!("did you mean {close:?}?"),
+                None => "create the BFDProfile, or remove bfdProfile".to_owned(),
+            };
+            report.error("bfd-profile-missing", PLACE, message).hint(hint).transient();
+        }
+        Some(profile) if profile.echo_mode && peer.ebgp_multi_hop => {
+            report
+                .warning(
+                    "bfd-echo-multi-hop",
+                    PLACE,
+                    format!("echoMode of BFDProfile {name:?} has no effect on a router more than one hop away"),
+                )
+                .hint("use a profile without echoMode");
+        }
+        Some(_) => {}
+    }
+}
+
+/// D20: two peers with one endpoint in one VRF that can run on one node would be two sessions that fight.
+pub(crate) fn clashes(peers: &BTreeMap<Key, Peer>, context: &Context<'_>) -> Vec<Finding> {
+    let mut by_place: BTreeMap<(&PeerEndpoint, Option<&str>), Vec<&Peer>> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for (key, peer) in peers {
+        let others = by_place.entry((&peer.endpoint, peer.vrf.as_deref())).or_default();
+        if let Some(other) =
+            others.iter().find(|other| share_a_node(&peer.node_selectors, &other.node_selectors, context))
+        {
+            let mut report = Report::new(ObjectRef { kind: Kind::BGPPeer, key: key.clone() });
+            let (what, pointer) = match &peer.endpoint {
+                PeerEndpoint::Address(_) => ("address", "/spec/peerAddress"),
+                PeerEndpoint::Interface(_) => ("interface", "/spec/interface"),
+            };
+            let vrf = peer.vrf.as_deref().map(|vrf| format!(" in vrf {vrf:?}")).unwrap_or_default();
+            let message = format!(
+                "a peer with {what} {}{vrf} already exists: BGPPeer {:?} can run on the same node",
+                peer.endpoint, other.name
+            );
+            report
+                .error("peer-clash", pointer, message)
+                .hint("remove one of them, or give them nodeSelectors without a common node");
+            findings.extend(report.into_findings());
+        }
+        others.push(peer);
+    }
+    findings
+}
+
+/// True when a node that is known is selected by both; where none is known, all selectors may meet.
+fn share_a_node(a: &SelectorList, b: &SelectorList, context: &Context<'_>) -> bool {
+    if context.knows_no_nodes() {
+        return true;
+    }
+    context.nodes().any(|labels| a.matches(labels) && b.matches(labels))
+}
