@@ -22,6 +22,9 @@ mod enter;
 mod eventually;
 mod folder;
 mod host;
+pub mod http;
+#[cfg(feature = "testing")]
+pub mod kubernetes;
 pub mod router;
 mod switch;
 #[cfg(feature = "testing")]

@@ -1,0 +1,329 @@
+//! A real Kubernetes at the level of its API: etcd and kube-apiserver on a host of the lab, kube-proxy on others.
+//!
+//! There is no scheduler, no controller and no kubelet: tests write Nodes and EndpointSlices themselves, and start our
+//! program directly. So every process is a child of the test, and a cluster is there in seconds.
+//!
+//! The program that is all of these is made by `scripts/kubernetes.sh`; the lab does not use one whose sources differ.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use kit::Duration;
+use serde_json::Value;
+use sys::process::Signal;
+
+use crate::{Host, Process, eventually, http};
+
+const START_LIMIT: Duration = Duration::from_secs(120);
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+const API_PORT: u16 = 6443;
+/// `kubectl proxy` on the control host: the API without TLS, as the administrator, for the test itself.
+const PROXY: &str = "127.0.0.1:8001";
+
+/// Addresses of ClusterIP Services.
+pub const SERVICE_NETWORKS: &str = "10.96.0.0/16,fd00:96::/112";
+/// The namespace of MetalLB.
+pub const NAMESPACE: &str = "metallb-system";
+
+/// Who talks to the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// May do everything.
+    Administrator,
+    /// The service account of MetalLB's controller, with the rights that its manifests give.
+    Controller,
+    /// The service account of MetalLB's speaker.
+    Speaker,
+}
+
+impl User {
+    const ALL: [User; 3] = [User::Administrator, User::Controller, User::Speaker];
+
+    const fn token(self) -> &'static str {
+        match self {
+            User::Administrator => "administrator",
+            User::Controller => "controller",
+            User::Speaker => "speaker",
+        }
+    }
+
+    /// Its line in the API server's token file: token, name, uid, groups.
+    fn token_line(self) -> String {
+        let token = self.token();
+        match self {
+            User::Administrator => format!("{token},admin,1,\"system:masters\"\n"),
+            User::Controller | User::Speaker => format!(
+                "{token},system:serviceaccount:{NAMESPACE}:{token},{token},\
+                 \"system:serviceaccounts,system:serviceaccounts:{NAMESPACE},system:authenticated\"\n"
+            ),
+        }
+    }
+}
+
+/// How kube-proxy does its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyMode {
+    /// nftables.
+    Nftables,
+    /// iptables.
+    Iptables,
+}
+
+/// A running API.
+#[derive(Debug)]
+pub struct Cluster {
+    control: Host,
+    address: IpAddr,
+    program: PathBuf,
+    api: Process,
+    _etcd: Process,
+    _proxy: Process,
+}
+
+impl Cluster {
+    /// Starts etcd and the API server on a host, which the others reach at `address`, and waits until it is ready.
+    pub fn start(control: &Host, address: IpAddr) -> Result<Cluster> {
+        let program = program()?;
+        certificates_make(control, address)?;
+        let tokens: String = User::ALL.into_iter().map(User::token_line).collect();
+        fs::write(control.folder().join("tokens.csv"), tokens)?;
+        for user in User::ALL {
+            fs::write(kubeconfig_path(control, user), kubeconfig(control, address, user))?;
+        }
+        let etcd = etcd_start(control, &program)?;
+        let api = api_start(control, &program, address)?;
+        let mut kubectl = Command::new(&program);
+        kubectl.args(["kubectl", "proxy", "--port=8001", "--kubeconfig"]);
+        let proxy = control.spawn("kubectl-proxy", with(kubectl, kubeconfig_path(control, User::Administrator)))?;
+        let cluster = Cluster { control: control.clone(), address, program, api, _etcd: etcd, _proxy: proxy };
+        cluster.wait_ready()?;
+        Ok(cluster)
+    }
+
+    /// The host that it runs on.
+    pub fn control(&self) -> &Host {
+        &self.control
+    }
+
+    /// The file that lets a program be this user.
+    pub fn kubeconfig(&self, user: User) -> PathBuf {
+        kubeconfig_path(&self.control, user)
+    }
+
+    /// Runs `kubectl` as the administrator.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.program);
+        command.args(["kubectl", "--cache-dir=/run/kubectl", "--kubeconfig"]);
+        let mut command = with(command, self.kubeconfig(User::Administrator));
+        command.args(arguments);
+        self.control.output(command)?.ok().with_context(|| format!("kubectl {}", arguments.join(" ")))
+    }
+
+    /// Applies manifests.
+    pub fn apply(&self, manifests: &str) -> Result<()> {
+        let file = self.control.folder().join("apply.yaml");
+        fs::write(&file, manifests)?;
+        self.apply_path(&file)
+    }
+
+    /// Applies a file or a folder of manifests.
+    pub fn apply_path(&self, path: &Path) -> Result<()> {
+        let path = path.to_str().context("a path that is not text")?;
+        self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", path]).map(drop)
+    }
+
+    /// Sends a request to the API as the administrator and gives back the object in the answer.
+    pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let answer = self.request_any(method, path, body)?;
+        ensure!((200..300).contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.body);
+        serde_json::from_str(&answer.body).with_context(|| format!("{method} {path}: {}", answer.body))
+    }
+
+    fn request_any(&self, method: &str, path: &str, body: Option<&Value>) -> Result<http::Response> {
+        // The kind of patch that needs nothing but the fields that change.
+        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let (method, path, body) = (method.to_owned(), path.to_owned(), body.map(Value::to_string));
+        let server: SocketAddr = PROXY.parse()?;
+        self.control.run(async move || {
+            let body = body.as_deref().map(|body| (kind, body));
+            let request = http::request(server, &method, &path, body);
+            tokio::time::timeout(REQUEST_LIMIT.into(), request).await.context("the API does not answer")?
+        })
+    }
+
+    /// An object, by its path in the API.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        self.request("GET", path, None)
+    }
+
+    /// Makes an object; `path` is that of its list.
+    pub fn create(&self, path: &str, object: &Value) -> Result<Value> {
+        self.request("POST", path, Some(object))
+    }
+
+    /// Changes the fields of an object that `patch` has, also of its status by `path/status`.
+    pub fn patch(&self, path: &str, patch: &Value) -> Result<Value> {
+        self.request("PATCH", path, Some(patch))
+    }
+
+    /// Removes an object.
+    pub fn delete(&self, path: &str) -> Result<()> {
+        self.request("DELETE", path, None).map(drop)
+    }
+
+    /// Makes a Node that is ready and has these addresses.
+    pub fn add_node(&self, name: &str, addresses: &[IpAddr]) -> Result<()> {
+        let addresses: Vec<_> = addresses
+            .iter()
+            .map(|address| serde_json::json!({"type": "InternalIP", "address": address.to_string()}))
+            .collect();
+        let labels = serde_json::json!({"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"});
+        let node = serde_json::json!({"kind": "Node", "metadata": {"name": name, "labels": labels}});
+        self.create("/api/v1/nodes", &node)?;
+        self.patch(
+            &format!("/api/v1/nodes/{name}/status"),
+            &serde_json::json!({"status": {
+                "addresses": addresses,
+                "conditions": [{"type": "Ready", "status": "True", "reason": "Lab", "message": "made by the lab"}],
+            }}),
+        )
+        .map(drop)
+    }
+
+    /// Runs kube-proxy on a node.
+    pub fn proxy_start(&self, node: &Host, mode: ProxyMode) -> Result<Process> {
+        let mode = match mode {
+            ProxyMode::Nftables => "nftables",
+            ProxyMode::Iptables => "iptables",
+        };
+        let mut command = Command::new(&self.program);
+        // Connection tracking has limits that belong to the machine; 0 leaves them alone.
+        command.args(["kube-proxy", "--conntrack-max-per-core=0", "--conntrack-min=0"]);
+        command.args([format!("--proxy-mode={mode}"), format!("--hostname-override={}", node.name())]);
+        command.arg("--kubeconfig");
+        let proxy = node.spawn("kube-proxy", with(command, self.kubeconfig(User::Administrator)))?;
+        eventually(START_LIMIT, || {
+            node.run(async || {
+                let health: SocketAddr = "127.0.0.1:10256".parse()?;
+                let answer = http::request(health, "GET", "/healthz", None).await?;
+                ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
+                Ok(())
+            })
+        })
+        .with_context(|| format!("starting kube-proxy on {}: {}", node.name(), proxy.log()))?;
+        Ok(proxy)
+    }
+
+    /// Freezes the API server: connections stay open, nothing is answered.
+    pub fn api_pause(&self) -> Result<()> {
+        self.api.signal(Signal::Stop)
+    }
+
+    /// Ends a freeze.
+    pub fn api_resume(&self) -> Result<()> {
+        self.api.signal(Signal::Continue)
+    }
+
+    /// Kills the API server: connections break, new ones are refused. What is stored stays.
+    pub fn api_kill(&mut self) -> Result<()> {
+        self.api.kill()
+    }
+
+    /// Starts the API server again after [`Cluster::api_kill`], and waits until it is ready.
+    pub fn api_restart(&mut self) -> Result<()> {
+        self.api = api_start(&self.control, &self.program, self.address)?;
+        self.wait_ready()
+    }
+
+    fn wait_ready(&self) -> Result<()> {
+        eventually(START_LIMIT, || {
+            let answer = self.request_any("GET", "/readyz", None)?;
+            ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
+            // The namespace that everything goes to by default is made a moment later.
+            self.get("/api/v1/namespaces/default").map(drop)
+        })
+        .context("starting the API server")
+    }
+}
+
+fn with(mut command: Command, argument: impl AsRef<std::ffi::OsStr>) -> Command {
+    command.arg(argument);
+    command
+}
+
+fn kubeconfig_path(control: &Host, user: User) -> PathBuf {
+    control.folder().join(format!("{}.kubeconfig", user.token()))
+}
+
+/// The program, if it was made from the sources as they are.
+fn program() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let (sources, made) = (root.join("tests/kubernetes"), root.join(".cache/kubernetes"));
+    let is_same = |file: &&str| fs::read(sources.join(file)).ok() == fs::read(made.join(file)).ok();
+    let up_to_date =
+        made.join("kubernetes").exists() && ["main.go", "go.mod", "go.sum"].iter().all(|file| is_same(file));
+    ensure!(up_to_date, "the real Kubernetes of the tests is not built: run scripts/kubernetes.sh");
+    Ok(made.join("kubernetes"))
+}
+
+/// A certificate authority, the server's certificate, and the key that signs service account tokens.
+fn certificates_make(control: &Host, address: IpAddr) -> Result<()> {
+    let script = format!(
+        "set -e; cd {folder}
+        key() {{ openssl ecparam -name prime256v1 -genkey -noout -out $1.key; }}
+        key ca; key server; key accounts
+        openssl req -x509 -new -key ca.key -subj /CN=lab-ca -days 30 -out ca.crt \
+            -addext keyUsage=critical,keyCertSign,cRLSign
+        openssl req -new -key server.key -subj /CN=kube-apiserver -out server.csr
+        printf 'subjectAltName=IP:{address},IP:127.0.0.1,IP:10.96.0.1,DNS:kubernetes.default.svc\n' > server.ext
+        printf 'keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n' >> server.ext
+        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -days 30 -extfile server.ext -out server.crt",
+        folder = control.folder().display()
+    );
+    control.output_ok("sh", &["-c", &script]).map(drop).context("making certificates")
+}
+
+fn kubeconfig(control: &Host, address: IpAddr, user: User) -> String {
+    let server = SocketAddr::new(address, API_PORT);
+    let authority = control.folder().join("ca.crt");
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: lab\n\
+         clusters:\n- name: lab\n  cluster: {{server: \"https://{server}\", certificate-authority: \"{}\"}}\n\
+         users:\n- name: lab\n  user: {{token: {}}}\n\
+         contexts:\n- name: lab\n  context: {{cluster: lab, user: lab, namespace: default}}\n",
+        authority.display(),
+        user.token()
+    )
+}
+
+fn etcd_start(control: &Host, program: &Path) -> Result<Process> {
+    let mut command = Command::new(program);
+    command.args(["etcd", "--unsafe-no-fsync", "--log-level=warn", "--data-dir"]).arg(control.folder().join("etcd"));
+    command.args(["--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379"]);
+    command.args(["--listen-peer-urls=http://127.0.0.1:2380", "--initial-advertise-peer-urls=http://127.0.0.1:2380"]);
+    command.args(["--initial-cluster=default=http://127.0.0.1:2380"]);
+    control.spawn("etcd", command)
+}
+
+fn api_start(control: &Host, program: &Path, address: IpAddr) -> Result<Process> {
+    let file = |name: &str| control.folder().join(name);
+    let mut command = Command::new(program);
+    command.args(["kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", "--authorization-mode=Node,RBAC"]);
+    command.args(["--bind-address=::", "--allow-privileged", "--enable-aggregator-routing", "--profiling=false"]);
+    command.arg(format!("--advertise-address={address}")).arg(format!("--service-cluster-ip-range={SERVICE_NETWORKS}"));
+    command.arg(format!("--secure-port={API_PORT}")).arg("--service-account-issuer=https://kubernetes.default.svc");
+    for (flag, name) in [
+        ("--tls-cert-file", "server.crt"),
+        ("--tls-private-key-file", "server.key"),
+        ("--client-ca-file", "ca.crt"),
+        ("--token-auth-file", "tokens.csv"),
+        ("--service-account-key-file", "accounts.key"),
+        ("--service-account-signing-key-file", "accounts.key"),
+    ] {
+        command.arg(flag).arg(file(name));
+    }
+    control.spawn("kube-apiserver", command)
+}
