@@ -36,11 +36,16 @@
 //! }
 //! ```
 
-#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+// `expect-test` writes its snapshots with hashes.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::needless_raw_string_hashes))]
 
+mod backoff;
 mod config;
 mod event;
+mod negotiation;
 mod peer;
+mod rib_in;
+mod rib_out;
 mod route;
 mod view;
 pub mod wire;

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use kit::{Asn, Community, Family};
+use kit::{Asn, Community};
 
 use super::error::Fault;
-use super::multiprotocol::{self, NextHop};
+use super::multiprotocol;
 use super::reader::Reader;
 use super::{AsPath, AsnSize};
 
@@ -205,11 +205,8 @@ impl PathAttributes {
     }
 
     fn communities_encode(&self, out: &mut Vec<u8>) {
-        let standard = self.communities.iter().filter_map(|community| match community {
-            Community::Standard(value) => Some(value.to_be_bytes()),
-            Community::Large(..) => None,
-        });
-        write_unless_empty(AttributeType::COMMUNITIES, &standard.flatten().collect::<Vec<u8>>(), out);
+        let standard: Vec<u8> = self.communities.iter().filter_map(standard_bytes).flatten().collect();
+        write_unless_empty(AttributeType::COMMUNITIES, &standard, out);
         let extended: Vec<u8> = self.extended_communities.iter().flat_map(|community| community.0).collect();
         write_unless_empty(AttributeType::EXTENDED_COMMUNITIES, &extended, out);
     }
@@ -229,7 +226,7 @@ impl PathAttributes {
 }
 
 impl Aggregator {
-    fn encoded(&self, size: AsnSize) -> Vec<u8> {
+    fn encoded(self, size: AsnSize) -> Vec<u8> {
         let mut value = Vec::new();
         size.write(self.asn, &mut value);
         value.extend_from_slice(&self.address.octets());
@@ -237,15 +234,18 @@ impl Aggregator {
     }
 }
 
-fn large_bytes(community: &Community) -> Option<[u8; 12]> {
-    let Community::Large(a, b, c) = community else {
-        return None;
-    };
-    let mut bytes = [0; 12];
-    for (to, from) in bytes.iter_mut().zip([a, b, c].into_iter().flat_map(|part| part.to_be_bytes())) {
-        *to = from;
+fn standard_bytes(community: &Community) -> Option<[u8; 4]> {
+    match community {
+        Community::Standard(value) => Some(value.to_be_bytes()),
+        Community::Large(..) => None,
     }
-    Some(bytes)
+}
+
+fn large_bytes(community: &Community) -> Option<Vec<u8>> {
+    match community {
+        Community::Standard(_) => None,
+        Community::Large(a, b, c) => Some([a, b, c].into_iter().flat_map(|part| part.to_be_bytes()).collect()),
+    }
 }
 
 /// Appends an attribute with the flags that its RFC gives it.
@@ -421,29 +421,5 @@ impl fmt::Display for PathAttributes {
             write!(f, ", extended {}", join(self.extended_communities.iter()))?;
         }
         Ok(())
-    }
-}
-
-/// True when packets can be sent to this address: what RFC 4271 section 6.3 calls a valid host address.
-pub(super) fn is_host(next_hop: &NextHop) -> bool {
-    match next_hop {
-        NextHop::V4(address) => {
-            let [first, ..] = address.octets();
-            first != 0 && !address.is_loopback() && !address.is_multicast() && !address.is_broadcast()
-        }
-        NextHop::V6 { address, link_local } => {
-            let fit = |address: &std::net::Ipv6Addr| {
-                !address.is_unspecified() && !address.is_loopback() && !address.is_multicast()
-            };
-            fit(address) && link_local.as_ref().is_none_or(fit)
-        }
-    }
-}
-
-/// The family of a next hop.
-pub(super) fn next_hop_family(next_hop: &NextHop) -> Family {
-    match next_hop {
-        NextHop::V4(_) => Family::V4,
-        NextHop::V6 { .. } => Family::V6,
     }
 }

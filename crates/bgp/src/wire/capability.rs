@@ -186,7 +186,7 @@ impl Capability {
 
     /// Appends code, length and value. A value that is too long for its one byte of length is cut: nothing that is
     /// sent from here comes near.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let mut value = Vec::new();
         match self {
             Capability::Multiprotocol(family) => {

@@ -41,11 +41,6 @@ impl<'a> Reader<'a> {
         self.take(count).map(|bytes| Reader { bytes, offset })
     }
 
-    /// Everything that is left.
-    pub(crate) fn rest(&mut self) -> &'a [u8] {
-        self.take(self.bytes.len()).unwrap_or_default()
-    }
-
     pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
@@ -73,7 +68,7 @@ mod tests {
         assert_eq!((reader.u8(), reader.u16(), reader.offset()), (Some(1), Some(2), 22));
         assert_eq!((reader.u32(), reader.remaining()), (None, 2));
         let mut sub = reader.sub(1).unwrap();
-        assert_eq!((sub.offset(), sub.rest(), sub.is_empty()), (22, &[9][..], true));
+        assert_eq!((sub.offset(), sub.u8(), sub.is_empty()), (22, Some(9), true));
         assert!(reader.sub(2).is_none());
     }
 }
