@@ -1,6 +1,9 @@
 //! Drivers of the cores: they move bytes and time between the kernel and the cores, and decide nothing.
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation))]
+
 pub mod bgp;
 pub mod clock;
 pub mod interfaces;
 pub mod packet;
+mod watch;

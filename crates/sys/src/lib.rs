@@ -4,6 +4,7 @@
 //! was tried. It holds no state and takes no decision.
 
 pub mod namespace;
+pub mod netlink;
 pub mod packet;
 pub mod process;
 pub mod tcp;
