@@ -263,8 +263,7 @@ fn program() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let (sources, made) = (root.join("tests/kubernetes"), root.join(".cache/kubernetes"));
     let is_same = |file: &&str| fs::read(sources.join(file)).ok() == fs::read(made.join(file)).ok();
-    let up_to_date =
-        made.join("kubernetes").exists() && ["main.go", "go.mod", "go.sum"].iter().all(|file| is_same(file));
+    let up_to_date = made.join("kubernetes").exists() && ["main.go", "go.mod", "go.sum"].iter().all(is_same);
     ensure!(up_to_date, "the real Kubernetes of the tests is not built: run scripts/kubernetes.sh");
     Ok(made.join("kubernetes"))
 }

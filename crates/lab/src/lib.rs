@@ -18,6 +18,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod backend;
 mod enter;
 mod eventually;
 mod folder;
@@ -25,7 +26,9 @@ mod host;
 pub mod http;
 #[cfg(feature = "testing")]
 pub mod kubernetes;
+pub mod requests;
 pub mod router;
+pub mod service_proxy;
 mod switch;
 #[cfg(feature = "testing")]
 pub mod testing;
