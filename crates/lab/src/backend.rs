@@ -58,9 +58,11 @@ impl Backend {
                 tokio::task::spawn_local(tokio::time::timeout(REQUEST_LIMIT.into(), answer_one(stream, answer)));
             }
         })?;
+        let socket = host.run(async move || Ok(UdpSocket::bind(any).await?.into_std()?));
+        let socket = socket.with_context(|| format!("a backend on UDP port {port} of {}", host.name()))?;
         let name = host.name().to_owned();
         let udp = host.start_task("backend", async move || {
-            let socket = UdpSocket::bind(any).await?;
+            let socket = UdpSocket::from_std(socket)?;
             let mut request = [0; 2048];
             loop {
                 let (_, from) = socket.recv_from(&mut request).await?;

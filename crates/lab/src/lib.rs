@@ -32,6 +32,7 @@ pub mod service_proxy;
 mod switch;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod topology;
 
 pub use enter::{EnterError, WORK, enter};
 pub use eventually::eventually;
