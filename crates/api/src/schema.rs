@@ -42,7 +42,7 @@ pub struct Violation {
     pub code: &'static str,
     /// How bad it is.
     pub severity: Severity,
-    /// JSON pointer (RFC 6901) to the place; to the object around it for a field that is missing.
+    /// JSON pointer (RFC 6901) to the place; to where it should be for a field that is missing.
     pub pointer: String,
     /// What is wrong.
     pub message: String,
@@ -94,13 +94,13 @@ fn schemas() -> &'static Schemas {
     static SCHEMAS: OnceLock<Schemas> = OnceLock::new();
     SCHEMAS.get_or_init(|| Schemas {
         present: Kind::ALL.iter().map(|kind| (*kind, schema_of(*kind))).collect(),
-        peer_v1beta1: crd::peer_v1beta1_schema(),
+        peer_v1beta1: with_any_metadata(crd::peer_v1beta1_schema()),
         metadata: structural_schema::<ObjectMeta>(),
     })
 }
 
 fn schema_of(kind: Kind) -> Value {
-    let mut schema = match kind {
+    with_any_metadata(match kind {
         Kind::Service => structural_schema::<Service>(),
         Kind::EndpointSlice => structural_schema::<EndpointSlice>(),
         Kind::Node => structural_schema::<Node>(),
@@ -108,8 +108,11 @@ fn schema_of(kind: Kind) -> Value {
         Kind::Secret => structural_schema::<Secret>(),
         Kind::ConfigMap => structural_schema::<ConfigMap>(),
         ours => crd::schema_of(ours),
-    };
-    // Metadata are checked apart, in the same way for all kinds.
+    })
+}
+
+/// Metadata are checked apart, in the same way for all kinds.
+fn with_any_metadata(mut schema: Value) -> Value {
     if let Some(metadata) = schema.pointer_mut("/properties/metadata") {
         *metadata = serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     }
@@ -124,7 +127,7 @@ fn check_metadata(kind: Kind, metadata: &Value, violations: &mut Vec<Violation>)
     }
     match metadata.get("name").and_then(Value::as_str) {
         None | Some("") => violations.push(
-            Violation::error("missing-field", "/metadata", "missing field \"name\" in metadata")
+            Violation::error("missing-field", "/metadata/name", "missing field \"name\" in metadata")
                 .with_hint("every object needs a name"),
         ),
         Some(name) if kind.is_ours() && !is_dns_subdomain(name) => violations.push(
@@ -212,7 +215,8 @@ fn walk_object(
     let required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     for name in required.filter(|name| fields.get(*name).is_none_or(Value::is_null)) {
         let place = field_name(pointer);
-        out.push(Violation::error("missing-field", pointer.clone(), format!("missing field {name:?} in {place}")));
+        let pointer = format!("{pointer}/{}", escape(name));
+        out.push(Violation::error("missing-field", pointer, format!("missing field {name:?} in {place}")));
     }
 }
 

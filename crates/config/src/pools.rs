@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use api::{IPAddressPool, Key, Kind, ObjectRef};
-use kit::{AddrRange, Family};
+use kit::{AddrRange, AddrRangeError, Family};
 
 use crate::finding::{Finding, Report};
 use crate::objects::Objects;
@@ -24,7 +24,10 @@ pub(crate) fn pool(written: &IPAddressPool, report: &mut Report) -> Pool {
         match AddrRange::parse(entry) {
             Ok(range) => ranges.push(range),
             Err(error) => {
-                let message = format!("{error} in pool {name:?}");
+                let message = match error {
+                    AddrRangeError::NotACidr(_) => format!("{error} in pool {name:?}"),
+                    error => format!("{error} (pool {name:?})"),
+                };
                 report
                     .error("pool-address", format!("/spec/addresses/{position}"), message)
                     .hint(hint_for_entry(entry));

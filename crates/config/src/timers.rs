@@ -24,8 +24,10 @@ pub(crate) fn hold_and_keepalive(spec: &BGPPeerSpec, report: &mut Report) -> (Op
     if let (Some(hold), Some(keepalive)) = (hold, keepalive)
         && keepalive > hold
     {
+        let shown = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (keepalive, hold) = (shown(&spec.keepalive_time), shown(&spec.hold_time));
         report
-            .error("keepalive-time", KEEPALIVE, "keepaliveTime must be lower than holdTime")
+            .error("keepalive-time", KEEPALIVE, format!("keepaliveTime {keepalive} must be lower than holdTime {hold}"))
             .hint("leave keepaliveTime out to have a third of the hold time");
         return (None, None);
     }
@@ -56,6 +58,9 @@ pub(crate) fn hold_and_keepalive(spec: &BGPPeerSpec, report: &mut Report) -> (Op
             .warning("hold-time-never", pointer, message)
             .hint("remove holdTime and keepaliveTime to have the usual ones, or watch the router with a bfdProfile");
         return (hold_time, None);
+    }
+    if hold_secs.is_some() && hold_time.is_none() {
+        return (None, None);
     }
     (hold_time, keepalive.and_then(|keepalive| keepalive_time(keepalive, report)))
 }

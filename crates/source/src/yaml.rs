@@ -19,6 +19,7 @@
 //! ```
 
 use std::fmt;
+use std::ops::Range;
 
 use api::{Object, ObjectRef, Severity, Violation};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -75,6 +76,22 @@ impl Document {
         }
     }
 
+    /// The bytes of the text with values that must not be shown.
+    fn collect_secrets(&self, ranges: &mut Vec<Range<usize>>) {
+        // Tools keep copies of whole objects in annotations.
+        let pointers: &[&str] = match self.value.get("kind").and_then(Value::as_str) {
+            Some("Secret") => &["/data", "/stringData", "/metadata/annotations"],
+            Some("BGPPeer") => &["/spec/password", "/metadata/annotations"],
+            _ => &[],
+        };
+        for pointer in pointers {
+            let mut parts = pointer.split('/').skip(1);
+            if let Some(tree) = parts.try_fold(&self.tree, |tree, part| tree.child(part)) {
+                tree.collect_ranges(ranges);
+            }
+        }
+    }
+
     /// The place of the key that a JSON pointer ends with; like [`Document::place`] where there is none.
     pub fn key_place(&self, pointer: &str) -> Place {
         let mut tree = Some(&self.tree);
@@ -92,6 +109,8 @@ pub struct Stream {
     pub documents: Vec<Document>,
     /// The documents that are not YAML.
     pub problems: Vec<Problem>,
+    /// Of those, the ones that must not be shown: see [`Reading::secrets`].
+    pub secrets: Vec<Range<usize>>,
 }
 
 /// Something that is wrong in a text, and where.
@@ -157,13 +176,17 @@ pub struct Reading {
     pub skipped: Vec<Skipped>,
     /// Documents that could not be read at all.
     pub problems: Vec<Problem>,
+    /// The bytes of the text that must not be shown: passwords and what is in Secrets; and documents that could not be
+    /// taken apart, if they look as if they held any.
+    pub secrets: Vec<Range<usize>>,
 }
 
 /// Reads the objects of a text. BGPPeers of the deprecated version are converted to the present one.
 pub fn read(text: &str) -> Reading {
-    let Stream { documents, problems } = parse(text);
-    let mut reading = Reading { problems, ..Reading::default() };
+    let Stream { documents, problems, secrets } = parse(text);
+    let mut reading = Reading { problems, secrets, ..Reading::default() };
     for document in documents {
+        document.collect_secrets(&mut reading.secrets);
         match api::read(&document.value) {
             api::Document::Object(read) => {
                 let reference = read.object.reference();
@@ -194,7 +217,7 @@ fn problem_of(violation: Violation, object: Option<ObjectRef>, document: &Docume
 pub fn parse(text: &str) -> Stream {
     if text.len() > TEXT_LENGTH_MAX {
         let message = format!("the text is longer than {TEXT_LENGTH_MAX} bytes");
-        return Stream { documents: Vec::new(), problems: vec![problem("too-long", Place::default(), message)] };
+        return Stream { problems: vec![problem("too-long", Place::default(), message)], ..Stream::default() };
     }
     // The parser calls itself for every level of nesting, up to `DEPTH_MAX` times, and needs some 40 KiB for each in a
     // build without optimisation: more than the stacks of threads that others have made.
@@ -204,7 +227,7 @@ pub fn parse(text: &str) -> Stream {
     })
     .unwrap_or_else(|| {
         let message = "the parser could not be started".to_owned();
-        Stream { documents: Vec::new(), problems: vec![problem("yaml-syntax", Place::default(), message)] }
+        Stream { problems: vec![problem("yaml-syntax", Place::default(), message)], ..Stream::default() }
     })
 }
 
@@ -222,6 +245,7 @@ fn parse_chunks(text: &str) -> Stream {
                 let place = error.location().map_or(chunk.beginning(), |location| chunk.place(location));
                 let message = UserMessageFormatter.format_message(error.without_snippet()).into_owned();
                 stream.problems.push(problem("yaml-syntax", place, message));
+                stream.secrets.extend(chunk.secrets());
             }
         }
     }
@@ -311,13 +335,31 @@ impl Chunk<'_> {
     fn place(&self, location: Location) -> Place {
         let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let span = location.span();
-        let start = span.byte_offset().map_or(self.start, |offset| self.start.saturating_add(number(offset)));
+        // The parser leaves bytes out for some errors.
+        let offset = span.byte_offset().filter(|offset| *offset > 0).map(number);
+        let start = self.start.saturating_add(offset.unwrap_or_else(|| self.offset_of(location)));
         Place {
             line: self.lines_before.saturating_add(number(location.line()).max(1)),
             column: number(location.column()).max(1),
             start,
             end: start.saturating_add(span.byte_len().map_or(0, number)),
         }
+    }
+
+    /// The byte at a line and column.
+    fn offset_of(&self, location: Location) -> usize {
+        let before = |n: u64| usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
+        let mut lines = self.text.split_inclusive('\n');
+        let above: usize = lines.by_ref().take(before(location.line())).map(str::len).sum();
+        let in_line = lines.next().unwrap_or_default().chars().take(before(location.column()));
+        above.saturating_add(in_line.map(char::len_utf8).sum())
+    }
+
+    /// All of it, if it looks as if it held a secret.
+    fn secrets(&self) -> Option<Range<usize>> {
+        let text = self.text.to_lowercase();
+        let is_suspect = text.contains("secret") || text.contains("password");
+        is_suspect.then(|| self.start..self.start.saturating_add(self.text.len()))
     }
 
     fn grow(&self, raw: Spanned<Raw>) -> (Value, Tree) {
@@ -366,6 +408,17 @@ impl Tree {
             Children::None => None,
             Children::Items(items) => items.get(part.parse::<usize>().ok()?),
             Children::Fields(fields) => fields.iter().find(|(name, _)| api::escape(name) == part).map(|(_, tree)| tree),
+        }
+    }
+}
+
+impl Tree {
+    /// The bytes of all single values in it.
+    fn collect_ranges(&self, ranges: &mut Vec<Range<usize>>) {
+        match &self.children {
+            Children::None => ranges.push(self.value.start..self.value.end),
+            Children::Items(items) => items.iter().for_each(|item| item.collect_ranges(ranges)),
+            Children::Fields(fields) => fields.iter().for_each(|(_, field)| field.collect_ranges(ranges)),
         }
     }
 }
@@ -560,7 +613,7 @@ kind: MetalLB
                 19:25 error[wrong-type] /spec/nodeSelectors/0/matchLabels/rack: rack must be text, not a number (put the value in quotes)
                 15:13 error[wrong-type] /spec/password: password must be text, not a number (put the value in quotes)
                 16:12 error[out-of-range] /spec/peerASN: peerASN must be 0 to 4294967295, not 4294967296
-                14:1 error[missing-field] /spec: missing field "myASN" in spec
+                14:1 error[missing-field] /spec/myASN: missing field "myASN" in spec
                 21:13 error[unknown-version] /apiVersion: BFDProfile has no version "metallb.io/v1beta2" (use metallb.io/v1beta1)
                 25:13 error[unknown-kind] /apiVersion: IPAddressPool is not a kind of v1 (did you mean "apiVersion: metallb.io/v1beta1"?)
                 29:7 error[removed-kind] /kind: AddressPool does not exist any more (use an IPAddressPool, and an L2Advertisement or BGPAdvertisement that selects it)
@@ -630,13 +683,72 @@ kind: MetalLB
             spec: {myASN: 1, peerASN: 2, peerAddress: 10.0.0.1, peerPort: 0}\n";
         check(
             text,
-            expect![[r#"
-            1:1 BGPPeer a
-              3:12 error[unknown-field] /metadata/name: unknown field "name" (no fields are known here)
-              1:13 warning[deprecated-version] /apiVersion: metallb.io/v1beta1 BGPPeer is deprecated (use metallb.io/v1beta2; all fields keep their names)"#]],
+            expect![["
+                1:1 BGPPeer a
+                  1:13 warning[deprecated-version] /apiVersion: metallb.io/v1beta1 BGPPeer is deprecated (use metallb.io/v1beta2; all fields keep their names)"]],
         );
         let Object::BGPPeer(peer) = &read(text).objects[0].object else { panic!("not a peer") };
         assert_eq!((peer.spec.peer_port, peer.spec.hold_time.as_ref()), (None, None));
+    }
+
+    #[test]
+    fn secrets_are_found_whatever_form_they_have() {
+        let text = "\
+apiVersion: v1
+kind: Secret
+metadata:
+  name: s
+  annotations: {copy: hunter0}
+data:
+  password: aHVudGVyMQ==
+stringData:
+  a: 'hunter2'
+  b: |
+    hunter3
+    hunter4
+  c: >-
+    hunter5
+    hunter6
+---
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {name: p}
+spec: {password: 123456, nodeSelectors: 1}
+---
+kind: Secret
+data: [hunter7
+---
+kind: Service
+spec: [
+";
+        let mut shown = text.as_bytes().to_vec();
+        for range in read(text).secrets {
+            shown[range].fill(b'*');
+        }
+        let shown = String::from_utf8(shown).unwrap();
+        for secret in ["hunter", "aHVudGVy", "123456"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        assert!(shown.contains("kind: Service") && shown.contains("password:"), "{shown}");
+    }
+
+    #[test]
+    fn errors_have_bytes_that_fit_their_line_and_column() {
+        for text in [
+            "a: 1\nb: [1\n",
+            "\n\n---\na: 1\nb: [1\n---\nc: 2\n",
+            "a: \"\u{e4}\n",
+            "a: 1\n b: 2\n",
+            "a: b: c\n",
+            "- a\nb\n",
+        ] {
+            let stream = parse(text);
+            let place = stream.problems[0].place;
+            let above = &text[..place.start];
+            let line = above.matches('\n').count() + 1;
+            let column = above.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            assert_eq!((line, column), (place.line, place.column), "{text:?}");
+        }
     }
 
     #[test]
