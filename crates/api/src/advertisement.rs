@@ -12,7 +12,7 @@ use crate::{LabelSelector, ObjectMeta};
 pub struct BGPAdvertisement {
     /// Its name.
     pub metadata: ObjectMeta,
-    /// What is wanted.
+    /// Which addresses are announced, by which nodes, to which routers, and with which attributes.
     pub spec: BGPAdvertisementSpec,
 }
 
@@ -76,7 +76,7 @@ pub struct BGPAdvertisementSpec {
 pub struct L2Advertisement {
     /// Its name.
     pub metadata: ObjectMeta,
-    /// What is wanted.
+    /// Which addresses are announced, and by which nodes on which interfaces.
     pub spec: L2AdvertisementSpec,
 }
 

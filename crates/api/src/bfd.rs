@@ -11,7 +11,7 @@ use crate::ObjectMeta;
 pub struct BFDProfile {
     /// Its name; BGPPeers refer to it.
     pub metadata: ObjectMeta,
-    /// What is wanted.
+    /// The timing. Intervals are in milliseconds.
     pub spec: BFDProfileSpec,
 }
 

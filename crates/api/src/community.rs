@@ -12,7 +12,7 @@ use crate::meta::null_to_default;
 pub struct Community {
     /// Its name, which nothing refers to: the names it defines do not depend on it.
     pub metadata: ObjectMeta,
-    /// What is wanted.
+    /// The names, and what they stand for.
     pub spec: CommunitySpec,
 }
 

@@ -16,7 +16,7 @@ use crate::{LabelSelector, ObjectMeta};
 pub struct BGPPeer {
     /// Its name; advertisements refer to it.
     pub metadata: ObjectMeta,
-    /// What is wanted.
+    /// Where the router is, and how to talk to it.
     pub spec: BGPPeerSpec,
 }
 

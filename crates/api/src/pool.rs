@@ -13,7 +13,7 @@ use crate::{LabelSelector, ObjectMeta};
 pub struct IPAddressPool {
     /// Name and labels; advertisements select pools by them.
     pub metadata: ObjectMeta,
-    /// What is wanted.
+    /// Which addresses the pool holds, and which Services may use them.
     pub spec: IPAddressPoolSpec,
     /// How full it is; absent until the controller has written it.
     #[serde(skip_serializing_if = "Option::is_none")]

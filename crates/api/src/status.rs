@@ -12,7 +12,7 @@ use crate::meta::null_to_default;
 pub struct ServiceL2Status {
     /// A generated name; the labels name node and Service.
     pub metadata: ObjectMeta,
-    /// What is so; empty for a moment after the object was created.
+    /// Which node announces the Service, and where; empty for a moment after the object was created.
     #[serde(deserialize_with = "null_to_default")]
     pub status: ServiceL2StatusFields,
 }
@@ -53,7 +53,7 @@ pub struct InterfaceInfo {
 pub struct ServiceBGPStatus {
     /// A generated name; the labels name node and Service.
     pub metadata: ObjectMeta,
-    /// What is so; empty for a moment after the object was created.
+    /// To which peers the node announces the Service; empty for a moment after the object was created.
     #[serde(deserialize_with = "null_to_default")]
     pub status: ServiceBGPStatusFields,
 }
@@ -85,7 +85,7 @@ pub struct ServiceBGPStatusFields {
 pub struct ConfigurationState {
     /// `controller`, or `speaker-` and the name of the node.
     pub metadata: ObjectMeta,
-    /// What is so.
+    /// Whether the configuration is in use, and if not, why.
     #[serde(deserialize_with = "null_to_default")]
     pub status: ConfigurationStateStatus,
 }

@@ -249,7 +249,7 @@ impl Report {
             number => format!("{number} {what}s"),
         };
         let found = match (self.count(Severity::Error), self.count(Severity::Warning)) {
-            (0, 0) => "nothing to complain about".to_owned(),
+            (0, 0) => "no problems".to_owned(),
             (errors, warnings) => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
         };
         format!("{found} in {} of {}", count(self.objects, "object"), count(self.texts.len(), "file"))
