@@ -130,7 +130,7 @@ impl L2Io {
             }
             Action::Leave { interface, groups } => {
                 if let Some(memberships) = self.groups.get(&interface) {
-                    memberships.leave(&groups);
+                    memberships.leave(groups);
                 }
             }
             Action::Send { interface, protocol, frame } => self.send((interface, protocol), &frame),

@@ -8,13 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv6Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kit::InterfaceIndex;
 use socket2::{Domain, Socket, Type};
 use sys::packet::PacketSocket;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// Sockets for the groups of one interface: room for over 20,000 groups on any kernel.
 const GROUP_SOCKETS_MAX: usize = 64;
@@ -23,51 +23,93 @@ const GROUPS_PER_TURN: usize = 32;
 
 /// The groups of an interface, as long as this lives.
 #[derive(Debug)]
-pub(super) struct Groups {
-    wanted: watch::Sender<BTreeSet<Ipv6Addr>>,
+pub(super) struct Groups(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    pending: Mutex<Pending>,
+    wake: Notify,
+}
+
+/// What the task has still to do: at most one thing for each group.
+#[derive(Debug, Default)]
+struct Pending {
+    leave: BTreeSet<Ipv6Addr>,
+    join: BTreeSet<Ipv6Addr>,
+    has_ended: bool,
 }
 
 impl Groups {
     /// Begins without groups. `socket` receives on the interface what the groups are joined for.
     pub(super) fn start(interface: InterfaceIndex, socket: Arc<AsyncFd<PacketSocket>>) -> Self {
-        let (wanted, receiver) = watch::channel(BTreeSet::new());
-        tokio::spawn(follow(Memberships::new(interface), socket, receiver));
-        Groups { wanted }
+        let shared = Arc::new(Shared::default());
+        tokio::spawn(follow(Memberships::new(interface), socket, Arc::clone(&shared)));
+        Groups(shared)
     }
 
     /// Joins, soon.
     pub(super) fn join(&self, groups: Vec<Ipv6Addr>) {
-        self.wanted.send_modify(|wanted| wanted.extend(groups));
+        self.0.change(|pending| {
+            for group in groups {
+                if !pending.leave.remove(&group) {
+                    pending.join.insert(group);
+                }
+            }
+        });
     }
 
     /// Leaves, soon.
-    pub(super) fn leave(&self, groups: &[Ipv6Addr]) {
-        self.wanted.send_modify(|wanted| wanted.retain(|group| !groups.contains(group)));
+    pub(super) fn leave(&self, groups: Vec<Ipv6Addr>) {
+        self.0.change(|pending| {
+            for group in groups {
+                if !pending.join.remove(&group) {
+                    pending.leave.insert(group);
+                }
+            }
+        });
     }
 }
 
-/// Makes what is held what is wanted, until nobody wants anything.
-async fn follow(
-    mut memberships: Memberships,
-    socket: Arc<AsyncFd<PacketSocket>>,
-    mut wanted: watch::Receiver<BTreeSet<Ipv6Addr>>,
-) {
-    while wanted.changed().await.is_ok() {
-        loop {
-            let (leave, join) = memberships.differences(&wanted.borrow_and_update(), GROUPS_PER_TURN);
-            if leave.is_empty() && join.is_empty() {
-                break;
-            }
-            for group in leave {
-                memberships.leave(group);
-            }
-            for group in join {
-                if let Err(error) = memberships.join(group) {
-                    memberships.hold_otherwise(group, socket.get_ref(), &error);
-                }
-            }
-            tokio::task::yield_now().await;
+impl Drop for Groups {
+    fn drop(&mut self) {
+        self.0.change(|pending| pending.has_ended = true);
+    }
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        self.wake.notify_one();
+    }
+
+    /// The next groups to leave and to join; `None` at the end.
+    fn take(&self) -> Option<(Vec<Ipv6Addr>, Vec<Ipv6Addr>)> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if pending.has_ended {
+            return None;
         }
+        let take =
+            |groups: &mut BTreeSet<Ipv6Addr>| std::iter::from_fn(|| groups.pop_first()).take(GROUPS_PER_TURN).collect();
+        Some((take(&mut pending.leave), take(&mut pending.join)))
+    }
+}
+
+/// Leaves and joins what is pending, until the end.
+async fn follow(mut memberships: Memberships, socket: Arc<AsyncFd<PacketSocket>>, shared: Arc<Shared>) {
+    while let Some((leave, join)) = shared.take() {
+        if leave.is_empty() && join.is_empty() {
+            shared.wake.notified().await;
+            continue;
+        }
+        for group in leave {
+            memberships.leave(group);
+        }
+        for group in join {
+            if let Err(error) = memberships.join(group) {
+                memberships.hold_otherwise(group, socket.get_ref(), &error);
+            }
+        }
+        tokio::task::yield_now().await;
     }
     drop(socket);
     // Closing the sockets leaves the groups, which takes as long as joining them did.
@@ -105,13 +147,6 @@ enum AllMulticast {
 impl Memberships {
     fn new(interface: InterfaceIndex) -> Self {
         Memberships { interface, sockets: Vec::new(), held: BTreeMap::new(), all_multicast: AllMulticast::Off }
-    }
-
-    /// At most so many groups to leave, and so many to join.
-    fn differences(&self, wanted: &BTreeSet<Ipv6Addr>, limit: usize) -> (Vec<Ipv6Addr>, Vec<Ipv6Addr>) {
-        let leave = self.held.keys().filter(|group| !wanted.contains(group));
-        let join = wanted.iter().filter(|group| !self.held.contains_key(group));
-        (leave.take(limit).copied().collect(), join.take(limit).copied().collect())
     }
 
     /// Joins with the first socket that has room, or with a new one.
