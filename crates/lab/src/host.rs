@@ -7,6 +7,7 @@
 pub(crate) mod interface;
 pub(crate) mod neighbour;
 pub(crate) mod process;
+pub(crate) mod route;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -21,11 +21,13 @@
 pub mod backend;
 mod enter;
 mod eventually;
+pub mod fleet;
 mod folder;
 mod host;
 pub mod http;
 #[cfg(feature = "testing")]
 pub mod kubernetes;
+pub mod manifests;
 pub mod requests;
 pub mod router;
 pub mod service_proxy;
@@ -37,8 +39,9 @@ pub mod topology;
 pub use enter::{EnterError, WORK, enter};
 pub use eventually::eventually;
 pub use folder::Lab;
-pub use host::interface::{Interface, Route, RouteNextHop};
+pub use host::interface::Interface;
 pub use host::neighbour::{Neighbour, NeighbourState};
 pub use host::process::{Output, Process};
+pub use host::route::{Route, RouteNextHop};
 pub use host::{Host, Task};
 pub use switch::Switch;

@@ -4,6 +4,7 @@
 //! questions. What a daemon knows beyond that is reached by its own command language ([`Router::command`]).
 
 mod bird;
+mod embedded;
 mod frr;
 mod gobgp;
 
@@ -24,6 +25,8 @@ const PATHS_MAX: u8 = 16;
 /// Which program is the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RouterKind {
+    /// Our own BGP core with routes in the kernel; part of the program. It knows peers by address and has no BFD.
+    Embedded,
     /// FRR: bgpd, bfdd and zebra.
     Frr,
     /// BIRD 2.
@@ -34,12 +37,13 @@ pub enum RouterKind {
 
 impl RouterKind {
     /// Every kind.
-    pub const ALL: [RouterKind; 3] = [RouterKind::Frr, RouterKind::Bird, RouterKind::GoBgp];
+    pub const ALL: [RouterKind; 4] = [RouterKind::Embedded, RouterKind::Frr, RouterKind::Bird, RouterKind::GoBgp];
 }
 
 impl fmt::Display for RouterKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            RouterKind::Embedded => "embedded",
             RouterKind::Frr => "frr",
             RouterKind::Bird => "bird",
             RouterKind::GoBgp => "gobgp",
@@ -49,7 +53,7 @@ impl fmt::Display for RouterKind {
 
 /// The text names no router.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a router: frr, bird or gobgp")]
+#[error("{0:?} is not a router: embedded, frr, bird or gobgp")]
 pub struct RouterKindError(String);
 
 impl FromStr for RouterKind {
@@ -217,6 +221,7 @@ pub struct Router {
 
 #[derive(Debug)]
 enum Daemon {
+    Embedded(embedded::Embedded),
     Frr(frr::Frr),
     Bird(bird::Bird),
     GoBgp(gobgp::GoBgp),
@@ -234,6 +239,7 @@ impl Router {
         host.sysctl("net/ipv4/fib_multipath_hash_policy", "1")?;
         host.sysctl("net/ipv6/fib_multipath_hash_policy", "1")?;
         let daemon = match kind {
+            RouterKind::Embedded => Daemon::Embedded(embedded::Embedded::start(host, config)?),
             RouterKind::Frr => Daemon::Frr(frr::Frr::start(host, config)?),
             RouterKind::Bird => Daemon::Bird(bird::Bird::start(host, config)?),
             RouterKind::GoBgp => Daemon::GoBgp(gobgp::GoBgp::start(host, config)?),
@@ -253,10 +259,11 @@ impl Router {
 
     /// Runs commands in the router's own language (`vtysh -c`, `birdc`, the arguments of `gobgp`) and gives back the answer.
     pub fn command(&self, commands: &[&str]) -> Result<String> {
-        match self.kind {
-            RouterKind::Frr => frr::command(&self.host, commands),
-            RouterKind::Bird => bird::command(&self.host, commands),
-            RouterKind::GoBgp => gobgp::command(&self.host, commands),
+        match &self.daemon {
+            Daemon::Embedded(_) => bail!("the embedded router has no commands"),
+            Daemon::Frr(_) => frr::command(&self.host, commands),
+            Daemon::Bird(_) => bird::command(&self.host, commands),
+            Daemon::GoBgp(_) => gobgp::command(&self.host, commands),
         }
     }
 
@@ -265,25 +272,29 @@ impl Router {
     pub fn reconfigure(&self, config: &RouterConfig) -> Result<()> {
         match self.kind {
             RouterKind::Bird => bird::reconfigure(&self.host, config),
-            RouterKind::Frr | RouterKind::GoBgp => bail!("the lab cannot reconfigure {}", self.kind),
+            RouterKind::Embedded | RouterKind::Frr | RouterKind::GoBgp => {
+                bail!("the lab cannot reconfigure {}", self.kind)
+            }
         }
     }
 
     /// Its sessions, those that are down included where the router knows them.
     pub fn sessions(&self) -> Result<Vec<RouterSession>> {
-        match self.kind {
-            RouterKind::Frr => frr::sessions(&self.host),
-            RouterKind::Bird => bird::sessions(&self.host),
-            RouterKind::GoBgp => gobgp::sessions(&self.host),
+        match &self.daemon {
+            Daemon::Embedded(embedded) => Ok(embedded.sessions()),
+            Daemon::Frr(_) => frr::sessions(&self.host),
+            Daemon::Bird(_) => bird::sessions(&self.host),
+            Daemon::GoBgp(_) => gobgp::sessions(&self.host),
         }
     }
 
     /// The routes that it has learnt, of both families, in order.
     pub fn routes(&self) -> Result<Vec<RouterRoute>> {
-        let mut routes = match self.kind {
-            RouterKind::Frr => frr::routes(&self.host),
-            RouterKind::Bird => bird::routes(&self.host),
-            RouterKind::GoBgp => gobgp::routes(&self.host),
+        let mut routes = match &self.daemon {
+            Daemon::Embedded(embedded) => Ok(embedded.routes()),
+            Daemon::Frr(_) => frr::routes(&self.host),
+            Daemon::Bird(_) => bird::routes(&self.host),
+            Daemon::GoBgp(_) => gobgp::routes(&self.host),
         }?;
         routes.sort();
         Ok(routes)
@@ -318,19 +329,24 @@ impl Router {
 
     /// Stops the router as an administrator would: it says good-bye to its peers.
     pub fn stop(&mut self) -> Result<()> {
-        self.for_each_process(|process| process.stop().map(drop))
+        match &mut self.daemon {
+            Daemon::Embedded(embedded) => embedded.stop(),
+            Daemon::Frr(frr) => frr.processes().iter_mut().try_for_each(|process| process.stop().map(drop)),
+            Daemon::Bird(bird) => bird.process().stop().map(drop),
+            Daemon::GoBgp(gobgp) => gobgp.process().stop().map(drop),
+        }
     }
 
     /// Kills the router: it says nothing to anybody, and its routes stay in the kernel.
     pub fn kill(&mut self) -> Result<()> {
-        self.for_each_process(crate::Process::kill)
-    }
-
-    fn for_each_process(&mut self, mut act: impl FnMut(&mut crate::Process) -> Result<()>) -> Result<()> {
         match &mut self.daemon {
-            Daemon::Frr(frr) => frr.processes().iter_mut().try_for_each(act),
-            Daemon::Bird(bird) => act(bird.process()),
-            Daemon::GoBgp(gobgp) => act(gobgp.process()),
+            Daemon::Embedded(embedded) => {
+                embedded.kill();
+                Ok(())
+            }
+            Daemon::Frr(frr) => frr.processes().iter_mut().try_for_each(crate::Process::kill),
+            Daemon::Bird(bird) => bird.process().kill(),
+            Daemon::GoBgp(gobgp) => gobgp.process().kill(),
         }
     }
 }

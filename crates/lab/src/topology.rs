@@ -311,8 +311,14 @@ mod tests {
     #[test]
     fn an_error_tells_the_line_the_column_and_the_reason() {
         check("about: x\nsegments: [lan]\nhosts: {}\n", expect!["x.yaml:3:8: expected sequence start"]);
-        check("about: x\nsegments: [lan]\nhosts:\n  - {name: a, role: king, links: []}\n", expect!["x.yaml:4:21: unknown variant `king`, expected one of node, control, router, client"]);
-        check("about: x\nsegments: [lan]\nhosts: []\ncolour: red\n", expect!["x.yaml:4:1: unknown field `colour`, expected one of about, segments, hosts, manifests"]);
+        check(
+            "about: x\nsegments: [lan]\nhosts:\n  - {name: a, role: king, links: []}\n",
+            expect!["x.yaml:4:21: unknown variant `king`, expected one of node, control, router, client"],
+        );
+        check(
+            "about: x\nsegments: [lan]\nhosts: []\ncolour: red\n",
+            expect!["x.yaml:4:1: unknown field `colour`, expected one of about, segments, hosts, manifests"],
+        );
         check("about: [\n", expect!["x.yaml:1:8: expected string scalar"]);
     }
 

@@ -15,19 +15,24 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     lab::testing::main([
+        Trial::new("our_router_learns_every_attribute_that_bird_sends", |lab| attributes(lab, RouterKind::Embedded)),
         Trial::new("frr_learns_every_attribute_that_bird_sends", |lab| attributes(lab, RouterKind::Frr)),
         Trial::new("bird_learns_every_attribute_that_bird_sends", |lab| attributes(lab, RouterKind::Bird)),
         Trial::new("gobgp_learns_every_attribute_that_bird_sends", |lab| attributes(lab, RouterKind::GoBgp)),
+        Trial::new("our_router_reads_a_med_that_frr_sends", |lab| med(lab, RouterKind::Embedded)),
         Trial::new("frr_reads_a_med_that_frr_sends", |lab| med(lab, RouterKind::Frr)),
         Trial::new("bird_reads_a_med_that_frr_sends", |lab| med(lab, RouterKind::Bird)),
         Trial::new("gobgp_reads_a_med_that_frr_sends", |lab| med(lab, RouterKind::GoBgp)),
+        Trial::new("our_router_spreads_traffic_over_two_peers", |lab| multipath(lab, RouterKind::Embedded)),
         Trial::new("frr_spreads_traffic_over_two_peers", |lab| multipath(lab, RouterKind::Frr)),
         Trial::new("bird_spreads_traffic_over_two_peers", |lab| multipath(lab, RouterKind::Bird)),
+        Trial::new("our_router_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::Embedded)),
         Trial::new("frr_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::Frr)),
         Trial::new("bird_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::Bird)),
         Trial::new("gobgp_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::GoBgp)),
         Trial::new("frr_notices_a_dead_peer_by_bfd", |lab| bfd(lab, RouterKind::Frr)),
         Trial::new("bird_notices_a_dead_peer_by_bfd", |lab| bfd(lab, RouterKind::Bird)),
+        Trial::new("our_router_tells_why_a_session_ended", |lab| last_error(lab, RouterKind::Embedded)),
         Trial::new("frr_tells_why_a_session_ended", |lab| last_error(lab, RouterKind::Frr)),
         Trial::new("bird_tells_why_a_session_ended", |lab| last_error(lab, RouterKind::Bird)),
     ])
@@ -85,9 +90,17 @@ fn dialing(id: &str, edit: impl Fn(&mut RouterPeer)) -> Result<RouterConfig> {
     Ok(config)
 }
 
+/// Every kind but FRR and BIRD has to know its peers: GoBGP sets no passwords for whole networks.
+fn for_kind(kind: RouterKind, mut config: RouterConfig) -> RouterConfig {
+    if matches!(kind, RouterKind::Embedded | RouterKind::GoBgp) {
+        at_known_addresses(&mut config, &["10.0.0.2", "fd00::2", "10.0.0.3", "fd00::3"]);
+    }
+    config
+}
+
 fn attributes(lab: &Lab, kind: RouterKind) -> Result<()> {
     let (host, dialers) = segment(lab, 1)?;
-    let router = Router::start(&host, kind, &accepting(|_| {})?)?;
+    let router = Router::start(&host, kind, &for_kind(kind, accepting(|_| {})?))?;
     let mut config = dialing("10.0.0.2", |_| {})?;
     config.announce.clear();
     let route = |network| {
@@ -113,7 +126,7 @@ fn attributes(lab: &Lab, kind: RouterKind) -> Result<()> {
 
 fn med(lab: &Lab, kind: RouterKind) -> Result<()> {
     let (host, dialers) = segment(lab, 1)?;
-    let router = Router::start(&host, kind, &accepting(|_| {})?)?;
+    let router = Router::start(&host, kind, &for_kind(kind, accepting(|_| {})?))?;
     let _dialer = Router::start(&dialers[0], RouterKind::Frr, &dialing("10.0.0.2", |_| {})?)?;
     for (prefix, next_hop) in [("192.0.2.1/32", "10.0.0.2"), ("2001:db8::/64", "fd00::2")] {
         let routes = router.wait_next_hops(prefix, &[address(next_hop)], LIMIT)?;
@@ -124,7 +137,7 @@ fn med(lab: &Lab, kind: RouterKind) -> Result<()> {
 
 fn multipath(lab: &Lab, kind: RouterKind) -> Result<()> {
     let (host, dialers) = segment(lab, 2)?;
-    let router = Router::start(&host, kind, &accepting(|_| {})?)?;
+    let router = Router::start(&host, kind, &for_kind(kind, accepting(|_| {})?))?;
     let _dialers = [
         Router::start(&dialers[0], RouterKind::Bird, &dialing("10.0.0.2", |_| {})?)?,
         Router::start(&dialers[1], RouterKind::Bird, &dialing("10.0.0.3", |_| {})?)?,
@@ -143,12 +156,8 @@ fn multipath(lab: &Lab, kind: RouterKind) -> Result<()> {
 
 fn passwords(lab: &Lab, kind: RouterKind) -> Result<()> {
     let (host, dialers) = segment(lab, 2)?;
-    let mut config = accepting(|peer| peer.password = Some(Secret::new("right")))?;
-    if kind == RouterKind::GoBgp {
-        // It sets no passwords for whole networks.
-        at_known_addresses(&mut config, &["10.0.0.2", "fd00::2", "10.0.0.3", "fd00::3"]);
-    }
-    let router = Router::start(&host, kind, &config)?;
+    let config = accepting(|peer| peer.password = Some(Secret::new("right")))?;
+    let router = Router::start(&host, kind, &for_kind(kind, config))?;
     let dialer = |host: &Host, id: &str, password: &str| {
         Router::start(host, RouterKind::Bird, &dialing(id, |peer| peer.password = Some(Secret::new(password)))?)
     };
