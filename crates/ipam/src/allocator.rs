@@ -12,7 +12,7 @@ use kit::{Family, Labels};
 use crate::pool::Automatic;
 use crate::seats::{Group, Place, Seats};
 use crate::space::{Space, Use};
-use crate::{Addresses, Client, Families, Holder, NotAccepted, Pool, PoolName, Port, Refusal, Sharing, Want};
+use crate::{Addresses, Client, Families, Holder, NotAccepted, Pool, PoolName, Ports, Refusal, Sharing, Want};
 
 /// Pools and who holds which of their addresses.
 ///
@@ -62,13 +62,13 @@ pub struct Grant {
     pub pool: PoolName,
     /// The addresses.
     pub addresses: Addresses,
-    /// What others may have now, since the Service gave it up in exchange.
-    pub freed: Vec<Freed>,
+    /// What others may have now.
+    pub vacancies: Vec<Vacancy>,
 }
 
-/// Something that a Service no longer has, so that another may get it.
+/// Something that another Service may have now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Freed {
+pub enum Vacancy {
     /// Nobody uses the address any more.
     Address {
         /// The pool.
@@ -76,20 +76,12 @@ pub enum Freed {
         /// The address.
         address: IpAddr,
     },
-    /// The address is still in use, but not these ports on it.
-    Ports {
+    /// The address can be shared as it could not be before: ports on it were given up, it has another sharing identity,
+    /// or it has just come into use.
+    Seats {
         /// The address.
         address: IpAddr,
         /// With whom it can be shared.
-        sharing: Arc<Sharing>,
-        /// The ports.
-        ports: Vec<Port>,
-    },
-    /// The address can be shared with others than before.
-    Sharing {
-        /// The address.
-        address: IpAddr,
-        /// With whom now.
         sharing: Arc<Sharing>,
     },
 }
@@ -136,8 +128,8 @@ impl Allocator {
         match self.search(client, want) {
             Ok((pool, addresses)) => {
                 self.attach(client.clone(), pool.clone(), addresses);
-                let freed = old.map_or_else(Vec::new, |old| self.freed_by(&old));
-                Ok(Grant { pool, addresses, freed })
+                let vacancies = self.vacancies(old.as_ref(), &client.holder);
+                Ok(Grant { pool, addresses, vacancies })
             }
             Err(refusal) => {
                 self.reattach(old);
@@ -155,14 +147,14 @@ impl Allocator {
             && (Arc::ptr_eq(&held.client, client) || held.client == *client)
         {
             self.check_accepted(&held.pool, client)?;
-            return Ok(Grant { pool: held.pool.clone(), addresses: *addresses, freed: Vec::new() });
+            return Ok(Grant { pool: held.pool.clone(), addresses: *addresses, vacancies: Vec::new() });
         }
         let old = self.detach(&client.holder);
         match self.check_addresses(client, addresses) {
             Ok(pool) => {
                 self.attach(client.clone(), pool.clone(), *addresses);
-                let freed = old.map_or_else(Vec::new, |old| self.freed_by(&old));
-                Ok(Grant { pool, addresses: *addresses, freed })
+                let vacancies = self.vacancies(old.as_ref(), &client.holder);
+                Ok(Grant { pool, addresses: *addresses, vacancies })
             }
             Err(refusal) => {
                 self.reattach(old);
@@ -173,25 +165,26 @@ impl Allocator {
 
     /// Gives a Service that has one address a second one of the other family, from the same pool and after the first
     /// (contract 3.2 step 11). `None` if it does not have exactly one.
-    pub fn extend(&mut self, holder: &Holder) -> Option<Result<Addresses, Refusal>> {
+    pub fn extend(&mut self, holder: &Holder) -> Option<Result<Grant, Refusal>> {
         let held = self.holdings.get(holder).filter(|held| held.addresses.second().is_none())?.clone();
         let first = held.addresses.first();
         let missing = Families::from(Family::of(&first).other());
         let offer = self.pools.get(&held.pool).map(|state| self.offer(state, &held.client, missing));
         Some(match offer? {
             Ok(more) => {
-                let both = Addresses::pair(first, more.first())?;
-                self.detach(holder);
-                self.attach(held.client, held.pool, both);
-                Ok(both)
+                let addresses = Addresses::pair(first, more.first())?;
+                let old = self.detach(holder);
+                self.attach(held.client, held.pool.clone(), addresses);
+                Ok(Grant { pool: held.pool, addresses, vacancies: self.vacancies(old.as_ref(), holder) })
             }
             Err(because) => Err(Refusal::NoneAvailableIn { pool: held.pool, families: missing, because }),
         })
     }
 
     /// Takes away what the Service has; it need not have anything.
-    pub fn release(&mut self, holder: &Holder) -> Vec<Freed> {
-        self.detach(holder).map_or_else(Vec::new, |old| self.freed_by(&old))
+    pub fn release(&mut self, holder: &Holder) -> Vec<Vacancy> {
+        let old = self.detach(holder);
+        self.vacancies(old.as_ref(), holder)
     }
 
     /// Records a namespace and its labels. True when some pool chooses namespaces by label and these are new, so that
@@ -240,15 +233,21 @@ impl Allocator {
         self.pools.get(pool).is_some_and(|state| state.has_room(families))
     }
 
-    /// With whom the users of the address share it, if it is in use and they do.
-    pub fn sharing_at(&self, address: &IpAddr) -> Option<&Arc<Sharing>> {
-        let place = self.place(address).ok()?;
-        self.use_at(&place, Family::of(address))?.sharing.as_ref()
+    /// True when the address is in use under this sharing identity, and none of these ports is taken on it.
+    pub fn has_seat(&self, address: &IpAddr, sharing: &Arc<Sharing>, ports: &Ports) -> bool {
+        let family = Family::of(address);
+        let Ok(place) = self.place(address) else { return false };
+        let group = Group { sharing: sharing.clone(), family };
+        self.use_at(&place, family).is_some_and(|at| at.sharing.as_ref() == Some(sharing))
+            && !ports.iter().any(|port| self.seats.is_taken(&group, &place, port))
     }
 
-    /// True when a Service could use the address beside or instead of those that use it now.
-    pub fn is_available(&self, client: &Client, address: &IpAddr) -> bool {
-        self.place(address).is_ok_and(|place| self.check_place(client, *address, &place).is_ok())
+    /// The addresses of a pool that are in use and can be shared, with whom. Costs O(n) in those in use.
+    pub fn shared_addresses(&self, pool: &str) -> impl Iterator<Item = (IpAddr, Arc<Sharing>)> + '_ {
+        let spaces = self.pools.get(pool).into_iter().flat_map(|state| [&state.v4, &state.v6]);
+        spaces.flat_map(|space| {
+            space.uses().filter_map(|(position, at)| Some((space.layout.address(position)?, at.sharing.clone()?)))
+        })
     }
 
     /// How full each pool is, by name.
@@ -344,24 +343,32 @@ impl Allocator {
         }
     }
 
-    /// What others may have now that a Service, which had `old`, has something else or nothing.
-    fn freed_by(&self, old: &Holding) -> Vec<Freed> {
-        let new = self.holdings.get(&old.client.holder);
-        let freed = |address: IpAddr| {
-            let Some(at) = self.place(&address).ok().and_then(|place| self.use_at(&place, Family::of(&address))) else {
-                return Some(Freed::Address { pool: old.pool.clone(), address });
+    /// What others may have now that a Service has something else than before.
+    fn vacancies(&self, old: Option<&Holding>, holder: &Holder) -> Vec<Vacancy> {
+        let new = self.holdings.get(holder);
+        let given_up = old.into_iter().flat_map(|old| old.addresses.iter().map(move |address| (old, address)));
+        let given_up = given_up.filter_map(|(old, address)| {
+            let Some(at) = self.used(&address) else {
+                return Some(Vacancy::Address { pool: old.pool.clone(), address });
             };
             // Without a sharing key on the address nobody else can use it.
             let sharing = at.sharing.clone()?;
-            if old.client.sharing.as_ref() != Some(&sharing) {
-                return Some(Freed::Sharing { address, sharing });
-            }
-            let kept = new.filter(|new| new.addresses.contains(&address)).map(|new| &new.client.ports);
-            let is_given_up = |port: &Port| kept.is_none_or(|kept| !kept.contains(*port));
-            let ports: Vec<Port> = old.client.ports.iter().filter(is_given_up).collect();
-            (!ports.is_empty()).then_some(Freed::Ports { address, sharing, ports })
-        };
-        old.addresses.iter().filter_map(freed).collect()
+            let keeps = new.filter(|new| new.addresses.contains(&address)).map(|new| &new.client.ports);
+            let gives_up_ports = old.client.ports.iter().any(|port| keeps.is_none_or(|keeps| !keeps.contains(port)));
+            (old.client.sharing.as_ref() != Some(&sharing) || gives_up_ports)
+                .then_some(Vacancy::Seats { address, sharing })
+        });
+        let taken_up = new.into_iter().flat_map(|new| new.addresses.iter()).filter_map(|address| {
+            let at = self.used(&address).filter(|at| at.users().nth(1).is_none())?;
+            let is_new = old.is_none_or(|old| !old.addresses.contains(&address));
+            Some(Vacancy::Seats { address, sharing: at.sharing.clone().filter(|_| is_new)? })
+        });
+        given_up.chain(taken_up).collect()
+    }
+
+    fn used(&self, address: &IpAddr) -> Option<&Use> {
+        let place = self.place(address).ok()?;
+        self.use_at(&place, Family::of(address))
     }
 
     /// Keeps the index of pools with room in step with a pool, and remembers that its usage changed.

@@ -114,7 +114,7 @@ impl fmt::Display for Port {
 }
 
 /// The ports of a Service: ascending, each once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ports(Box<[Port]>);
 
 impl Ports {

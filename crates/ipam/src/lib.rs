@@ -37,7 +37,7 @@ mod search;
 mod seats;
 mod space;
 
-pub use allocator::{Allocator, Audience, Freed, Grant, Holding, PoolUsage};
+pub use allocator::{Allocator, Audience, Grant, Holding, PoolUsage, Vacancy};
 pub use client::{
     Addresses, Backend, Client, Families, Holder, LabelText, Port, Ports, Protocol, Sharing, Stack, Want,
 };

@@ -162,6 +162,8 @@ pub enum PoolVerdict {
         family: Family,
         /// How many addresses of it can be used.
         usable: u128,
+        /// The sharing key of the Service, if it has one.
+        key: Option<Box<str>>,
     },
     /// It has no addresses of a family that may be given out.
     FamilyMissing(Family),
@@ -253,9 +255,15 @@ impl fmt::Display for PoolVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PoolVerdict::Gives(addresses) => write!(f, "it gives {addresses}"),
-            PoolVerdict::Exhausted { family, usable: 1 } => write!(f, "its only {family} address is in use"),
-            PoolVerdict::Exhausted { family, usable: u128::MAX } => write!(f, "all its {family} addresses are in use"),
-            PoolVerdict::Exhausted { family, usable } => write!(f, "all {usable} of its {family} addresses are in use"),
+            PoolVerdict::Exhausted { family, usable, key } => {
+                match usable {
+                    1 => write!(f, "its only {family} address is in use")?,
+                    // Contract 3.5 counts no further.
+                    &u128::MAX => write!(f, "all its {family} addresses are in use")?,
+                    usable => write!(f, "all {usable} of its {family} addresses are in use")?,
+                }
+                key.iter().try_for_each(|key| write!(f, ", and none under sharing key {key:?} has a place"))
+            }
             PoolVerdict::FamilyMissing(family) => write!(f, "it has no usable {family} addresses"),
             PoolVerdict::NotAccepted(because) => because.fmt(f),
             PoolVerdict::NotAutomatic => f.write_str("its autoAssign is off"),

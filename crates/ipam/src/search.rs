@@ -241,7 +241,10 @@ impl Allocator {
         });
         let position = free.into_iter().chain(shared).min();
         let exhausted = || match space.layout.last_position() {
-            Some(_) => PoolVerdict::Exhausted { family, usable: space.layout.usable() },
+            Some(_) => {
+                let key = client.sharing.as_ref().map(|sharing| sharing.key.clone());
+                PoolVerdict::Exhausted { family, usable: space.layout.usable(), key }
+            }
             None => PoolVerdict::FamilyMissing(family),
         };
         position.and_then(|position| space.layout.address(position)).ok_or_else(exhausted)

@@ -22,6 +22,7 @@ fn sharing_vectors_of_contract_13_2() {
          get x/c v4 tcp/80",
         expect![[r#"
             x/a: ["10.0.0.1"] from p
+              seats: 10.0.0.1 under "k"
             x/b: refused: port TCP/80 is already in use on "10.0.0.1" by "x/a"
             x/b: refused: can't change sharing key for "x/b": 10.0.0.1 is used by "x/a", and this Service has no sharing key
             x/b: ["10.0.0.1"] from p
@@ -70,11 +71,14 @@ fn a_shareable_address_in_use_goes_before_a_free_one_behind_it() {
         expect![[r#"
             x/a: ["10.0.0.0"] from p
             x/b: ["10.0.0.1"] from p
+              seats: 10.0.0.1 under "k"
             x/c: ["10.0.0.2"] from p
+              seats: 10.0.0.2 under "other"
             x/d: ["10.0.0.1"] from p
             x/a: released
               free: 10.0.0.0 of p
             x/e: ["10.0.0.0"] from p
+              seats: 10.0.0.0 under "k"
         "#]],
     );
 }
@@ -90,6 +94,7 @@ fn local_shares_only_with_local_of_the_same_selector() {
          get x/d v4 ip 10.0.0.0 tcp/83 key k",
         expect![[r#"
             x/a: ["10.0.0.0"] from p
+              seats: 10.0.0.0 under "k"
             y/b: ["10.0.0.0"] from p
             x/c: refused: no available IPs
             x/c: refused: can't change sharing key for "x/c": 10.0.0.0 is used by "x/a" and 1 more, which has externalTrafficPolicy Local with selector "app=web" while this Service has externalTrafficPolicy Local with selector "app=db"
@@ -378,13 +383,14 @@ fn who_leaves_a_shared_address_frees_its_ports() {
          release x/b",
         expect![[r#"
             x/a: ["10.0.0.0"] from a
+              seats: 10.0.0.0 under "k"
             x/b: ["10.0.0.0"] from a
             x/a: ["10.0.0.0"] from a
-              free: TCP/443 on 10.0.0.0 under "k"
+              seats: 10.0.0.0 under "k"
             x/a: released
-              free: TCP/80 on 10.0.0.0 under "k"
+              seats: 10.0.0.0 under "k"
             x/b: ["10.0.0.0"] from a
-              can share: 10.0.0.0 under "other"
+              seats: 10.0.0.0 under "other"
             x/b: released
               free: 10.0.0.0 of a
         "#]],
@@ -408,6 +414,7 @@ fn a_pool_that_is_renamed_or_cut_in_two_keeps_its_services() {
         expect![[r#"
             x/a: ["10.0.0.0"] from a
             x/b: ["10.0.0.1"] from a
+              seats: 10.0.0.1 under "k"
             x/c: ["10.0.0.1"] from a
             x/a: now in pool lower
             x/b: now in pool upper
@@ -488,7 +495,7 @@ fn a_second_address_comes_from_the_same_pool_behind_the_first() {
         expect![[r#"
             x/a: ["10.0.0.0"] from a
             x/a: refused: no available IPs in pool a for IPv6: it has no usable IPv6 addresses
-            x/a: ["10.0.0.0" "fc00::"]
+            x/a: ["10.0.0.0" "fc00::"] from a
             x/a: nothing to extend
             x/unknown: nothing to extend
         "#]],
@@ -511,12 +518,16 @@ fn sharing_reaches_over_full_pools_in_order() {
          get x/h v4 tcp/80 key k",
         expect![[r#"
             x/a: ["10.0.0.0"] from a
+              seats: 10.0.0.0 under "k"
             x/b: ["10.0.1.0"] from b
+              seats: 10.0.1.0 under "k"
             x/c: ["10.0.2.0"] from c
+              seats: 10.0.2.0 under "k"
             x/d: ["10.0.0.0"] from a
             x/e: ["10.0.1.0"] from b
             x/f: ["10.0.1.0"] from b
             x/g: ["10.0.2.1"] from c
+              seats: 10.0.2.1 under "k"
             x/h: refused: no available IPs
         "#]],
     );

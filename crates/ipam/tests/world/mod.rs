@@ -21,8 +21,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipam::{
-    Addresses, Allocator, Backend, Client, Freed, Grant, LabelText, Pinning, Pool, Port, Protocol, Refusal, Sharing,
-    Stack, Want,
+    Addresses, Allocator, Backend, Client, Grant, LabelText, Pinning, Pool, Port, Protocol, Refusal, Sharing, Stack,
+    Vacancy, Want,
 };
 use kit::{AddrRange, Family, Labels, Selector};
 
@@ -84,14 +84,13 @@ impl World {
             }
             "get" => self.get(words[1], &words[2..]),
             "extend" => match self.allocator.extend(&words[1].into()) {
-                Some(Ok(addresses)) => writeln!(self.output, "{}: {addresses}", words[1]).unwrap(),
-                Some(Err(refusal)) => writeln!(self.output, "{}: refused: {refusal}", words[1]).unwrap(),
+                Some(result) => self.print(words[1], result),
                 None => writeln!(self.output, "{}: nothing to extend", words[1]).unwrap(),
             },
             "release" => {
-                let freed = self.allocator.release(&words[1].into());
+                let vacancies = self.allocator.release(&words[1].into());
                 writeln!(self.output, "{}: released", words[1]).unwrap();
-                self.print_freed(&freed);
+                self.print_vacancies(&vacancies);
             }
             "why" => {
                 let client = client(words[1], &words[2..]);
@@ -139,22 +138,18 @@ impl World {
         match result {
             Ok(grant) => {
                 writeln!(self.output, "{name}: {} from {}", grant.addresses, grant.pool).unwrap();
-                self.print_freed(&grant.freed);
+                self.print_vacancies(&grant.vacancies);
             }
             Err(refusal) => writeln!(self.output, "{name}: refused: {refusal}").unwrap(),
         }
     }
 
-    fn print_freed(&mut self, freed: &[Freed]) {
-        for one in freed {
-            match one {
-                Freed::Address { pool, address } => writeln!(self.output, "  free: {address} of {pool}"),
-                Freed::Ports { address, sharing, ports } => {
-                    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-                    writeln!(self.output, "  free: {} on {address} under {:?}", ports.join(", "), sharing.key)
-                }
-                Freed::Sharing { address, sharing } => {
-                    writeln!(self.output, "  can share: {address} under {:?}", sharing.key)
+    fn print_vacancies(&mut self, vacancies: &[Vacancy]) {
+        for vacancy in vacancies {
+            match vacancy {
+                Vacancy::Address { pool, address } => writeln!(self.output, "  free: {address} of {pool}"),
+                Vacancy::Seats { address, sharing } => {
+                    writeln!(self.output, "  seats: {address} under {:?}", sharing.key)
                 }
             }
             .unwrap();

@@ -1,0 +1,380 @@
+//! The core: its inputs, its state, and in which order work is done.
+//!
+//! What is decided about one Service is in `decide.rs`, what that has for consequences in `converge.rs`.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use api::core::{Namespace, Service};
+use api::{Key, PoolCounters, Write};
+use config::Config;
+use ipam::{Allocator, Holder, Pinning, Pool, PoolName, PoolUsage};
+use kit::{Instant, Outbox, TimerTable};
+
+use crate::decide::Had;
+use crate::demand::{Demand, Leftovers, holder};
+use crate::ledger::{Ledger, Seen};
+use crate::pools::Pools;
+use crate::problem::Problem;
+use crate::waiting::{Opportunities, Queue, Ticket};
+
+/// How much room an [`Outbox`] must have for one step of work: the status of a Service and what is told about it. An
+/// outbox that never has it never gets anything.
+pub const OUTPUTS_PER_STEP: usize = 16;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A valid configuration is in force.
+    Config(Arc<Config>),
+    /// The configuration is invalid; the one before stays in force.
+    ConfigInvalid,
+    /// A Service is there, or is another than before.
+    Service(Box<Service>),
+    /// A Service is gone. One that is only marked for deletion is still there and keeps its addresses.
+    ServiceDeleted(Key),
+    /// A namespace is there, or is another than before.
+    Namespace(Box<Namespace>),
+    /// A namespace is gone.
+    NamespaceDeleted(String),
+    /// What the status of an IPAddressPool shows.
+    PoolStatus {
+        /// The name of the pool.
+        pool: String,
+        /// Its status; `None` if it has none.
+        status: Option<PoolCounters>,
+    },
+    /// An IPAddressPool is gone.
+    PoolDeleted(String),
+    /// Every Service, namespace and pool that exists was told.
+    Synced,
+    /// Time has passed.
+    Tick,
+}
+
+/// What is set when the program starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The namespace of MetalLB's own objects.
+    pub namespace: String,
+    /// The load balancer class that is served; `None` for Services without one (`--lb-class`).
+    pub load_balancer_class: Option<String>,
+}
+
+/// Numbers for the metrics of contract 8.2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Decisions about Services and changes of the configuration.
+    pub updates: u64,
+    /// Those after which a Service had no address although it should, and invalid configurations.
+    pub update_errors: u64,
+    /// A configuration is in force.
+    pub config_loaded: bool,
+    /// The newest configuration is not the one in force.
+    pub config_stale: bool,
+    /// Statuses that something else had written and that were set back.
+    pub statuses_restored: u64,
+}
+
+/// What is known about a Service.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) uid: Box<str>,
+    pub(crate) demand: Demand,
+    pub(crate) ledger: Ledger,
+    /// Addresses that it lost to a change of the pools, until that is dealt with.
+    pub(crate) lost: Option<Box<ipam::Addresses>>,
+    /// The status was there before us and has not been looked at: the addresses in it are what the Service has.
+    pub(crate) is_new: bool,
+    /// What is wrong, as it was told.
+    pub(crate) problem: Option<Box<Problem>>,
+    pub(crate) ticket: Option<Ticket>,
+}
+
+/// A timer of the core.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// Look again at a status that something else wrote.
+    Service(Holder),
+    /// Look again at the status of a pool.
+    Pool(PoolName),
+}
+
+/// Decides which Service gets which addresses.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    pub(crate) settings: Settings,
+    pub(crate) allocator: Allocator,
+    pub(crate) services: BTreeMap<Holder, Box<Record>>,
+    /// Services to look at, in this order: those with addresses, then those that wait, the longest waiting first.
+    dirty: BTreeSet<(u64, Holder)>,
+    pub(crate) queue: Queue,
+    pub(crate) opportunities: Opportunities,
+    pub(crate) pools: Pools,
+    pub(crate) timers: TimerTable<Timer>,
+    pub(crate) stats: Stats,
+    phase: Phase,
+    now: Instant,
+}
+
+/// How far the start has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Neither the configuration nor all objects are known.
+    Blind,
+    /// A configuration is in force.
+    Configured,
+    /// All objects are known.
+    Synced,
+    /// Both: decisions are made.
+    Active,
+}
+
+impl Controller {
+    /// A controller that knows nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        Controller {
+            settings,
+            allocator: Allocator::new(),
+            services: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            queue: Queue::default(),
+            opportunities: Opportunities::default(),
+            pools: Pools::default(),
+            timers: TimerTable::new(),
+            stats: Stats::default(),
+            phase: Phase::Blind,
+            now: Instant::ZERO,
+        }
+    }
+
+    /// Takes in what happened, and does as much of what follows as `out` has room for; [`Controller::next_deadline`] is
+    /// due at once if something is left.
+    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Outbox<Write>) {
+        self.now = now;
+        match input {
+            Input::Config(config) => self.configure(&config),
+            Input::ConfigInvalid => {
+                self.stats.updates = self.stats.updates.saturating_add(1);
+                self.stats.update_errors = self.stats.update_errors.saturating_add(1);
+                self.stats.config_stale = true;
+            }
+            Input::Service(service) => self.service_applied(&service),
+            Input::ServiceDeleted(key) => self.forget(&holder(&key)),
+            Input::Namespace(namespace) => {
+                let name = &namespace.metadata.name;
+                if self.allocator.set_namespace(name, namespace.metadata.labels) {
+                    self.mark_namespace(name);
+                }
+            }
+            Input::NamespaceDeleted(name) => {
+                if self.allocator.remove_namespace(&name) {
+                    self.mark_namespace(&name);
+                }
+            }
+            Input::PoolStatus { pool, status } => self.pools.seen(now, pool.into(), status, &mut self.timers),
+            Input::PoolDeleted(pool) => self.pools.gone(pool.into(), &mut self.timers),
+            Input::Synced => {
+                self.phase = match self.phase {
+                    Phase::Blind | Phase::Synced => Phase::Synced,
+                    Phase::Configured | Phase::Active => self.start(),
+                }
+            }
+            Input::Tick => {}
+        }
+        self.work(now, out);
+    }
+
+    /// When to call [`Controller::handle`] again with [`Input::Tick`] at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let has_work = !self.dirty.is_empty() || !self.opportunities.is_empty() || self.pools.has_changes();
+        if has_work && self.phase == Phase::Active { Some(self.now) } else { self.timers.next_deadline() }
+    }
+
+    /// How full each pool is, by name; for the metrics of contract 8.1.
+    pub fn pool_usages(&self) -> impl Iterator<Item = PoolUsage> + '_ {
+        self.allocator.usages()
+    }
+
+    /// Counters for metrics.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// The time of the last input.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// True once existing assignments are claimed and decisions are made.
+    pub fn is_active(&self) -> bool {
+        self.phase == Phase::Active
+    }
+
+    fn configure(&mut self, config: &Config) {
+        self.stats.updates = self.stats.updates.saturating_add(1);
+        (self.stats.config_loaded, self.stats.config_stale) = (true, false);
+        let had_pools = self.allocator.has_pools();
+        let replaced = self.allocator.replace(config.pools.values().map(|pool| pool_of(pool)).collect());
+        for (holder, addresses) in replaced.uncovered {
+            if let Some(record) = self.services.get_mut(&holder) {
+                record.lost = Some(Box::new(addresses));
+                self.mark(holder);
+            }
+        }
+        for holder in replaced.moved {
+            if let Some(record) = self.services.get_mut(&holder) {
+                record.ledger.is_outdated = true;
+            }
+        }
+        let mut concerned: BTreeSet<Holder> = BTreeSet::new();
+        for pool in &replaced.changed {
+            concerned.extend(self.allocator.holders(pool));
+            concerned.extend(self.queue.for_pool(pool));
+            for range in config.pools.get(&**pool).into_iter().flat_map(|pool| &pool.ranges) {
+                concerned.extend(self.queue.for_range(range.first_address(), range.last_address()));
+            }
+            self.opportunities.offer_pool(&self.allocator, pool);
+        }
+        if had_pools != self.allocator.has_pools() {
+            concerned.extend(self.services.keys().cloned());
+        }
+        for holder in concerned {
+            self.mark(holder);
+        }
+        self.phase = match self.phase {
+            Phase::Blind | Phase::Configured => Phase::Configured,
+            Phase::Synced => self.start(),
+            Phase::Active => Phase::Active,
+        };
+    }
+
+    /// Claims every assignment that the cluster shows before anything is given out, so that a restart moves nothing: who
+    /// has most first, then by name. What nobody else holds stays where it is, even if its Service wishes another.
+    fn start(&mut self) -> Phase {
+        let mut assigned: Vec<(Reverse<usize>, Holder, ipam::Addresses)> = Vec::new();
+        for (holder, record) in &self.services {
+            if let (Demand::Serve(_), Had::Addresses(addresses)) = (&record.demand, record.ledger.seen.assignment()) {
+                assigned.push((Reverse(addresses.iter().count()), holder.clone(), addresses));
+            }
+        }
+        assigned.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        for (_, holder, addresses) in assigned {
+            let Some(Demand::Serve(ask)) = self.services.get(&holder).map(|record| &record.demand) else { continue };
+            // A claim that is refused is looked at, and told about, when the Service's turn comes.
+            let _ = self.allocator.claim(&ask.client, &addresses);
+        }
+        for holder in self.services.keys().cloned().collect::<Vec<_>>() {
+            self.mark(holder);
+        }
+        Phase::Active
+    }
+
+    fn service_applied(&mut self, service: &Service) {
+        let mut demand = Demand::of(service, self.settings.load_balancer_class.as_deref());
+        let seen = Seen::of(service);
+        let holder = holder(&service.metadata.key());
+        if self.services.get(&holder).is_some_and(|record| *record.uid != *service.metadata.uid) {
+            // Another Service of the same name.
+            self.forget(&holder);
+        }
+        if let Some(record) = self.services.get_mut(&holder) {
+            demand.share_with(&record.demand);
+            record.demand = demand;
+            record.ledger.seen = seen;
+        } else {
+            let concerns_us = match demand {
+                Demand::Serve(_) => true,
+                Demand::Nothing(Leftovers::All) => seen.addresses().next().is_some() || seen.pool.is_some(),
+                Demand::Nothing(Leftovers::Ours) => seen.pool.is_some(),
+                Demand::Nothing(Leftovers::Unchanged) => false,
+            };
+            if !concerns_us {
+                return;
+            }
+            let uid = service.metadata.uid.as_str().into();
+            let ledger = Ledger::new(seen);
+            let record = Record { uid, demand, ledger, lost: None, is_new: true, problem: None, ticket: None };
+            self.services.insert(holder.clone(), Box::new(record));
+        }
+        self.mark(holder);
+    }
+
+    /// Forgets a Service and offers what it had to others.
+    pub(crate) fn forget(&mut self, holder: &Holder) {
+        let Some(record) = self.services.remove(holder) else { return };
+        self.queue.leave(holder, record.ticket);
+        self.timers.clear(&Timer::Service(holder.clone()));
+        let vacancies = self.allocator.release(holder);
+        self.offer(vacancies);
+    }
+
+    fn mark_namespace(&mut self, namespace: &str) {
+        let prefix = format!("{namespace}/");
+        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+        let inside = self.services.range::<str, _>(from).map(|(holder, _)| holder);
+        let inside: Vec<Holder> = inside.take_while(|holder| holder.starts_with(&prefix)).cloned().collect();
+        for holder in inside {
+            self.mark(holder);
+        }
+    }
+
+    /// Has a Service looked at. Marking it twice, before and after its rank changed, does no harm.
+    pub(crate) fn mark(&mut self, holder: Holder) {
+        let has_addresses = self.allocator.holding(&holder).is_some();
+        let Some(record) = self.services.get(&holder) else { return };
+        let rank = match &record.ticket {
+            _ if has_addresses || record.lost.is_some() => 0,
+            Some(ticket) => ticket.number,
+            None => u64::MAX,
+        };
+        self.dirty.insert((rank, holder));
+    }
+
+    fn work(&mut self, now: Instant, out: &mut Outbox<Write>) {
+        if self.phase != Phase::Active {
+            return;
+        }
+        while out.room() >= OUTPUTS_PER_STEP {
+            if let Some((_, holder)) = self.dirty.pop_first() {
+                self.converge(now, &holder, out);
+            } else if let Some(holder) = self.opportunities.next(&self.allocator, &self.queue) {
+                self.converge(now, &holder, out);
+            } else if let Some(timer) = self.timers.pop_expired(now) {
+                self.expired(timer);
+            } else {
+                break;
+            }
+        }
+        self.pools.write(now, &mut self.allocator, &self.settings.namespace, &mut self.timers, out);
+    }
+
+    fn expired(&mut self, timer: Timer) {
+        match timer {
+            Timer::Service(holder) => {
+                if let Some(record) = self.services.get_mut(&holder) {
+                    record.ledger.pause_over();
+                    self.mark(holder);
+                }
+            }
+            Timer::Pool(pool) => self.pools.pause_over(pool),
+        }
+    }
+}
+
+fn pool_of(pool: &config::Pool) -> Pool {
+    Pool {
+        name: pool.name.as_str().into(),
+        ranges: pool.ranges.clone(),
+        auto_assign: pool.auto_assign,
+        avoid_buggy_ips: pool.avoid_buggy_ips,
+        pinning: pool.allocation.as_ref().map(|allocation| Pinning {
+            priority: allocation.priority,
+            namespaces: allocation.namespaces.clone(),
+            namespace_selectors: allocation.namespace_selectors.clone(),
+            service_selectors: allocation.service_selectors.clone(),
+        }),
+    }
+}

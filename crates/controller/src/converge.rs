@@ -1,0 +1,156 @@
+//! Brings one Service to where it should be: decides, writes, tells, and offers to others what it gave up.
+
+use std::sync::Arc;
+
+use api::Write;
+use ipam::{Holder, Holding, Vacancy};
+use kit::{Instant, Outbox, TimerTable};
+
+use crate::controller::{Controller, Record, Timer};
+use crate::decide::{Decided, Had, decide};
+use crate::demand::{Ask, Demand, Leftovers, key};
+use crate::events::Teller;
+use crate::ledger::{News, Step};
+use crate::problem::{Cause, Problem};
+
+/// Deprecated annotations of one Service that are told about at once.
+const DEPRECATED_TOLD_MAX: usize = 8;
+
+impl Controller {
+    /// Looks at one Service. Nothing that goes wrong with it is of consequence for another (D17).
+    pub(crate) fn converge(&mut self, now: Instant, holder: &Holder, out: &mut Outbox<Write>) {
+        match self.services.get(holder).map(|record| record.demand.clone()) {
+            Some(Demand::Serve(ask)) => self.serve(now, holder, &ask, out),
+            Some(Demand::Nothing(leftovers)) => self.clear(now, holder, leftovers, out),
+            None => {}
+        }
+    }
+
+    fn serve(&mut self, now: Instant, holder: &Holder, ask: &Arc<Ask>, out: &mut Outbox<Write>) {
+        let had = self.had(holder);
+        let Decided { cleared, gained, problem, vacancies, .. } = decide(&mut self.allocator, ask, had);
+        let Some(record) = self.services.get_mut(holder) else { return };
+        record.is_new = false;
+        record.lost = None;
+        record.ledger.is_outdated |= cleared.is_some() || gained.is_some();
+        let holding = self.allocator.holding(holder);
+        let ticket = record.ticket.take();
+        if problem.as_ref().is_some_and(may_be_helped) {
+            record.ticket = self.queue.enter(holding, ask, ticket);
+        } else {
+            self.queue.leave(holder, ticket);
+        }
+        let step = record.ledger.settle(now, holding);
+        if matches!(step, Step::Write | Step::Restore(..)) {
+            out.push(status(holder, record, holding));
+        }
+        let teller = Teller { holder, uid: &record.uid };
+        let mut tell = |event| out.push(Write::Event(event));
+        cleared.iter().map(|cleared| teller.cleared(cleared)).for_each(&mut tell);
+        gained.iter().map(|gained| teller.gained(gained)).for_each(&mut tell);
+        let news = problem.as_ref().filter(|problem| record.problem.as_deref() != Some(problem));
+        news.and_then(|problem| teller.problem(&self.allocator, ask, problem)).into_iter().for_each(&mut tell);
+        if step == Step::Write {
+            let deprecated = ask.deprecated.iter().take(DEPRECATED_TOLD_MAX);
+            deprecated.map(|annotation| teller.deprecated(annotation)).for_each(&mut tell);
+        }
+        if let Step::Restore(_, News::Fresh) | Step::Pause(_, News::Fresh) = step {
+            tell(teller.overwritten(&record.ledger.seen.text(), holding));
+        }
+        look_again(&mut self.timers, holder, step);
+        let is_error = problem.as_ref().is_some_and(|problem| problem.keeps.is_none());
+        record.problem = problem.map(Box::new);
+        self.count(step, is_error);
+        self.offer(vacancies);
+    }
+
+    /// What a Service has: what we gave it, or had to take from it, or what its status showed before we came.
+    fn had(&self, holder: &Holder) -> Had {
+        if let Some(holding) = self.allocator.holding(holder) {
+            return Had::Addresses(holding.addresses);
+        }
+        match self.services.get(holder).map(|record| (&record.lost, record)) {
+            Some((Some(lost), _)) => Had::Addresses(**lost),
+            Some((None, record)) if record.is_new => record.ledger.seen.assignment(),
+            Some(_) | None => Had::Nothing,
+        }
+    }
+
+    /// Takes away what a Service has that is not to have anything from us, and clears its status as far as it is ours
+    /// (D16). Then it is forgotten.
+    fn clear(&mut self, now: Instant, holder: &Holder, leftovers: Leftovers, out: &mut Outbox<Write>) {
+        let Some(record) = self.services.get_mut(holder) else { return };
+        let had = self.allocator.holding(holder);
+        let is_remembered = had.is_some() || record.lost.is_some();
+        let seen = &record.ledger.seen;
+        let is_ours = match leftovers {
+            Leftovers::All => true,
+            Leftovers::Ours => is_remembered || seen.pool.is_some(),
+            Leftovers::Unchanged => had.is_some() && seen.shows(had),
+        };
+        if !is_ours || seen.shows(None) {
+            self.forget(holder);
+            return;
+        }
+        record.ledger.is_outdated |= is_remembered;
+        record.lost = None;
+        record.problem = None;
+        self.queue.leave(holder, record.ticket.take());
+        let step = record.ledger.settle(now, None);
+        if matches!(step, Step::Write | Step::Restore(..)) {
+            out.push(status(holder, record, None));
+        }
+        if let Step::Restore(_, News::Fresh) | Step::Pause(_, News::Fresh) = step {
+            let teller = Teller { holder, uid: &record.uid };
+            out.push(Write::Event(teller.overwritten(&record.ledger.seen.text(), None)));
+        }
+        look_again(&mut self.timers, holder, step);
+        self.count(step, false);
+        if leftovers == Leftovers::Unchanged {
+            self.forget(holder);
+        } else {
+            let vacancies = self.allocator.release(holder);
+            self.offer(vacancies);
+        }
+    }
+
+    /// Offers to those who wait what they may have now.
+    pub(crate) fn offer(&mut self, vacancies: Vec<Vacancy>) {
+        for vacancy in vacancies {
+            self.opportunities.offer(vacancy);
+        }
+    }
+
+    fn count(&mut self, step: Step, is_error: bool) {
+        self.stats.updates = self.stats.updates.saturating_add(1);
+        self.stats.update_errors = self.stats.update_errors.saturating_add(u64::from(is_error));
+        let is_restored = matches!(step, Step::Restore(..));
+        self.stats.statuses_restored = self.stats.statuses_restored.saturating_add(u64::from(is_restored));
+    }
+}
+
+/// True when something that others do may solve the problem. The rest only a change of the Service can.
+fn may_be_helped(problem: &Problem) -> bool {
+    match problem.cause {
+        Cause::NoPools | Cause::Refused(_) | Cause::NoSecondAddress(_) => true,
+        Cause::NoClusterIp | Cause::NotEnoughClusterIps(_) | Cause::ClusterIpFamilies(_) | Cause::Malformed(_) => false,
+    }
+}
+
+fn status(holder: &Holder, record: &Record, holding: Option<&Holding>) -> Write {
+    Write::ServiceStatus {
+        service: key(holder),
+        uid: record.uid.to_string(),
+        ingress: record.ledger.seen.with(holding),
+        pool: holding.map(|holding| holding.pool.to_string()),
+    }
+}
+
+fn look_again(timers: &mut TimerTable<Timer>, holder: &Holder, step: Step) {
+    let timer = Timer::Service(holder.clone());
+    match step {
+        Step::Restore(at, _) | Step::Pause(at, _) => timers.set(timer, at),
+        Step::Settled | Step::Write => timers.clear(&timer),
+        Step::Wait => {}
+    }
+}

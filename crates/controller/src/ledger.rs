@@ -1,0 +1,220 @@
+//! The status that the cluster shows for one Service, against what it should show.
+//!
+//! A status that differs is not always somebody else's doing: our own write may still be on its way, or an older one
+//! may arrive late. Only what we neither wrote nor saw before we wrote is foreign, and then it is set back with growing
+//! pauses: two controllers that each insist must not keep the API server busy.
+
+use std::net::IpAddr;
+
+use api::core::{Ingress, Service};
+use ipam::{Addresses, Holding};
+use kit::{Duration, Instant};
+
+use crate::decide::Had;
+use crate::demand::address;
+
+/// The pause before a foreign status is set back again; doubles each time.
+pub(crate) const RESTORE_PAUSE: Duration = Duration::from_secs(1);
+/// The longest such pause.
+pub(crate) const RESTORE_PAUSE_MAX: Duration = Duration::from_secs(300);
+/// After this time without a foreign status the next one is set back at once.
+pub(crate) const CALM: Duration = Duration::from_secs(600);
+/// How many statuses from before our newest write are remembered; one more counts as foreign and is looked at again.
+const IN_FLIGHT_MAX: usize = 8;
+
+/// A status as the cluster shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) ingress: Box<[Ingress]>,
+    /// The annotation that names the pool.
+    pub(crate) pool: Option<Box<str>>,
+}
+
+impl Seen {
+    pub(crate) fn of(service: &Service) -> Self {
+        let pool = service.metadata.annotations.get(api::ALLOCATED_FROM_POOL);
+        Seen {
+            ingress: service.status.load_balancer.ingress.clone().into(),
+            pool: pool.map(|pool| pool.as_str().into()),
+        }
+    }
+
+    /// The addresses as they are written; entries that only have a name are not ours.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.ingress.iter().filter_map(|entry| entry.ip.as_deref()).filter(|text| !text.is_empty())
+    }
+
+    /// The assignment that it stands for.
+    pub(crate) fn assignment(&self) -> Had {
+        let addresses: Option<Vec<IpAddr>> = self.addresses().map(address).collect();
+        match addresses.as_deref() {
+            Some([]) => Had::Nothing,
+            Some(list) => Addresses::from_list(list).map_or_else(|| Had::Garbage(self.list()), Had::Addresses),
+            None => Had::Garbage(self.list()),
+        }
+    }
+
+    /// The addresses as Go prints them: `["10.0.0.1" "fc00::1"]`.
+    fn list(&self) -> String {
+        let quoted: Vec<String> = self.addresses().map(|text| format!("{text:?}")).collect();
+        format!("[{}]", quoted.join(" "))
+    }
+
+    /// The part that is ours, for people.
+    pub(crate) fn text(&self) -> String {
+        match &self.pool {
+            Some(pool) => format!("{} from pool {pool:?}", self.list()),
+            None => format!("{} from no pool", self.list()),
+        }
+    }
+
+    /// True when it is exactly what this Service should show: these addresses in this order, from this pool. Modes,
+    /// ports and names beside them are other writers' (D8).
+    pub(crate) fn shows(&self, holding: Option<&Holding>) -> bool {
+        let mut shown = self.addresses().map(address);
+        let mut wanted = holding.into_iter().flat_map(|holding| holding.addresses.iter());
+        let same_addresses =
+            wanted.by_ref().all(|address| shown.next() == Some(Some(address))) && shown.next().is_none();
+        same_addresses && self.pool.as_deref() == holding.map(|holding| &*holding.pool)
+    }
+
+    /// The status that shows this assignment and leaves alone what others wrote into it (D8).
+    pub(crate) fn with(&self, holding: Option<&Holding>) -> Vec<Ingress> {
+        let entry = |wanted: IpAddr| {
+            let present = self.ingress.iter().find(|entry| entry.ip.as_deref().and_then(address) == Some(wanted));
+            present.cloned().unwrap_or_else(|| Ingress { ip: Some(wanted.to_string()), ..Ingress::default() })
+        };
+        let ours = holding.into_iter().flat_map(|holding| holding.addresses.iter()).map(entry);
+        let names = self.ingress.iter().filter(|entry| entry.ip.as_deref().is_none_or(str::is_empty)).cloned();
+        ours.chain(names).collect()
+    }
+}
+
+/// The part of a status that is ours: the addresses as listed, and the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shown {
+    addresses: String,
+    pool: Option<Box<str>>,
+}
+
+impl Shown {
+    fn in_status(seen: &Seen) -> Self {
+        Shown { addresses: seen.list(), pool: seen.pool.clone() }
+    }
+
+    fn of(holding: Option<&Holding>) -> Self {
+        Shown {
+            addresses: holding.map_or_else(|| "[]".to_owned(), |holding| holding.addresses.to_string()),
+            pool: holding.map(|holding| (*holding.pool).into()),
+        }
+    }
+}
+
+/// What is known about the status of one Service.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger {
+    /// What the cluster showed last.
+    pub(crate) seen: Seen,
+    /// The assignment is another one than when the status was written last.
+    pub(crate) is_outdated: bool,
+    /// What the cluster may show until our newest write is there; empty when nothing is on its way.
+    in_flight: Vec<Shown>,
+    contest: Option<Box<Contest>>,
+}
+
+/// Somebody else writes the status too.
+#[derive(Clone, Debug)]
+struct Contest {
+    /// How often it was set back since the last calm.
+    restored: u32,
+    last: Instant,
+    /// The foreign status that was told about.
+    told: Option<Shown>,
+}
+
+/// What to do about a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It is right.
+    Settled,
+    /// It will be right when our write arrives.
+    Wait,
+    /// It has to be written, since the assignment changed.
+    Write,
+    /// It is foreign: write it, and look again at this time.
+    Restore(Instant, News),
+    /// It is foreign, but was set back a moment ago: look again at this time.
+    Pause(Instant, News),
+}
+
+/// Whether a foreign status was told about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It has to be.
+    Fresh,
+    /// It was.
+    Stale,
+}
+
+impl Ledger {
+    /// The status of a Service that is new to us.
+    pub(crate) fn new(seen: Seen) -> Self {
+        Ledger { seen, is_outdated: true, ..Ledger::default() }
+    }
+
+    /// What to do about the status, given what it should show.
+    pub(crate) fn settle(&mut self, now: Instant, holding: Option<&Holding>) -> Step {
+        let is_outdated = std::mem::take(&mut self.is_outdated);
+        if self.seen.shows(holding) {
+            self.in_flight = Vec::new();
+            return Step::Settled;
+        }
+        if is_outdated {
+            self.expect(holding);
+            return Step::Write;
+        }
+        if self.in_flight.contains(&Shown::in_status(&self.seen)) { Step::Wait } else { self.contest(now, holding) }
+    }
+
+    /// The pause after a foreign status is over: what is shown now counts, even if it could be an old one.
+    pub(crate) fn pause_over(&mut self) {
+        self.in_flight = Vec::new();
+    }
+
+    fn contest(&mut self, now: Instant, holding: Option<&Holding>) -> Step {
+        let contest = self.contest.get_or_insert_with(|| Box::new(Contest { restored: 0, last: now, told: None }));
+        if now.since(contest.last) >= CALM {
+            contest.restored = 0;
+            contest.told = None;
+        }
+        let shown = Some(Shown::in_status(&self.seen));
+        let news = if contest.told == shown { News::Stale } else { News::Fresh };
+        contest.told = shown;
+        let due = contest.last + pause(contest.restored);
+        if now < due {
+            return Step::Pause(due, news);
+        }
+        contest.restored = contest.restored.saturating_add(1);
+        contest.last = now;
+        let again = now + pause(contest.restored);
+        self.expect(holding);
+        Step::Restore(again, news)
+    }
+
+    /// A write goes out. Until it arrives, the cluster may show what it shows now and what was written before.
+    fn expect(&mut self, written: Option<&Holding>) {
+        for shown in [Shown::in_status(&self.seen), Shown::of(written)] {
+            if self.in_flight.len() < IN_FLIGHT_MAX && !self.in_flight.contains(&shown) {
+                self.in_flight.push(shown);
+            }
+        }
+    }
+}
+
+/// The pause after something was set back this often.
+pub(crate) fn pause(restored: u32) -> Duration {
+    match restored.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => RESTORE_PAUSE.times(1u64.checked_shl(doublings).unwrap_or(u64::MAX)).min(RESTORE_PAUSE_MAX),
+    }
+}

@@ -1,0 +1,123 @@
+//! The counters in the status of each IPAddressPool (contract 1.1, 3.5): written when they change, and set back, with
+//! growing pauses, when something else wrote them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::{Key, PoolCounters, Write};
+use ipam::{Allocator, PoolName, PoolUsage};
+use kit::{Instant, Outbox, TimerTable};
+
+use crate::controller::Timer;
+use crate::ledger::{CALM, RESTORE_PAUSE, pause};
+
+/// What is known about the status of every pool.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pools {
+    books: BTreeMap<PoolName, Book>,
+    /// Pools whose status may have to be written.
+    changed: BTreeSet<PoolName>,
+}
+
+/// The status of one pool.
+#[derive(Clone, Debug, Default)]
+struct Book {
+    /// What the cluster showed last.
+    seen: Option<PoolCounters>,
+    /// What was written last, or seen to be right already.
+    written: Option<PoolCounters>,
+    /// The status was wrong for longer than a write takes to arrive.
+    must_restore: bool,
+    /// How often it was set back since the last calm.
+    restored: u32,
+    last_restored: Instant,
+}
+
+impl Pools {
+    /// The cluster shows this status.
+    pub(crate) fn seen(
+        &mut self,
+        now: Instant,
+        pool: PoolName,
+        status: Option<PoolCounters>,
+        timers: &mut TimerTable<Timer>,
+    ) {
+        let book = self.books.entry(pool.clone()).or_default();
+        book.seen = status;
+        let timer = Timer::Pool(pool.clone());
+        if book.written.is_none() {
+            // A pool that was created again under its name may be no change of the configuration.
+            self.changed.insert(pool);
+        } else if book.written == book.seen {
+            timers.clear(&timer);
+        } else if timers.get(&timer).is_none() {
+            // Most likely an earlier status of ours, with the newest still on its way; else somebody edited it.
+            if now.since(book.last_restored) >= CALM {
+                book.restored = 0;
+            }
+            timers.set(timer, now + pause(book.restored).max(RESTORE_PAUSE));
+        }
+    }
+
+    /// The pool is gone, and its status with it.
+    pub(crate) fn gone(&mut self, pool: PoolName, timers: &mut TimerTable<Timer>) {
+        self.books.remove(&pool);
+        timers.clear(&Timer::Pool(pool));
+    }
+
+    /// The pause after a wrong status is over.
+    pub(crate) fn pause_over(&mut self, pool: PoolName) {
+        if let Some(book) = self.books.get_mut(&pool).filter(|book| book.seen != book.written) {
+            book.must_restore = true;
+            self.changed.insert(pool);
+        }
+    }
+
+    /// True when a status may have to be written.
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Writes the status of each pool whose counters are not what was written last, each at most once.
+    pub(crate) fn write(
+        &mut self,
+        now: Instant,
+        allocator: &mut Allocator,
+        namespace: &str,
+        timers: &mut TimerTable<Timer>,
+        out: &mut Outbox<Write>,
+    ) {
+        self.changed.append(&mut allocator.take_touched());
+        while out.room() > 0 {
+            let Some(pool) = self.changed.pop_first() else { break };
+            let Some(usage) = allocator.usage(&pool) else {
+                self.gone(pool, timers);
+                continue;
+            };
+            let status = counters(&usage);
+            let book = self.books.entry(pool.clone()).or_default();
+            let must_restore = std::mem::take(&mut book.must_restore);
+            let is_right = book.written.or(book.seen) == Some(status) && !must_restore;
+            book.written = Some(status);
+            if is_right {
+                continue;
+            }
+            if must_restore {
+                book.restored = book.restored.saturating_add(1);
+                book.last_restored = now;
+            }
+            out.push(Write::PoolStatus { pool: Key::new(namespace, &*pool), status });
+        }
+    }
+}
+
+/// Counts as the status shows them: `i64`, saturating.
+fn counters(usage: &PoolUsage) -> PoolCounters {
+    let count = |number: u128| i64::try_from(number).unwrap_or(i64::MAX);
+    let (v4, v6) = (usage.in_use_ipv4 as u128, usage.in_use_ipv6 as u128);
+    PoolCounters {
+        assigned_ipv4: count(v4),
+        assigned_ipv6: count(v6),
+        available_ipv4: count(usage.usable_ipv4.saturating_sub(v4)),
+        available_ipv6: count(usage.usable_ipv6.saturating_sub(v6)),
+    }
+}

@@ -1,0 +1,363 @@
+//! What is written where other writers write too: D8, D16, load balancer classes, restored statuses, deprecated
+//! annotations.
+
+use controller::Settings;
+use expect_test::{Expect, expect};
+
+use crate::world;
+
+fn check(scenario: &str, expected: Expect) {
+    expected.assert_eq(&world::run(scenario));
+}
+
+fn check_with_class(scenario: &str, expected: Expect) {
+    let settings = Settings { namespace: "metallb-system".into(), load_balancer_class: Some("ours".into()) };
+    expected.assert_eq(&world::run_with(settings, scenario));
+}
+
+#[test]
+fn d8_modes_and_names_of_others_are_left_alone_and_cause_no_write() {
+    check(
+        "pool a 10.0.0.0/30 fc00::/126
+         config
+         sync
+         svc x/a
+         svc x/a ip-mode
+         svc x/a ip-mode hostname lb.example
+         svc x/a prefer-v4 ip-mode
+         svc x/a v6 ip-mode",
+        expect![[r#"
+            pool a := 0+0 used, 4+4 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+4 free
+            x/a := [10.0.0.0(VIP) fc00:: lb.example(VIP)] from a
+            x/a Normal IPAllocated: Assigned additional IP "fc00::"
+            pool a := 1+1 used, 3+3 free
+            x/a := [fc00::(VIP) lb.example(VIP)] from a
+            x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: it does not match the ipFamily of the service, IPv6
+            pool a := 0+1 used, 4+3 free
+        "#]],
+    );
+}
+
+#[test]
+fn d16_a_service_that_stops_being_ours_is_released_and_cleaned() {
+    check_with_class(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         svc x/a class ours
+         svc x/b class ours
+         svc x/a type ClusterIP
+         svc x/b class other
+         svc x/c class ours",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            x/b := [10.0.0.1] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "a"
+            pool a := 2+0 used, 2+0 free
+            x/a := []
+            pool a := 1+0 used, 3+0 free
+            x/b := []
+            pool a := 0+0 used, 4+0 free
+            x/c := [10.0.0.0] from a
+            x/c Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+        "#]],
+    );
+}
+
+#[test]
+fn d16_after_a_restart_our_annotation_tells_what_was_ours() {
+    check_with_class(
+        "svc x/a type ClusterIP
+         foreign x/a 10.0.0.0 of a
+         svc x/b type ClusterIP
+         foreign x/b 10.0.0.1
+         pool a 10.0.0.0/30
+         config
+         sync",
+        expect![[r#"
+            x/a := []
+            pool a := 0+0 used, 4+0 free
+        "#]],
+    );
+}
+
+#[test]
+fn a_service_of_another_class_is_never_touched() {
+    check(
+        "svc x/a class other
+         foreign x/a 10.0.0.0 of theirs
+         pool a 10.0.0.0/30
+         config
+         sync
+         svc x/a class other label touched=yes
+         why x/a",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            not served
+        "#]],
+    );
+    check_with_class(
+        "svc x/a
+         foreign x/a 10.0.0.0 of theirs
+         pool a 10.0.0.0/30
+         config
+         sync
+         svc x/a label touched=yes",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+        "#]],
+    );
+}
+
+#[test]
+fn a_service_that_another_class_took_over_keeps_what_that_one_wrote() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         svc x/a
+         hold
+         svc x/a class other
+         foreign x/a 192.0.2.1
+         relist
+         svc x/b",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            pool a := 0+0 used, 4+0 free
+            x/b := [10.0.0.0] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+        "#]],
+    );
+}
+
+#[test]
+fn without_a_class_filter_a_status_on_another_type_is_cleared() {
+    check(
+        "svc x/a type NodePort
+         foreign x/a 10.0.0.0
+         svc x/b type ClusterIP hostname lb.example
+         pool a 10.0.0.0/30
+         config
+         sync",
+        expect![[r#"
+            x/a := []
+            pool a := 0+0 used, 4+0 free
+        "#]],
+    );
+}
+
+#[test]
+fn a_foreign_status_is_set_back_with_growing_pauses_and_told_once() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         svc x/a
+         foreign x/a 192.0.2.1
+         foreign x/a 192.0.2.1
+         +1s
+         foreign x/a 192.0.2.1
+         +1s
+         +1s
+         foreign x/a 192.0.2.1
+         foreign x/a 192.0.2.2
+         +3s
+         +1s
+         +600s
+         foreign x/a 192.0.2.1",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["192.0.2.2"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+        "#]],
+    );
+}
+
+#[test]
+fn a_foreign_status_on_a_waiting_service_is_cleared_with_growing_pauses() {
+    check(
+        "pool a 10.0.0.0/32
+         config
+         sync
+         svc x/a
+         svc x/b
+         foreign x/b 192.0.2.1
+         foreign x/b 192.0.2.1
+         +1s
+         delete x/a",
+        expect![[r#"
+            pool a := 0+0 used, 1+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 0+0 free
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: its only IPv4 address is in use)
+            x/b := []
+            x/b Warning StatusOverwritten: Something else set the status of service "x/b" to ["192.0.2.1"] from no pool; it is set back to no address. Another load balancer may be serving it too
+            x/b := []
+            x/b := [10.0.0.0] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+        "#]],
+    );
+}
+
+#[test]
+fn an_old_status_that_arrives_late_is_not_foreign() {
+    check(
+        "pool a 10.0.0.0/32
+         config
+         sync
+         svc x/a
+         hold
+         no-pool a
+         config
+         pool b 10.0.1.0/32
+         config
+         pool c 10.0.2.0/32
+         no-pool b
+         config
+         release
+         +600s",
+        expect![[r#"
+            pool a := 0+0 used, 1+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 0+0 free
+            x/a := []
+            x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: no available IPs: no IPAddressPool is configured
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured
+            x/a := [10.0.1.0] from b
+            x/a Normal IPAllocated: Assigned IP ["10.0.1.0"] from pool "b"
+            pool b := 1+0 used, 0+0 free
+            x/a := [10.0.2.0] from c
+            x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.1.0"]: ["10.0.1.0"] is not allowed in config: 10.0.1.0 is in no pool
+            x/a Normal IPAllocated: Assigned IP ["10.0.2.0"] from pool "c"
+            pool c := 1+0 used, 0+0 free
+        "#]],
+    );
+}
+
+#[test]
+fn a_removed_annotation_is_restored() {
+    check(
+        "pool a 10.0.0.0/32
+         config
+         sync
+         svc x/a
+         foreign x/a 10.0.0.0
+         foreign x/a 10.0.0.0 of b
+         +1s",
+        expect![[r#"
+            pool a := 0+0 used, 1+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 0+0 free
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["10.0.0.0"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["10.0.0.0"] from pool "b"; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a := [10.0.0.0] from a
+        "#]],
+    );
+}
+
+#[test]
+fn deprecated_annotations_are_told_when_the_service_changes() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         svc x/a annotation metallb.universe.tf/address-pool=a
+         svc x/a annotation metallb.universe.tf/address-pool=a label touched=yes
+         svc x/a annotation metallb.universe.tf/loadBalancerIPs=10.0.0.3
+         svc x/b annotation metallb.universe.tf/whatever=1 from nowhere",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            x/a Warning deprecatedAnnotation: The annotation "metallb.universe.tf/address-pool" is deprecated; use "metallb.io/address-pool"
+            pool a := 1+0 used, 3+0 free
+            x/a := [10.0.0.3] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.3"] from pool "a"
+            x/a Warning deprecatedAnnotation: The annotation "metallb.universe.tf/loadBalancerIPs" is deprecated; use "metallb.io/loadBalancerIPs"
+            x/b Warning AllocationFailed: Service "x/b" has no address: unknown pool "nowhere"
+        "#]],
+    );
+}
+
+#[test]
+fn a_pool_status_that_somebody_edits_again_and_again_is_restored_with_pauses() {
+    check(
+        "pool a 10.0.0.0/32
+         config
+         sync
+         pool-status a 9 9 9 9
+         +1s
+         pool-status a 9 9 9 9
+         +1s
+         pool-status a 9 9 9 9
+         +1s
+         +1s
+         restart",
+        expect![[r#"
+            pool a := 0+0 used, 1+0 free
+            pool a := 0+0 used, 1+0 free
+            pool a := 0+0 used, 1+0 free
+            pool a := 0+0 used, 1+0 free
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_in_the_way_of_ports_is_told_by_name() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         svc x/web tcp/80 tcp/443 key k
+         svc x/other tcp/443 key k ip 10.0.0.0
+         svc x/alone tcp/22 ip 10.0.0.0
+         svc x/key tcp/22 key z ip 10.0.0.0
+         svc x/local tcp/22 key k local app=web ip 10.0.0.0
+         svc x/v6 v6 ip 10.0.0.0
+         svc x/dual dual ip 10.0.0.0
+         why x/other
+         delete x/web",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/web := [10.0.0.0] from a
+            x/web Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            x/other Warning AllocationFailed: Service "x/other" has no address: port TCP/443 is already in use on "10.0.0.0" by "x/web"
+            x/alone Warning AllocationFailed: Service "x/alone" has no address: can't change sharing key for "x/alone": 10.0.0.0 is used by "x/web", and this Service has no sharing key
+            x/key Warning AllocationFailed: Service "x/key" has no address: can't change sharing key for "x/key": 10.0.0.0 is used by "x/web", which has sharing key "k" while this Service has "z"
+            x/local Warning AllocationFailed: Service "x/local" has no address: can't change sharing key for "x/local": 10.0.0.0 is used by "x/web", which has externalTrafficPolicy Cluster while this Service has externalTrafficPolicy Local with selector "app=web"
+            x/v6 Warning AllocationFailed: Service "x/v6" has no address: requested loadBalancer IP(s) ["10.0.0.0"] does not match the ipFamily of the service, IPv6
+            x/dual Warning AllocationFailed: Service "x/dual" has no address: requested loadBalancer IP(s) ["10.0.0.0"] does not match the ipFamily of the service, dual-stack
+            Service x/other: has no address: port TCP/443 is already in use on "10.0.0.0" by "x/web"
+            x/other := [10.0.0.0] from a
+            x/other Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            x/alone Warning AllocationFailed: Service "x/alone" has no address: can't change sharing key for "x/alone": 10.0.0.0 is used by "x/other", and this Service has no sharing key
+            x/key Warning AllocationFailed: Service "x/key" has no address: can't change sharing key for "x/key": 10.0.0.0 is used by "x/other", which has sharing key "k" while this Service has "z"
+            x/local Warning AllocationFailed: Service "x/local" has no address: can't change sharing key for "x/local": 10.0.0.0 is used by "x/other", which has externalTrafficPolicy Cluster while this Service has externalTrafficPolicy Local with selector "app=web"
+        "#]],
+    );
+}
