@@ -18,7 +18,10 @@
 //! # Ok(()) }
 //! ```
 
+mod account;
 pub mod backend;
+pub mod command;
+pub mod demo;
 mod enter;
 mod eventually;
 pub mod fleet;
@@ -31,6 +34,7 @@ pub mod manifests;
 pub mod requests;
 pub mod router;
 pub mod service_proxy;
+pub mod shell;
 mod switch;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -68,6 +68,17 @@ pub enum Role {
     Client,
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Node => "node",
+            Role::Control => "control",
+            Role::Router => "router",
+            Role::Client => "client",
+        })
+    }
+}
+
 /// An interface on a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -213,9 +224,9 @@ impl Check {
             segments.push(segment.value);
         }
         let hosts: Vec<_> = file.hosts.into_iter().map(|host| self.host(host)).collect();
-        for (role, word) in [(Role::Node, "node"), (Role::Control, "control")] {
+        for role in [Role::Node, Role::Control] {
             if !hosts.iter().any(|host| host.role == role) {
-                self.reasons.push((None, format!("there is no host with role {word}")));
+                self.reasons.push((None, format!("there is no host with role {role}")));
             }
         }
         Topology { about: file.about.trim().to_owned(), segments, hosts, manifests: file.manifests }
