@@ -25,4 +25,12 @@ impl Clock {
         let at = self.origin.checked_add(std::time::Duration::from_micros(deadline.as_micros()));
         tokio::time::Instant::from_std(at.unwrap_or(self.origin))
     }
+
+    /// Waits until a core's deadline; forever if there is none.
+    pub async fn sleep_until(&self, deadline: Option<Instant>) {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(self.deadline(deadline)).await,
+            None => std::future::pending().await,
+        }
+    }
 }

@@ -1,0 +1,167 @@
+//! Accepting connections: who may come in, and under which name. MetalLB's speakers never listen; routers of the lab
+//! do.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::hash::Hash;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bgp::{ConnectionId, Input};
+use kit::Family;
+use socket2::{Domain, Protocol, Socket, Type};
+use sys::tcp::{self, TcpOptionError};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::{ConnectionState, Endpoint, Event, Transport, Ttl, connection};
+
+/// Connections that the kernel keeps for us.
+const BACKLOG: i32 = 128;
+/// How long to wait when accepting fails: when there are no descriptors left, trying at once would only burn time.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Names a listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(u64);
+
+/// Why there is no listening socket, or not for this peer.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is in use, or not on this host, or below the ports that we may have.
+    #[error("could not listen on {address}")]
+    Socket {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// An option could not be set.
+    #[error("could not prepare the listening socket")]
+    Option(#[from] TcpOptionError),
+    /// There is no such listener.
+    #[error("the listener is closed")]
+    Closed,
+}
+
+/// A listening socket with those who may come in.
+#[derive(Debug)]
+pub(super) struct Listener<K> {
+    socket: Arc<TcpListener>,
+    local: SocketAddr,
+    peers: HashMap<IpAddr, (K, Endpoint)>,
+    task: AbortHandle,
+}
+
+impl<K> Drop for Listener<K> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
+    /// Listens on an address, and in a device or VRF if one is given. Nobody is let in yet.
+    pub fn listen(&mut self, address: SocketAddr, device: Option<&str>) -> Result<ListenerId, ListenError> {
+        let failed = |source| ListenError::Socket { address, source };
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP));
+        let socket = socket.map_err(failed)?;
+        if let Some(device) = device {
+            tcp::device_set(&socket, device)?;
+        }
+        tcp::precedence_set(&socket, Family::of(&address.ip()))?;
+        let bound = || {
+            if address.is_ipv6() {
+                // An IPv4 peer has its own listener, so that its address is an IPv4 one everywhere.
+                socket.set_only_v6(true)?;
+            }
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)
+        };
+        bound().map_err(failed)?;
+        let socket = TcpListener::from_std(socket.into()).map_err(failed)?;
+        let local = socket.local_addr().map_err(failed)?;
+        let socket = Arc::new(socket);
+        self.listened = self.listened.saturating_add(1);
+        let id = ListenerId(self.listened);
+        let task = self.tasks.spawn(accept(id, Arc::clone(&socket), self.events.clone()));
+        self.listeners.insert(id, Listener { socket, local, peers: HashMap::new(), task });
+        Ok(id)
+    }
+
+    /// The address that a listener got: the port, if it was left to the kernel.
+    pub fn local_address(&self, listener: ListenerId) -> Option<SocketAddr> {
+        self.listeners.get(&listener).map(|listener| listener.local)
+    }
+
+    /// Lets a peer in that comes from `endpoint`'s address, from any port, and with its password if it has one. All
+    /// others are turned away without a word.
+    pub fn allow(&mut self, listener: ListenerId, peer: K, endpoint: &Endpoint) -> Result<(), ListenError> {
+        let listener = self.listeners.get_mut(&listener).ok_or(ListenError::Closed)?;
+        let address = endpoint.address.ip();
+        if let Some(password) = &endpoint.password {
+            tcp::md5_password_set(&*listener.socket, address, password)?;
+        }
+        if let Ttl::Security { .. } = endpoint.ttl {
+            // The answer to the peer's first packet leaves before there is a connection with options of its own.
+            tcp::ttl_set(&*listener.socket, Family::of(&address), u8::MAX)?;
+        }
+        listener.peers.insert(address, (peer, endpoint.clone()));
+        Ok(())
+    }
+
+    /// Closes a listening socket; connections that came through it stay.
+    pub fn unlisten(&mut self, listener: ListenerId) {
+        self.listeners.remove(&listener);
+    }
+
+    /// Makes a connection of what was accepted, if it is from a peer.
+    pub(super) fn admit(&mut self, listener: ListenerId, stream: TcpStream, remote: SocketAddr) -> Option<(K, Input)> {
+        let listener = self.listeners.get(&listener)?;
+        let Some((peer, endpoint)) = listener.peers.get(&remote.ip()).cloned() else {
+            tracing::debug!(%remote, "turned away a connection from an address that is no peer's");
+            return None;
+        };
+        let prepared = endpoint.ttl.set(&stream, Family::of(&remote.ip()));
+        let local = match (stream.local_addr(), prepared.is_ok() && stream.set_nodelay(true).is_ok()) {
+            (Ok(local), true) => local,
+            _ => return None,
+        };
+        self.accepted = self.accepted.saturating_add(1);
+        let id = ConnectionId::Accepted(self.accepted);
+        self.spawn(&peer, id, ConnectionState::Open, |line, work| connection::serve(stream, local, remote, line, work));
+        // The task reports the connection itself, before the first byte.
+        None
+    }
+}
+
+async fn accept<K>(listener: ListenerId, socket: Arc<TcpListener>, events: mpsc::Sender<Event<K>>) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, remote)) => {
+                if events.send(Event::Accepted { listener, stream, remote }).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+/// An error with all its causes in one line.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
