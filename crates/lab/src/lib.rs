@@ -20,6 +20,7 @@
 
 mod account;
 pub mod backend;
+pub mod capture;
 pub mod command;
 pub mod demo;
 mod enter;

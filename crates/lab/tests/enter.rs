@@ -210,8 +210,10 @@ fn interfaces_vanish(lab: &Lab) -> Result<()> {
     })
 }
 
-fn unprivileged(_: &Lab) -> Result<()> {
-    let program = std::env::current_exe()?;
+fn unprivileged(lab: &Lab) -> Result<()> {
+    // Where the program was built may be closed to others.
+    let program = lab.folder().join("program");
+    fs::copy(std::env::current_exe()?, &program)?;
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
     let output = command.args(["--as-program", "inside"]).output().context("setpriv")?;

@@ -1,12 +1,13 @@
 //! Hosts, switches, cables, addresses and routes, as the kernel sees them.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used)]
 
 use std::net::IpAddr;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kit::{Duration, Family};
+use lab::capture::{Capture, Claim};
 use lab::testing::Trial;
 use lab::{Host, Lab, eventually};
 use sys::process::Signal;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Trial::new("routes_over_several_routers_are_set_read_and_removed", multipath),
         Trial::new("an_address_can_be_local_without_an_interface", local_address),
         Trial::new("mac_addresses_and_neighbours_are_the_same_in_every_run", macs),
+        Trial::new("a_capture_tells_who_answers_for_an_address", capture),
         Trial::new("a_process_belongs_to_its_host_and_ends_with_it", processes),
         Trial::new("a_process_is_stopped_paused_and_waited_for", signals),
         Trial::new("a_background_task_ends_when_it_is_dropped", tasks),
@@ -173,6 +175,23 @@ fn macs(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+fn capture(lab: &Lab) -> Result<()> {
+    let (a, b) = pair(lab)?;
+    let capture = Capture::start(&a, "eth0", "arp or icmp6")?;
+    let _server = serve(&b, "[::]:80", "here")?;
+    ask_until(&a, "10.0.0.2:80", "here")?;
+    ask_until(&a, "[fd00::2]:80", "here")?;
+    for address in ["10.0.0.2", "fd00::2"] {
+        let claim = Claim { address: address.parse()?, mac: b.mac("eth0")?, destination: a.mac("eth0")? };
+        eventually(LIMIT, || {
+            ensure!(capture.claims().contains(&claim), "no {claim:?} in {}", capture.text());
+            Ok(())
+        })?;
+    }
+    ensure!(lab.log_tails().contains("capture-eth0 on a"), "{}", lab.log_tails());
+    Ok(())
+}
+
 fn processes(lab: &Lab) -> Result<()> {
     let host = lab.host("a")?;
     ensure!(host.output_ok("hostname", &[])? == "a\n");
@@ -225,7 +244,7 @@ fn tasks(lab: &Lab) -> Result<()> {
 
 fn panics(lab: &Lab) -> Result<()> {
     let host = lab.host("a")?;
-    let outcome: Result<()> = host.run(async || panic!("on purpose"));
+    let outcome: Result<()> = host.run(async || std::panic::resume_unwind(Box::new("on purpose")));
     ensure!(outcome.unwrap_err().to_string() == "work in host a panicked");
     ensure!(host.run(async || Ok(5))? == 5);
     Ok(())

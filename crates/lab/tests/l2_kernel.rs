@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         Trial::new("a_frame_with_a_foreign_vlan_tag_is_ignored", vlan),
         Trial::new("claims_of_other_hosts_are_reported", foreign_claims),
         Trial::new("ten_thousand_addresses_are_joined_and_answered", ten_thousand),
+        Trial::new("without_room_for_groups_all_multicast_is_received", all_multicast),
         Trial::new("the_monitor_misses_nothing_when_it_cannot_keep_up", monitor_overflow),
     ])
 }
@@ -610,6 +611,28 @@ fn ten_thousand(lab: &Lab) -> Result<()> {
     println!("left after {}", clock.now().since(kit::Instant::ZERO));
     let (_, drops) = node.counters()?;
     ensure!(drops.sent == 0, "{drops:?}");
+    Ok(())
+}
+
+/// A kernel that gives sockets little memory for groups: 64 sockets are not enough for all of them.
+fn all_multicast(lab: &Lab) -> Result<()> {
+    const COUNT: u16 = 1_000;
+    let (node, client, _lan) = segment(lab)?;
+    make_impatient(&client)?;
+    node.host.sysctl("net/core/optmem_max", "700")?;
+    let address = |n: u16| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 1, n);
+    for n in 0..COUNT {
+        node.tell(Input::Announce { address: address(n).into(), interfaces: InterfaceSet::All })?;
+    }
+    eventually(LIMIT, || {
+        let link = node.host.output_ok("ip", &["-details", "link", "show", "dev", "eth0"])?;
+        ensure!(link.contains("allmulti 1"), "{link}");
+        Ok(())
+    })?;
+    for n in [0, COUNT - 1] {
+        resolves_to(&client, &address(n).to_string(), node.mac()?)?;
+    }
+    ensure!(solicited_groups(&node.host)?.len() > 64, "no groups joined at all");
     Ok(())
 }
 
