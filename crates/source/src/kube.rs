@@ -61,6 +61,7 @@ pub fn start(client: ::kube::Client, options: Options) -> Source {
             path,
             reporter: reporter.clone(),
             counters: counters.clone(),
+            last_error: String::new(),
         };
         tasks.spawn(follower.run());
     }

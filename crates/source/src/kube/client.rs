@@ -115,3 +115,72 @@ pub(super) fn client(mut config: Config, user_agent: &str) -> Result<Client, Con
         None => builder.with_layer(&base).build(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use ::kube::core::Request;
+
+    use super::*;
+    use crate::kube::request::Server;
+
+    fn kubeconfig(cluster: &str) -> Kubeconfig {
+        Kubeconfig::from_yaml(&format!(
+            "{{apiVersion: v1, kind: Config, current-context: x, clusters: [{{name: c, cluster: {{{cluster}}}}}], \
+             users: [{{name: u, user: {{token: hidden}}}}], contexts: [{{name: x, context: {{cluster: c, user: u}}}}]}}"
+        ))
+        .unwrap()
+    }
+
+    async fn client_of(cluster: &str) -> Result<Client, ConnectError> {
+        let options = KubeConfigOptions::default();
+        client(Config::from_custom_kubeconfig(kubeconfig(cluster), &options).await.unwrap(), "metallb-speaker/1.0")
+    }
+
+    #[tokio::test]
+    async fn requests_carry_who_we_are() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = client_of(&format!("server: 'http://{}'", listener.local_addr().unwrap())).await.unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut bytes = vec![0; 4_096];
+            let length = stream.read(&mut bytes).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+            String::from_utf8_lossy(&bytes[..length]).to_lowercase()
+        });
+        let answer = Server::new(client).get(Request::new("/api/v1/nodes").list(&Default::default())).await;
+        assert_eq!(answer, Ok(b"{}".to_vec()));
+        let request = server.join().unwrap();
+        assert!(request.starts_with("get /api/v1/nodes"), "{request}");
+        assert!(request.contains("user-agent: metallb-speaker/1.0\r\n"), "{request}");
+        assert!(request.contains("authorization: bearer hidden\r\n"), "{request}");
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_server_is_told_in_words() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let client = client_of(&format!("server: 'http://{address}'")).await.unwrap();
+        let failure = Server::new(client).get(Request::new("/").list(&Default::default())).await.unwrap_err();
+        assert_eq!(failure.to_string(), "client error (Connect): tcp connect error: Connection refused (os error 111)");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_refused_without_its_password() {
+        let error =
+            client_of("server: 'http://10.0.0.1', proxy-url: 'http://user:hidden@proxy.example:3128'").await.err();
+        assert_eq!(
+            error.unwrap().to_string(),
+            "the API server is to be reached through the proxy proxy.example, which is not supported; unset it"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_is_not_there_is_named() {
+        let error = connect(Some(Path::new("no-such-kubeconfig")), "x").await.err().unwrap().to_string();
+        assert!(error.starts_with("cannot use the kubeconfig no-such-kubeconfig: "), "{error}");
+    }
+}

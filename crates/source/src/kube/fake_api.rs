@@ -287,7 +287,7 @@ impl State {
         let patch: Value = serde_json::from_slice(body).unwrap();
         let Some(object) = self.objects.get_mut(path).unwrap().get_mut(key) else { return refuse(404, "not found") };
         if let Some(uid) = patch["metadata"].get("uid").filter(|uid| **uid != object["metadata"]["uid"]) {
-            return refuse(409, &format!("Precondition failed: UID in precondition: {uid}"));
+            return refuse(422, &format!("metadata.uid: Invalid value: {uid}: field is immutable"));
         }
         merge(object, &patch);
         self.version += 1;

@@ -61,6 +61,8 @@ pub(super) struct Follower {
     pub(super) path: String,
     pub(super) reporter: Arc<Reporter>,
     pub(super) counters: Arc<Counters>,
+    /// The error that was told last and is not over; empty for none.
+    pub(super) last_error: String,
 }
 
 /// Why following stops for a moment.
@@ -91,7 +93,6 @@ impl Follower {
         let mut failures: u32 = 0;
         let mut resume_failures: u32 = 0;
         let mut has_expired = false;
-        let mut last_error = String::new();
         loop {
             let is_watch = version.is_some();
             let result = match &mut version {
@@ -100,9 +101,6 @@ impl Follower {
             };
             let wait = match result {
                 Ok(()) => {
-                    if !std::mem::take(&mut last_error).is_empty() {
-                        tracing::info!(kind = %self.reader.kind, "reading again");
-                    }
                     if is_watch {
                         failures = 0;
                         has_expired = false;
@@ -120,7 +118,7 @@ impl Follower {
                     Duration::ZERO
                 }
                 Err(Stop::Failed(failure)) => {
-                    self.report(&failure, &mut last_error);
+                    self.report(&failure);
                     resume_failures = resume_failures.saturating_add(1);
                     if resume_failures >= RESUME_TRIES && !matches!(failure, Failure::Unreachable(_)) {
                         version = None;
@@ -143,7 +141,7 @@ impl Follower {
         loop {
             let params = ListParams { limit: Some(PAGE_OBJECTS), continue_token, ..ListParams::default() };
             let text = self.server.get(Request::new(&self.path).list(&params)).await?;
-            self.reporter.answered(self.reader.kind, Timestamp::now());
+            self.answered();
             let page: Page<'_> = serde_json::from_slice(&text).map_err(|error| unreadable("a list", &error))?;
             for item in &page.items {
                 self.reader.applied(item.get()).await?;
@@ -165,7 +163,7 @@ impl Follower {
         let seconds = WATCH_SECONDS.saturating_add(spread);
         let params = WatchParams { timeout: Some(seconds), ..WatchParams::default() };
         let mut body = self.server.open(Request::new(&self.path).watch(&params, version)).await?;
-        self.reporter.answered(self.reader.kind, Timestamp::now());
+        self.answered();
         let began = Instant::now();
         let limit = Duration::from_secs(seconds.into()).saturating_add(WATCH_OVERTIME);
         let mut lines = Lines::default();
@@ -208,8 +206,16 @@ impl Follower {
         Ok(())
     }
 
+    /// Tells that the server answers as it should.
+    fn answered(&mut self) {
+        self.reporter.answered(self.reader.kind, Timestamp::now());
+        if !std::mem::take(&mut self.last_error).is_empty() {
+            tracing::info!(kind = %self.reader.kind, "can read again");
+        }
+    }
+
     /// Tells of a failure: to the connection, and once to the log.
-    fn report(&self, failure: &Failure, last_error: &mut String) {
+    fn report(&mut self, failure: &Failure) {
         let kind = self.reader.kind;
         self.counters.read_failures.increment();
         let mut text = failure.to_string();
@@ -225,13 +231,13 @@ impl Follower {
             Failure::Unreadable(_) => {}
         }
         self.reporter.not_listed(kind, &text);
-        if *last_error == text || matches!(failure, Failure::Unreachable(_)) {
+        if matches!(failure, Failure::Unreachable(_)) || self.last_error == text {
             // The loss of the server is told once for all kinds, by the reporter.
             tracing::debug!(%kind, error = text, "still cannot read");
         } else {
             tracing::warn!(%kind, error = text, "cannot read; will try again");
+            self.last_error = text;
         }
-        *last_error = text;
     }
 }
 

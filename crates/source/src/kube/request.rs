@@ -130,7 +130,12 @@ pub(super) async fn next_data(
 }
 
 /// An error with its causes, each once.
-fn words(error: &dyn Error) -> String {
+fn words(error: &(dyn Error + 'static)) -> String {
+    // Of the outermost one, kube's, the name tells nothing.
+    let error = match error.downcast_ref() {
+        Some(::kube::Error::Service(inner)) => inner.as_ref(),
+        _ => error,
+    };
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -11,6 +11,7 @@ use ::kube::api::{Patch, PatchParams, PostParams};
 use ::kube::core::Request;
 use api::core::Ingress;
 use api::{ALLOCATED_FROM_POOL, Key, Kind};
+use http::header::{ACCEPT, HeaderValue};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -22,6 +23,9 @@ use crate::writer::Sink;
 
 /// Where events go that are about objects without a namespace.
 const DEFAULT_NAMESPACE: &str = "default";
+/// Asks for the metadata of what was written instead of the whole object, which nobody looks at here.
+const SMALL_ANSWER: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json");
 /// How long one write may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -70,7 +74,10 @@ impl ApiSink {
             }
         };
         let params = PatchParams { field_manager: Some(self.identity.component.to_owned()), ..PatchParams::default() };
-        let request = Request::new(path).patch_subresource("status", &key.name, &params, &Patch::Merge(&patch));
+        let mut request = Request::new(path).patch_subresource("status", &key.name, &params, &Patch::Merge(&patch));
+        if let Ok(request) = &mut request {
+            request.headers_mut().insert(ACCEPT, SMALL_ANSWER);
+        }
         self.server.get(request).await.map(drop)
     }
 
@@ -145,12 +152,11 @@ fn judge(failure: &Failure) -> Outcome {
     match failure {
         Failure::Unreachable(_) => Outcome::Unreachable { after: None },
         Failure::Unreadable(_) => Outcome::Later { after: None },
-        Failure::Refused { code, message, retry_after } => match code {
+        Failure::Refused { code, retry_after, .. } => match code {
             // Too much to do, starting, stopping, or our credentials are being renewed.
             401 | 429 | 502 | 503 | 504 => Outcome::Unreachable { after: *retry_after },
             400 | 404 | 405 | 413 | 415 | 422 => Outcome::Refused,
-            409 if message.contains("UID") || message.contains("uid") => Outcome::Refused,
-            // 403 too: a role may be on its way.
+            // 409: someone wrote in the same moment. 403: a role may be on its way.
             _ => Outcome::Later { after: *retry_after },
         },
     }
@@ -162,7 +168,11 @@ fn tell(job: &Job, failure: &Failure, outcome: Outcome) {
         Job::Status(Status::Service { service, .. }) => ("service status", service),
         Job::Event(write) => ("event", &write.event.object.key),
     };
-    let is_gone = matches!(failure, Failure::Refused { code: 404 | 409, .. });
+    // The server checks the uid of a patch as a field that must not change.
+    let is_gone = match failure {
+        Failure::Refused { code, message, .. } => *code == 404 || (*code == 422 && message.contains("metadata.uid")),
+        Failure::Unreachable(_) | Failure::Unreadable(_) => false,
+    };
     match outcome {
         Outcome::Refused if is_gone => {
             tracing::debug!(what, %object, error = %failure, "not written: the object is gone or is another one");
