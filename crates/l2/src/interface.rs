@@ -63,7 +63,7 @@ impl InterfaceSet {
 }
 
 /// What the kernel says about an interface, as far as it matters here.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceFlags(u8);
 
 impl InterfaceFlags {

@@ -509,6 +509,8 @@ impl Responder {
             for protocol in Protocol::ALL {
                 let wanted = link.face.interface.obstacle(protocol).is_none();
                 assert_eq!(wanted, link.face.socket(protocol) != Socket::Closed, "{protocol} on {index:?}");
+                let is_awaited = self.timers.get(&Timer::Reopen(*index, protocol)).is_some();
+                assert_eq!(is_awaited, link.face.socket(protocol) == Socket::Failed, "{protocol} on {index:?}");
             }
         }
         let scoped: usize = self.scopes.values().map(|scope| scope.addresses).sum();

@@ -145,6 +145,7 @@ mod tests {
         let later = Instant::ZERO + Duration::from_millis(700);
         assert_eq!(schedule.take_due(later), None);
         schedule.start(later, v4(1));
+        schedule.check_invariants();
         let times: Vec<u64> = run(&mut schedule).into_iter().map(|(ms, _)| ms).collect();
         assert_eq!(times, [700, 1800, 2900, 4000, 5100]);
         schedule.start(later, v4(1));

@@ -267,4 +267,24 @@ mod tests {
         long.resize(4000, 0);
         assert_eq!(kept(Capture::Arp, &long), Some(FRAME_MAX));
     }
+
+    /// Gives up all capabilities of the calling thread.
+    fn drop_capabilities() {
+        const VERSION_3: u32 = 0x2008_0522;
+        let (header, none) = ([VERSION_3, 0], [0u32; 6]);
+        // SAFETY: capset reads a version and a thread id (0: the caller), and three sets of two words each.
+        let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    }
+
+    #[test]
+    fn without_the_capability_the_error_says_what_to_do() {
+        let attempt = std::thread::spawn(|| {
+            drop_capabilities();
+            PacketSocket::open(InterfaceIndex::new(1).unwrap(), Capture::Arp)
+        });
+        let error = attempt.join().unwrap().unwrap_err();
+        assert!(matches!(error, OpenError::NotPermitted));
+        assert!(error.to_string().contains("add NET_RAW to securityContext.capabilities"), "{error}");
+    }
 }

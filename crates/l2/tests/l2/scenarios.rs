@@ -501,6 +501,7 @@ fn contract_12_1_d14_a_new_mac_is_used_at_once_and_told() {
         interface 1 eth0 02:00:00:00:00:11 up,carrier,broadcast fe80::1
         1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.1
         1: 02:00:00:00:00:aa > 02:00:00:00:00:01 arp who-has 10.0.0.9 tell 10.0.0.1
+        1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
         ",
         expect![[r#"
             interface 1 eth0 02:00:00:00:00:11 up,carrier,broadcast fe80::1
@@ -510,6 +511,8 @@ fn contract_12_1_d14_a_new_mac_is_used_at_once_and_told() {
             1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.1
                 1: 02:00:00:00:00:11 > 02:00:00:00:00:aa arp reply 10.0.0.9 is-at 02:00:00:00:00:11 to 10.0.0.1
             1: 02:00:00:00:00:aa > 02:00:00:00:00:01 arp who-has 10.0.0.9 tell 10.0.0.1
+            1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+                10.0.0.9 claimed by 02:00:00:00:00:01 on 1 (ArpReply)
         "#]],
     );
 }

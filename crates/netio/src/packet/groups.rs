@@ -205,3 +205,49 @@ impl Memberships {
 fn is_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::OutOfMemory
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(n: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, n)
+    }
+
+    fn shared() -> (Groups, Arc<Shared>) {
+        let shared = Arc::new(Shared::default());
+        (Groups(Arc::clone(&shared)), shared)
+    }
+
+    #[test]
+    fn what_is_taken_back_in_time_is_never_done() {
+        let (groups, shared) = shared();
+        groups.join(vec![group(1), group(2)]);
+        groups.leave(vec![group(1)]);
+        assert_eq!(shared.take(), Some((vec![], vec![group(2)])));
+        groups.leave(vec![group(2)]);
+        groups.join(vec![group(2)]);
+        assert_eq!(shared.take(), Some((vec![], vec![])));
+    }
+
+    #[test]
+    fn a_turn_is_limited() {
+        let (groups, shared) = shared();
+        let all: Vec<Ipv6Addr> = (0..100).map(group).collect();
+        groups.join(all.clone());
+        let mut joined = Vec::new();
+        while let Some((_, join)) = shared.take().filter(|(_, join)| !join.is_empty()) {
+            assert!(join.len() <= GROUPS_PER_TURN);
+            joined.extend(join);
+        }
+        assert_eq!(joined, all);
+    }
+
+    #[test]
+    fn the_end_comes_before_what_is_pending() {
+        let (groups, shared) = shared();
+        groups.join(vec![group(1)]);
+        drop(groups);
+        assert_eq!(shared.take(), None);
+    }
+}
