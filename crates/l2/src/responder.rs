@@ -2,7 +2,7 @@
 //!
 //! It does not decide which node announces an address, or what to do about another machine that claims it: it reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use kit::{Duration, Family, Instant, InterfaceIndex, Mac, Outbox, TimerTable};
@@ -17,8 +17,8 @@ use crate::{Action, ClaimKind, Coverage, Input, Interface, InterfaceSet, Obstacl
 
 /// How many outputs fit between two calls of [`Responder::handle`]; the driver takes all of them out each time.
 pub const OUTBOX_MAX: usize = 4096;
-/// Announcements leave this much of the outbox to what must not be lost.
-const OUTBOX_RESERVE: usize = 1024;
+/// Announcements and reports wait for the next tick beyond this; the rest of the outbox is for what must not be lost.
+const OUTBOX_BATCH: usize = 3072;
 /// Time until a socket that failed is asked for again.
 pub const SOCKET_RETRY: Duration = Duration::from_secs(5);
 /// Another machine's claim to an address is reported at most once in this time.
@@ -35,6 +35,8 @@ pub struct Responder {
     own_macs: BTreeMap<Mac, usize>,
     /// What has been reported for each set of interfaces in use.
     scopes: BTreeMap<(InterfaceSet, Family), Scope>,
+    /// Of these it must be looked at again.
+    unreported: BTreeSet<(InterfaceSet, Family)>,
     timers: TimerTable<Timer>,
 }
 
@@ -83,6 +85,7 @@ impl Responder {
             addresses: BTreeMap::new(),
             own_macs: BTreeMap::new(),
             scopes: BTreeMap::new(),
+            unreported: BTreeSet::new(),
             timers: TimerTable::new(),
         }
     }
@@ -112,7 +115,7 @@ impl Responder {
         let faces =
             || self.links.values().map(|link| &link.face).filter(|face| interfaces.contains(&face.interface.name));
         let answering = faces().filter(|face| face.obstacle(protocol).is_none());
-        let names: std::collections::BTreeSet<String> = answering.map(|face| face.interface.name.clone()).collect();
+        let names: BTreeSet<String> = answering.map(|face| face.interface.name.clone()).collect();
         match interfaces {
             _ if !names.is_empty() => Coverage::Answered(names),
             InterfaceSet::Named(_) if faces().next().is_none() => Coverage::Absent,
@@ -185,11 +188,12 @@ impl Responder {
             self.scope_release(interfaces, family);
         }
         if let Some(interfaces) = after {
-            let scope = self.scopes.entry((interfaces.clone(), family));
-            let scope = scope.or_insert(Scope { addresses: 0, reported: None });
+            let key = (interfaces.clone(), family);
+            let scope = self.scopes.entry(key.clone()).or_insert(Scope { addresses: 0, reported: None });
             scope.addresses = scope.addresses.saturating_add(1);
             if scope.reported.is_none() {
-                self.report_coverage(now, out);
+                self.unreported.insert(key);
+                self.report(now, out);
             }
         }
     }
@@ -230,7 +234,7 @@ impl Responder {
                 out.push(Output::Action(Action::Close { interface: index, protocol }));
             }
         }
-        self.report_coverage(now, out);
+        self.report_all(now, out);
     }
 
     fn socket_failed(&mut self, now: Instant, index: InterfaceIndex, protocol: Protocol, out: &mut Outbox<Output>) {
@@ -276,7 +280,7 @@ impl Responder {
         }
         push_groups(index, changes, out);
         reschedule(&mut self.timers, index, link);
-        self.report_coverage(now, out);
+        self.report_all(now, out);
     }
 
     fn mac_hold(&mut self, mac: Option<Mac>) {
@@ -414,13 +418,13 @@ impl Responder {
 /// Time passes.
 impl Responder {
     fn run_timers(&mut self, now: Instant, out: &mut Outbox<Output>) {
-        while out.room() > OUTBOX_RESERVE {
+        while out.len() < OUTBOX_BATCH {
             match self.timers.pop_expired(now) {
                 Some(Timer::Announce(index)) => self.announce_due(now, index, out),
                 Some(Timer::Reopen(index, protocol)) => {
                     self.change(now, index, |face| face.set_socket(protocol, Socket::Closed), out);
                 }
-                Some(Timer::Report) => self.report_coverage(now, out),
+                Some(Timer::Report) => self.report(now, out),
                 None => break,
             }
         }
@@ -430,7 +434,7 @@ impl Responder {
         let Some(link) = self.links.get_mut(&index) else { return };
         let Some(own) = link.face.interface.mac else { return };
         let link_local = link.face.interface.link_local_source();
-        while out.room() > OUTBOX_RESERVE
+        while out.len() < OUTBOX_BATCH
             && let Some(address) = link.schedule.take_due(now)
         {
             for frame in answer::announcement(own, link_local, address) {
@@ -444,24 +448,27 @@ impl Responder {
         reschedule(&mut self.timers, index, link);
     }
 
-    /// Reports every coverage that differs from what was reported last.
-    fn report_coverage(&mut self, now: Instant, out: &mut Outbox<Output>) {
-        let mut changed = Vec::new();
-        for ((interfaces, family), scope) in &self.scopes {
-            let coverage = self.coverage(interfaces, *family);
+    /// Reports what an interface has changed.
+    fn report_all(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        self.unreported = self.scopes.keys().cloned().collect();
+        self.report(now, out);
+    }
+
+    /// Reports every coverage that differs from what was reported last, as far as the outbox goes.
+    fn report(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        while out.len() < OUTBOX_BATCH
+            && let Some(key) = self.unreported.pop_first()
+        {
+            let coverage = self.coverage(&key.0, key.1);
+            let Some(scope) = self.scopes.get_mut(&key) else { continue };
             if scope.reported.as_ref() != Some(&coverage) {
-                changed.push((interfaces.clone(), *family, coverage));
+                scope.reported = Some(coverage.clone());
+                let (interfaces, family) = key;
+                out.push(Output::Report(Report::Coverage { interfaces, family, coverage }));
             }
         }
-        for (interfaces, family, coverage) in changed {
-            if out.room() <= OUTBOX_RESERVE {
-                self.timers.set(Timer::Report, now);
-                return;
-            }
-            if let Some(scope) = self.scopes.get_mut(&(interfaces.clone(), family)) {
-                scope.reported = Some(coverage.clone());
-            }
-            out.push(Output::Report(Report::Coverage { interfaces, family, coverage }));
+        if !self.unreported.is_empty() {
+            self.timers.set(Timer::Report, now);
         }
     }
 }

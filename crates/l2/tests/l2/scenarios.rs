@@ -815,3 +815,22 @@ fn an_interface_that_appears_among_ten_thousand_addresses_loses_nothing() {
         .sum();
     assert_eq!(joined, 10_000);
 }
+
+#[test]
+fn what_does_not_fit_in_the_outbox_comes_at_the_next_tick() {
+    let mut lab = Lab::new();
+    lab.run("interface 1 eth0 02:00:00:00:00:01 up,carrier,broadcast fe80::1");
+    for n in 0..5_000u32 {
+        let interfaces = InterfaceSet::Named(["eth1".to_owned(), format!("eth{n}")].into());
+        let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + n));
+        let mut out = kit::Outbox::with_limit(l2::OUTBOX_MAX);
+        lab.responder.handle(lab.now, Input::Announce { address, interfaces }, &mut out);
+    }
+    let mut said = lab.handle(parse_input("interface 2 eth1 02:00:00:00:00:02 up,carrier,broadcast fe80::2"));
+    assert_eq!(lab.responder.next_deadline(), Some(lab.now), "there is more");
+    said.extend(lab.pass(Duration::from_secs(20)).into_iter().map(|(_, output)| output));
+    let reports = said.iter().filter(|output| matches!(output, Output::Report(_))).count();
+    assert_eq!(reports, 5_000);
+    // Five rounds of both frames for every address on eth1.
+    assert_eq!(sent(&said).iter().filter(|(interface, _)| interface.get() == 2).count(), 5_000 * 2 * 5);
+}
