@@ -33,7 +33,8 @@ pub const STATUS_SERVICE_NAMESPACE: &str = "metallb.io/service-namespace";
 /// The key with the present prefix wins if it is there at all, even when it is empty; the legacy key counts only where
 /// the other is absent (contract 2.1).
 pub fn annotation<'a>(annotations: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
-    let get = |prefix: &str| annotations.get(&format!("{prefix}{name}")).map(String::as_str);
+    // There are few; looking at each spares making the key.
+    let get = |prefix| annotations.iter().find(|(key, _)| key.strip_prefix(prefix) == Some(name)).map(|(_, v)| &**v);
     get(ANNOTATION_PREFIX).or_else(|| get(LEGACY_ANNOTATION_PREFIX))
 }
 

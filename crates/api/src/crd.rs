@@ -6,12 +6,14 @@
 //! # The two versions of BGPPeer
 //!
 //! `v1beta2` is stored. Between it and the deprecated `v1beta1` the API server does not convert but changes the version
-//! alone (`strategy: None`): all fields that `v1beta1` has exist in `v1beta2` under the same names. The other way round
-//! this would lose fields, because the API server drops what a version's schema does not have; so the schema of
+//! alone (`strategy: None`, the default): all fields that `v1beta1` has exist in `v1beta2` under the same names. The other
+//! way round this would lose fields, because the API server drops what a version's schema does not have; so the schema of
 //! `v1beta1` also holds the fields that only `v1beta2` has. Nothing is lost in either direction, absent stays absent (D24),
 //! and no webhook has to be up for a peer to be read.
 //!
-//! Clusters whose CustomResourceDefinition still asks for a conversion webhook are served by [`crate::conversion`].
+//! The conversion is left unsaid in the definition: applied over one that asks for a conversion webhook, as that of the Go
+//! implementation does, `strategy: None` would be refused by server-side apply because of the certificate that someone
+//! else wrote there. Such clusters are served by [`crate::conversion`] until their webhook is taken away.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -61,7 +63,7 @@ fn definition(kind: Kind) -> Value {
         versions.push(version);
     }
     versions.push(version_of(kind, kind.version(), schema_of(kind)));
-    let mut spec = json!({
+    let spec = json!({
         "group": GROUP,
         "names": {
             "kind": kind.name(),
@@ -72,10 +74,6 @@ fn definition(kind: Kind) -> Value {
         "scope": "Namespaced",
         "versions": versions,
     });
-    if kind == Kind::BGPPeer {
-        // Said openly, so that applying this takes the webhook away that an older definition may have.
-        insert(&mut spec, "conversion", json!({"strategy": "None"}));
-    }
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

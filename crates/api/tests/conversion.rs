@@ -1,5 +1,7 @@
 //! BGPPeer between its two versions (contract 1.4, D24).
 
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 use api::conversion::{KEPT_FIELDS, convert};
 use api::crd::{PEER_API_VERSION, PEER_DEPRECATED_API_VERSION};
 use proptest::prelude::*;

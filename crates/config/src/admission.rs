@@ -3,6 +3,8 @@
 //! The whole set is judged on every change (D23), but a change is refused only for what it makes wrong: an error in one object
 //! must not keep people from editing another one, least of all from repairing it.
 
+use std::collections::BTreeSet;
+
 use api::{Kind, Object, ObjectRef};
 
 use crate::finding::{Finding, Report, Severity};
@@ -46,10 +48,12 @@ pub fn review(objects: &Objects, change: &Change, namespace: &str) -> Review {
 
 fn review_object(objects: &Objects, object: &Object) -> Review {
     let reference = object.reference();
-    let before = lasting_findings(objects);
+    // What is wrong at a place may be worded otherwise afterwards, for instance when one of three pools that overlap is
+    // repaired; that makes it no new error.
+    let before: BTreeSet<(ObjectRef, String, &str)> = all_findings(objects).into_iter().map(place_of).collect();
     let mut changed = objects.clone();
     changed.insert(object.clone());
-    let is_new = |finding: &Finding| finding.object == reference || !before.contains(finding);
+    let is_new = |finding: &Finding| finding.object == reference || !before.contains(&place_of(finding.clone()));
     let (errors, warnings): (Vec<Finding>, Vec<Finding>) =
         all_findings(&changed).into_iter().partition(|finding| finding.severity == Severity::Error);
     let (waiting, refusals): (Vec<Finding>, Vec<Finding>) =
@@ -74,8 +78,8 @@ fn review_deletion(objects: &Objects, reference: &ObjectRef) -> Vec<Finding> {
     report.into_findings()
 }
 
-fn lasting_findings(objects: &Objects) -> Vec<Finding> {
-    all_findings(objects).into_iter().filter(|finding| !finding.transient).collect()
+fn place_of(finding: Finding) -> (ObjectRef, String, &'static str) {
+    (finding.object, finding.pointer, finding.code)
 }
 
 fn all_findings(objects: &Objects) -> Vec<Finding> {

@@ -128,7 +128,7 @@ fn collect_folder(path: &Path, depth: usize, texts: &mut Vec<Text>, failures: &m
         failures.push(format!("cannot read {}: more than {FOLDER_DEPTH_MAX} folders deep", path.display()));
         return;
     }
-    let entries = fs::read_dir(path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+    let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let mut entries: Vec<PathBuf> = match entries {
         Ok(entries) => entries.iter().map(fs::DirEntry::path).collect(),
         Err(error) => {

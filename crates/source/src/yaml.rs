@@ -292,6 +292,28 @@ fn expand(document: Document, documents: &mut Vec<Document>) {
     }
 }
 
+/// Reads any bytes as a text and checks what has to hold of the result; for fuzzing.
+///
+/// # Panics
+///
+/// When something does not hold.
+pub fn fuzz_read(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let reading = read(&text);
+    let sound = reading.objects.iter().all(|manifest| manifest.object.metadata().name.len() <= text.len());
+    assert!(sound, "an object has a name that is not in the text");
+    let problems = reading.objects.iter().flat_map(|manifest| &manifest.problems).chain(&reading.problems);
+    for problem in problems {
+        let Place { line, column, start, end } = problem.place;
+        assert!(line >= 1 && column >= 1, "a place begins at 1: {problem:?}");
+        assert!(text.get(start..end).is_some(), "a place is in the text: {problem:?}");
+        assert!(problem.code != "unreadable", "what cannot be read has a better reason: {problem:?}");
+    }
+    for range in &reading.secrets {
+        assert!(text.get(range.clone()).is_some(), "secrets are in the text: {range:?}");
+    }
+}
+
 /// A part of a text that holds whole documents.
 #[derive(Clone, Copy, Debug)]
 struct Chunk<'a> {
