@@ -176,7 +176,8 @@ fn outer_run(held: &SignalsHeld, init: Pid, mut report: PipeReader, alive_here: 
 }
 
 /// Waits for `program`, one of the caller's children, and reaps all others. Signals that a process sent go on to
-/// `target`; those of the terminal have reached it already, as part of the foreground group.
+/// `target`; the keys of the terminal have reached it already, as part of the foreground group. A terminal that is gone
+/// is told to the first process of its session alone, which may be us.
 fn wait_and_forward(held: &SignalsHeld, target: Pid, program: Pid) -> ExitStatus {
     loop {
         while let Some((child, status)) = child_reap() {
@@ -185,9 +186,10 @@ fn wait_and_forward(held: &SignalsHeld, target: Pid, program: Pid) -> ExitStatus
             }
         }
         match held.wait() {
-            Ok((Signal::Child, _) | (_, Origin::Kernel)) => {}
+            Ok((Signal::Child, _)) => {}
             // The target may have ended just now; then its status comes next.
-            Ok((signal, Origin::Process)) => drop(signal_send(target, signal)),
+            Ok((signal @ Signal::Hangup, _) | (signal, Origin::Process)) => drop(signal_send(target, signal)),
+            Ok((_, Origin::Kernel)) => {}
             Err(_) => return ExitStatus(1),
         }
     }

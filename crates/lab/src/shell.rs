@@ -55,10 +55,20 @@ pub fn run(shell: &Shell, out: &mut dyn Write) -> Result<()> {
     out.flush()?;
     let fleet = Arc::new(Mutex::new(fleet));
     power_serve(&fleet)?;
-    // The shell reads its own start files, which may set PATH; what it is given comes first all the same.
-    let script = format!("PATH={}:$PATH; PS1='lab$ '; export PATH PS1; exec \"$0\" -i", work(COMMANDS).display());
-    let status = Command::new("/bin/sh").args(["-c", &script]).arg(&shell.shell).status();
-    status.with_context(|| format!("running {}", shell.shell.display()))?;
+    shell_run(&shell.shell)
+}
+
+/// Runs the shell, with our commands first in its path and a prompt that tells where one is.
+fn shell_run(shell: &Path) -> Result<()> {
+    let path = format!("PATH={}:$PATH; export PATH\n", work(COMMANDS).display());
+    let start_file = work("shellrc");
+    // bash reads this instead of the user's file, so that it is the last to set the prompt; others by the variable ENV.
+    fs::write(&start_file, format!("[ -z \"$BASH\" ] || [ ! -r ~/.bashrc ] || . ~/.bashrc\n{path}PS1='lab$ '\n"))?;
+    let is_bash = shell.file_name().is_some_and(|name| name == "bash");
+    let option = if is_bash { format!("--rcfile {}", start_file.display()) } else { String::new() };
+    let script = format!("{path}ENV={}; export ENV; exec \"$0\" {option} -i", start_file.display());
+    let status = Command::new("/bin/sh").args(["-c", &script]).arg(shell).status();
+    status.with_context(|| format!("running {}", shell.display()))?;
     Ok(())
 }
 
