@@ -24,7 +24,6 @@ mod client;
 mod follow;
 mod message;
 mod request;
-mod seen;
 mod sink;
 
 use std::sync::Arc;
@@ -70,6 +69,6 @@ pub fn start(client: ::kube::Client, options: Options) -> Source {
 }
 
 #[cfg(test)]
-mod fake_api;
+pub(crate) mod fake_api;
 #[cfg(test)]
 mod tests;

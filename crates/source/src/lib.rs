@@ -47,7 +47,9 @@ mod connection;
 mod counters;
 mod events;
 pub mod kube;
+pub mod manifests;
 mod queue;
+mod seen;
 mod writer;
 pub mod yaml;
 
@@ -159,3 +161,8 @@ pub(crate) fn slim(object: &mut Object, pool_status: PoolStatus) {
 
 /// The type of the Secrets that hold BGP passwords (contract 7.7).
 const PASSWORD_SECRET_TYPE: &str = "kubernetes.io/basic-auth";
+
+#[cfg(test)]
+mod parity;
+#[cfg(test)]
+mod testing;

@@ -40,7 +40,7 @@ pub(crate) enum Status {
 }
 
 impl Status {
-    fn target(&self) -> Target {
+    pub(crate) fn target(&self) -> Target {
         match self {
             Status::Service { service, .. } => Target::Service(service.clone()),
             Status::Pool { pool, .. } => Target::Pool(pool.clone()),

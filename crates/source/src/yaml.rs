@@ -766,7 +766,7 @@ spec: [
         ] {
             let stream = parse(text);
             let place = stream.problems[0].place;
-            let above = &text[..place.start];
+            let above = text.get(..place.start).unwrap();
             let line = above.matches('\n').count() + 1;
             let column = above.chars().rev().take_while(|c| *c != '\n').count() + 1;
             assert_eq!((line, column), (place.line, place.column), "{text:?}");
@@ -776,15 +776,17 @@ spec: [
     #[test]
     fn bombs_do_not_go_off() {
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for level in 1..12 {
-            let alias = format!("*a{}", level - 1);
-            laughs += &format!("a{level}: &a{level} [{}]\n", [alias.as_str(); 10].join(", "));
+        for (level, alias) in
+            (1..12).zip(["*a0", "*a1", "*a2", "*a3", "*a4", "*a5", "*a6", "*a7", "*a8", "*a9", "*a10"])
+        {
+            laughs +=
+                &["a", &level.to_string(), ": &a", &level.to_string(), " [", &[alias; 10].join(", "), "]\n"].concat();
         }
         let deep = "[".repeat(100_000);
         let deep_block = (0..2_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect::<String>();
         for text in [laughs, deep, deep_block, "a: *a".to_owned(), "a: &a [*a]".to_owned(), "a: 1\na: 2".to_owned()] {
             let stream = parse(&text);
-            assert_eq!((stream.documents.len(), stream.problems.len()), (0, 1), "{}", &text[..20.min(text.len())]);
+            assert_eq!((stream.documents.len(), stream.problems.len()), (0, 1), "{:?}", text.get(..9));
         }
         assert_eq!(parse(&" ".repeat(TEXT_LENGTH_MAX + 1)).problems[0].code, "too-long");
     }

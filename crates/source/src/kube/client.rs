@@ -121,6 +121,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
+    use ::kube::api::ListParams;
     use ::kube::core::Request;
 
     use super::*;
@@ -150,7 +151,7 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
             String::from_utf8_lossy(&bytes[..length]).to_lowercase()
         });
-        let answer = Server::new(client).get(Request::new("/api/v1/nodes").list(&Default::default())).await;
+        let answer = Server::new(client).get(Request::new("/api/v1/nodes").list(&ListParams::default())).await;
         assert_eq!(answer, Ok(b"{}".to_vec()));
         let request = server.join().unwrap();
         assert!(request.starts_with("get /api/v1/nodes"), "{request}");
@@ -164,7 +165,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         drop(listener);
         let client = client_of(&format!("server: 'http://{address}'")).await.unwrap();
-        let failure = Server::new(client).get(Request::new("/").list(&Default::default())).await.unwrap_err();
+        let failure = Server::new(client).get(Request::new("/").list(&ListParams::default())).await.unwrap_err();
         assert_eq!(failure.to_string(), "client error (Connect): tcp connect error: Connection refused (os error 111)");
     }
 

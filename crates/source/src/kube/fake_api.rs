@@ -15,7 +15,7 @@ use tower::BoxError;
 
 /// What goes wrong with a request.
 #[derive(Clone, Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// An answer of this code, with this `Retry-After` unless it is empty.
     Status(u16, &'static str),
     /// No answer, ever.
@@ -57,11 +57,11 @@ struct State {
 type Answer = Response<Channel<Bytes, BoxError>>;
 
 #[derive(Clone, Default)]
-pub(super) struct FakeApi(Arc<Mutex<State>>);
+pub(crate) struct FakeApi(Arc<Mutex<State>>);
 
 impl FakeApi {
     /// A server that knows these kinds, by the paths of their lists.
-    pub(super) fn knowing(paths: &[&str]) -> FakeApi {
+    pub(crate) fn knowing(paths: &[&str]) -> FakeApi {
         let api = FakeApi::default();
         for path in paths {
             api.learn(path);
@@ -69,11 +69,11 @@ impl FakeApi {
         api
     }
 
-    pub(super) fn learn(&self, path: &str) {
+    pub(crate) fn learn(&self, path: &str) {
         self.state().objects.entry(path.to_owned()).or_default();
     }
 
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let api = self.clone();
         Client::new(tower::service_fn(move |request| api.clone().serve(request)), "default")
     }
@@ -83,7 +83,7 @@ impl FakeApi {
     }
 
     /// Creates or changes an object. Its name and namespace are read from it.
-    pub(super) fn put(&self, path: &str, mut object: Value) {
+    pub(crate) fn put(&self, path: &str, mut object: Value) {
         let mut state = self.state();
         let key = key_of(&object);
         state.version += 1;
@@ -92,7 +92,7 @@ impl FakeApi {
         state.tell(path, if known.is_some() { "MODIFIED" } else { "ADDED" }, object);
     }
 
-    pub(super) fn delete(&self, path: &str, key: &str) {
+    pub(crate) fn delete(&self, path: &str, key: &str) {
         let mut state = self.state();
         state.version += 1;
         let mut object = state.objects.get_mut(path).unwrap().remove(key).unwrap();
@@ -100,16 +100,16 @@ impl FakeApi {
         state.tell(path, "DELETED", object);
     }
 
-    pub(super) fn get(&self, path: &str, key: &str) -> Value {
+    pub(crate) fn get(&self, path: &str, key: &str) -> Value {
         self.state().objects[path][key].clone()
     }
 
-    pub(super) fn all(&self, path: &str) -> Vec<Value> {
+    pub(crate) fn all(&self, path: &str) -> Vec<Value> {
         self.state().objects[path].values().cloned().collect()
     }
 
     /// Sends a bookmark on every watch.
-    pub(super) fn bookmark(&self) {
+    pub(crate) fn bookmark(&self) {
         let mut state = self.state();
         state.version += 1;
         let object = json!({"metadata": {"resourceVersion": state.version.to_string()}});
@@ -117,24 +117,24 @@ impl FakeApi {
     }
 
     /// Sends this on every watch.
-    pub(super) fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         self.state().tell_all(text);
     }
 
     /// Ends all watches as a server does when their time is over.
-    pub(super) fn end_watches(&self) {
+    pub(crate) fn end_watches(&self) {
         self.state().watches.clear();
     }
 
     /// Forgets the past: a watch from before now is answered with 410.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         let mut state = self.state();
         state.forgotten_until = state.version;
         state.history.clear();
     }
 
     /// Cuts all connections, and refuses new ones.
-    pub(super) fn go_down(&self) {
+    pub(crate) fn go_down(&self) {
         let mut state = self.state();
         state.is_down = true;
         for watch in std::mem::take(&mut state.watches) {
@@ -142,22 +142,22 @@ impl FakeApi {
         }
     }
 
-    pub(super) fn come_back(&self) {
+    pub(crate) fn come_back(&self) {
         self.state().is_down = false;
     }
 
     /// The next `times` requests whose method and path contain this text meet a fault.
-    pub(super) fn fail(&self, text: &str, times: u32, fault: Fault) {
+    pub(crate) fn fail(&self, text: &str, times: u32, fault: Fault) {
         self.state().faults.push_back((text.to_owned(), times, fault));
     }
 
     /// All requests so far, and forgets them.
-    pub(super) fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.state().requests)
     }
 
     /// The most requests that were under way at one time.
-    pub(super) fn under_way_max(&self) -> usize {
+    pub(crate) fn under_way_max(&self) -> usize {
         self.state().under_way_max
     }
 

@@ -24,10 +24,10 @@ use tokio::time::Instant;
 
 use super::message::{Line, Named, NamedMeta, Page, Status};
 use super::request::{Failure, Server, next_data};
-use super::seen::{Observation, Seen};
 use crate::backoff::{Backoff, random};
 use crate::connection::Reporter;
 use crate::counters::Counters;
+use crate::seen::{Observation, Seen};
 use crate::{Change, PoolStatus};
 
 /// Objects per page: a page of large ones takes about a megabyte.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::api::core::{Ingress, Service};
+use ::api::core::Ingress;
 use ::api::{Event, EventType, Key, Kind, Object, ObjectRef, PoolCounters, Write};
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::fake_api::{FakeApi, Fault};
 use super::{WRITES_AT_ONCE, start};
 use crate::connection::ConnectionState;
+use crate::testing::changes;
 use crate::{Change, Identity, Options, PoolStatus, Source};
 
 const SERVICES: &str = "/api/v1/services";
@@ -44,22 +45,6 @@ fn node(name: &str, ready: &str, heartbeat: u32) -> Value {
         "metadata": {"name": name, "uid": "n"},
         "status": {"conditions": [{"type": "Ready", "status": ready, "lastHeartbeatTime": heartbeat}]},
     })
-}
-
-/// What arrives until nothing has arrived for a while, a line each.
-async fn changes(source: &mut Source) -> String {
-    let mut lines = Vec::new();
-    while let Ok(Some(change)) = tokio::time::timeout(Duration::from_millis(700), source.changes.recv()).await {
-        lines.push(match change {
-            Change::Applied(Object::Service(Service { metadata, spec, .. })) => {
-                format!("+ Service {} {}\n", metadata.key(), spec.load_balancer_class.unwrap_or_default())
-            }
-            Change::Applied(object) => format!("+ {}\n", object.reference()),
-            Change::Deleted(reference) => format!("- {reference}\n"),
-            Change::Synced => "synced\n".to_owned(),
-        });
-    }
-    lines.concat()
 }
 
 async fn check(source: &mut Source, expected: Expect) {

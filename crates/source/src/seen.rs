@@ -8,7 +8,7 @@ use api::{Key, Object};
 
 /// What an object is in comparison with what was there under its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Observation {
+pub(crate) enum Observation {
     /// The same as before.
     Same,
     /// New, or different from before.
@@ -24,9 +24,9 @@ struct Entry {
     round: u32,
 }
 
-/// The objects of one kind. Bounded by what the API server holds: an entry costs some hundred bytes.
+/// The objects of one kind. Bounded by what the source holds: an entry costs some hundred bytes.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     hasher: RandomState,
     entries: HashMap<Key, Entry>,
     /// Counts the complete lists; an object that was not seen in the latest is gone.
@@ -35,7 +35,7 @@ pub(super) struct Seen {
 
 impl Seen {
     /// This object is there.
-    pub(super) fn applied(&mut self, object: &Object) -> Observation {
+    pub(crate) fn applied(&mut self, object: &Object) -> Observation {
         let metadata = object.metadata();
         let (content, uid) = (self.content(object), self.hasher.hash_one(&metadata.uid));
         match self.entries.insert(metadata.key(), Entry { content, uid, round: self.round }) {
@@ -46,24 +46,24 @@ impl Seen {
     }
 
     /// An object of this name is there, but cannot be read: what was known of it stays.
-    pub(super) fn unreadable(&mut self, key: &Key) {
+    pub(crate) fn unreadable(&mut self, key: &Key) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.round = self.round;
         }
     }
 
     /// The object of this name is gone. True if it was known.
-    pub(super) fn deleted(&mut self, key: &Key) -> bool {
+    pub(crate) fn deleted(&mut self, key: &Key) -> bool {
         self.entries.remove(key).is_some()
     }
 
     /// A complete list begins.
-    pub(super) fn begin_list(&mut self) {
+    pub(crate) fn begin_list(&mut self) {
         self.round = self.round.wrapping_add(1);
     }
 
     /// The list is complete: forgets what was not in it, and says what that was.
-    pub(super) fn end_list(&mut self) -> Vec<Key> {
+    pub(crate) fn end_list(&mut self) -> Vec<Key> {
         let round = self.round;
         let mut gone: Vec<Key> = self.entries.extract_if(|_, entry| entry.round != round).map(|(key, _)| key).collect();
         gone.sort();

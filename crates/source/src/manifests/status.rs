@@ -1,0 +1,261 @@
+//! The status files: `status/<kind>.<namespace>.<name>.yaml`, with the kind in lower case. Each holds the status of one
+//! object and, of a Service, the annotation that names its pool. They are written whole, in one step, so that readers
+//! see the old one or the new one.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use api::core::{Ingress, LoadBalancerStatus, ServiceStatus};
+use api::{ALLOCATED_FROM_POOL, Key, Kind, Object, ObjectRef, PoolCounters};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::folder::Signature;
+use crate::backoff::random;
+use crate::queue::{Status, Target};
+
+/// Names of files that are being written begin like this.
+const TEMPORARY_PREFIX: &str = ".tmp-";
+/// A file that is being written for longer than this was left behind.
+const TEMPORARY_AGE_MAX: Duration = Duration::from_mins(1);
+/// Times of files are as fine as this, or finer: after a change this young another one may not show.
+const TIME_GRAIN: Duration = Duration::from_millis(100);
+/// The longest status file, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+impl Target {
+    /// The target of statuses for this object, if its kind has one.
+    pub(super) fn of(reference: &ObjectRef) -> Option<Target> {
+        match reference.kind {
+            Kind::Service => Some(Target::Service(reference.key.clone())),
+            Kind::IPAddressPool => Some(Target::Pool(reference.key.clone())),
+            _ => None,
+        }
+    }
+
+    fn kind_and_key(&self) -> (Kind, &Key) {
+        match self {
+            Target::Service(key) => (Kind::Service, key),
+            Target::Pool(key) => (Kind::IPAddressPool, key),
+        }
+    }
+
+    /// The name of the file; none for names that no API server would take, and that might lead elsewhere.
+    fn file_name(&self) -> Option<String> {
+        let (kind, Key { namespace, name }) = self.kind_and_key();
+        // A namespace has no dot, so the parts can be told apart.
+        let is_harmless = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        let are_harmless = is_harmless(namespace) && name.split('.').all(is_harmless);
+        are_harmless.then(|| format!("{}.{namespace}.{name}.yaml", kind.name().to_lowercase()))
+    }
+
+    fn from_file_name(name: &str) -> Option<Target> {
+        let (kind, rest) = name.strip_suffix(".yaml")?.split_once('.')?;
+        let (namespace, name) = rest.split_once('.')?;
+        let key = Key::new(namespace, name);
+        let targets = [Target::Service(key.clone()), Target::Pool(key)];
+        targets.into_iter().find(|target| target.kind_and_key().0.name().to_lowercase() == kind)
+    }
+}
+
+/// What a status file holds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StatusFile {
+    metadata: api::ObjectMeta,
+    status: Value,
+}
+
+#[derive(Debug)]
+struct Entry {
+    signature: Signature,
+    /// What it says; none if it cannot be read.
+    content: Option<Content>,
+}
+
+#[derive(Debug)]
+struct Content {
+    uid: String,
+    status: StatusContent,
+}
+
+#[derive(Debug)]
+enum StatusContent {
+    Service { status: ServiceStatus, pool: Option<String> },
+    Pool(PoolCounters),
+}
+
+/// The folder of the status files.
+#[derive(Debug)]
+pub(super) struct StatusFolder {
+    directory: PathBuf,
+    /// When the folder itself changed last: every status file is renamed into it, and that shows there.
+    changed: Option<SystemTime>,
+    entries: HashMap<Target, Entry>,
+}
+
+impl StatusFolder {
+    pub(super) fn new(directory: PathBuf) -> StatusFolder {
+        StatusFolder { directory, changed: None, entries: HashMap::new() }
+    }
+
+    /// Reads what has changed. True if something has.
+    pub(super) fn poll(&mut self, now: SystemTime) -> bool {
+        let changed = fs::metadata(&self.directory).and_then(|metadata| metadata.modified()).ok();
+        let is_old = changed.is_none_or(|at| now.duration_since(at).is_ok_and(|age| age > TIME_GRAIN));
+        if changed == self.changed {
+            return false;
+        }
+        // While it is young, the next look looks again.
+        self.changed = if is_old { changed } else { None };
+        let present = match self.list() {
+            Ok(present) => present,
+            // There is none yet, or it cannot be read: what is known stays.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+            Err(error) => {
+                tracing::error!(%error, "cannot read the status files");
+                return false;
+            }
+        };
+        let before = self.entries.len();
+        self.entries.retain(|target, _| present.contains_key(target));
+        let mut has_changed = self.entries.len() != before;
+        for (target, (name, signature)) in present {
+            if self.entries.get(&target).is_some_and(|entry| entry.signature == signature) {
+                continue;
+            }
+            let content = read(&self.directory.join(&name), &target);
+            if let Err(error) = &content {
+                tracing::error!(file = name, %error, "cannot read a status file");
+            }
+            self.entries.insert(target, Entry { signature, content: content.ok() });
+            has_changed = true;
+        }
+        has_changed
+    }
+
+    /// Lays the status of this object over it, unless it is that of a predecessor of the same name.
+    pub(super) fn lay_over(&self, object: &mut Object) {
+        let content = Target::of(&object.reference()).and_then(|target| self.entries.get(&target)?.content.as_ref());
+        let Some(content) = content.filter(|content| content.uid == object.metadata().uid) else { return };
+        match (object, &content.status) {
+            (Object::Service(service), StatusContent::Service { status, pool }) => {
+                service.status.clone_from(status);
+                match pool {
+                    Some(pool) => service.metadata.annotations.insert(ALLOCATED_FROM_POOL.to_owned(), pool.clone()),
+                    None => service.metadata.annotations.remove(ALLOCATED_FROM_POOL),
+                };
+            }
+            (Object::IPAddressPool(pool), StatusContent::Pool(counters)) => pool.status = Some(*counters),
+            _ => {}
+        }
+    }
+
+    /// Removes the file of this object.
+    pub(super) fn remove(&mut self, target: &Target) {
+        self.entries.remove(target);
+        if let Some(name) = target.file_name() {
+            remove(&self.directory.join(name));
+        }
+    }
+
+    /// Removes the files of objects that are not there, and what was left behind by a crash.
+    pub(super) fn remove_others(&mut self, known: &HashMap<Target, String>, now: SystemTime) {
+        let others: Vec<Target> = self.entries.keys().filter(|target| !known.contains_key(target)).cloned().collect();
+        for target in &others {
+            tracing::debug!(?target, "removing the status of an object that is gone");
+            self.remove(target);
+        }
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let is_temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX);
+            let changed = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+            let age = changed.and_then(|at| now.duration_since(at).ok()).unwrap_or_default();
+            if is_temporary && age > TEMPORARY_AGE_MAX {
+                remove(&entry.path());
+            }
+        }
+    }
+
+    fn list(&self) -> io::Result<HashMap<Target, (String, Signature)>> {
+        let mut present = HashMap::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Some(target) = Target::from_file_name(&name) else { continue };
+            match entry.metadata() {
+                Ok(metadata) => {
+                    present.insert(target, (name, Signature::of(&metadata)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(present)
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::error!(file = %path.display(), %error, "cannot remove a status file");
+    }
+}
+
+fn read(path: &Path, target: &Target) -> io::Result<Content> {
+    if fs::metadata(path)?.len() > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes")));
+    }
+    let text = fs::read_to_string(path)?;
+    let StatusFile { mut metadata, status } = serde_saphyr::from_str(&text).map_err(io::Error::other)?;
+    let status = match target {
+        Target::Service(_) => StatusContent::Service {
+            status: serde_json::from_value(status)?,
+            pool: metadata.annotations.remove(ALLOCATED_FROM_POOL),
+        },
+        Target::Pool(_) => StatusContent::Pool(serde_json::from_value(status)?),
+    };
+    Ok(Content { uid: metadata.uid, status })
+}
+
+/// Writes a status file in one step, and to the disk: it is a ledger.
+pub(super) fn write(directory: &Path, status: &Status, uid: &str) -> io::Result<()> {
+    let target = status.target();
+    let Some(name) = target.file_name() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name of the object cannot be that of a file"));
+    };
+    fs::create_dir_all(directory)?;
+    let text = serde_saphyr::to_string(&content(status, uid)).map_err(io::Error::other)?;
+    let temporary = directory.join(format!("{TEMPORARY_PREFIX}{:016x}", random()));
+    let result = (|| {
+        let mut file = File::create_new(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_data()?;
+        fs::rename(&temporary, directory.join(name))
+    })();
+    if result.is_err() {
+        remove(&temporary);
+    }
+    result
+}
+
+fn content(status: &Status, uid: &str) -> Value {
+    let target = status.target();
+    let (kind, key) = target.kind_and_key();
+    let (status, pool) = match status {
+        Status::Service { ingress, pool, .. } => (service_status(ingress), pool.as_deref()),
+        Status::Pool { counters, .. } => (json!(counters), None),
+    };
+    let mut metadata = json!({ "namespace": key.namespace, "name": key.name, "uid": uid });
+    if let (Some(pool), Some(fields)) = (pool, metadata.as_object_mut()) {
+        fields.insert("annotations".to_owned(), json!({ ALLOCATED_FROM_POOL: pool }));
+    }
+    json!({ "apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata, "status": status })
+}
+
+fn service_status(ingress: &[Ingress]) -> Value {
+    json!(ServiceStatus { load_balancer: LoadBalancerStatus { ingress: ingress.to_vec() } })
+}
