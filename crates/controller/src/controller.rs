@@ -4,7 +4,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use api::core::{Namespace, Service};
@@ -90,7 +89,7 @@ pub(crate) struct Record {
     pub(crate) is_new: bool,
     /// What is wrong, as it was told.
     pub(crate) problem: Option<Box<Problem>>,
-    pub(crate) ticket: Option<Ticket>,
+    pub(crate) ticket: Option<Box<Ticket>>,
 }
 
 /// A timer of the core.
@@ -161,7 +160,7 @@ impl Controller {
                 self.stats.update_errors = self.stats.update_errors.saturating_add(1);
                 self.stats.config_stale = true;
             }
-            Input::Service(service) => self.service_applied(&service),
+            Input::Service(service) => self.service_applied(*service),
             Input::ServiceDeleted(key) => self.forget(&holder(&key)),
             Input::Namespace(namespace) => {
                 let name = &namespace.metadata.name;
@@ -260,23 +259,30 @@ impl Controller {
                 assigned.push((Reverse(addresses.iter().count()), holder.clone(), addresses));
             }
         }
-        assigned.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        assigned.sort_by(|a, b| (a.0, a.1.as_str()).cmp(&(b.0, b.1.as_str())));
         for (_, holder, addresses) in assigned {
             let Some(Demand::Serve(ask)) = self.services.get(&holder).map(|record| &record.demand) else { continue };
             // A claim that is refused is looked at, and told about, when the Service's turn comes.
             let _ = self.allocator.claim(&ask.client, &addresses);
         }
-        for holder in self.services.keys().cloned().collect::<Vec<_>>() {
+        let mut all: Vec<Holder> = self.services.keys().cloned().collect();
+        all.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        for holder in all {
+            if let Some(record) = self.services.get_mut(&holder) {
+                record.ticket = Some(self.queue.ticket());
+            }
             self.mark(holder);
         }
         Phase::Active
     }
 
-    fn service_applied(&mut self, service: &Service) {
-        let mut demand = Demand::of(service, self.settings.load_balancer_class.as_deref());
-        let seen = Seen::of(service);
-        let holder = holder(&service.metadata.key());
-        if self.services.get(&holder).is_some_and(|record| *record.uid != *service.metadata.uid) {
+    fn service_applied(&mut self, service: Service) {
+        let mut demand = Demand::of(&service, self.settings.load_balancer_class.as_deref());
+        let name = || Holder::new(&service.metadata.namespace, &service.metadata.name);
+        let holder = demand.holder().cloned().unwrap_or_else(name);
+        let uid = service.metadata.uid.as_str().into();
+        let seen = Seen::of(service, &self.allocator);
+        if self.services.get(&holder).is_some_and(|record| record.uid != uid) {
             // Another Service of the same name.
             self.forget(&holder);
         }
@@ -287,16 +293,17 @@ impl Controller {
         } else {
             let concerns_us = match demand {
                 Demand::Serve(_) => true,
-                Demand::Nothing(Leftovers::All) => seen.addresses().next().is_some() || seen.pool.is_some(),
+                Demand::Nothing(Leftovers::All) => seen.has_addresses() || seen.pool.is_some(),
                 Demand::Nothing(Leftovers::Ours) => seen.pool.is_some(),
                 Demand::Nothing(Leftovers::Unchanged) => false,
             };
             if !concerns_us {
                 return;
             }
-            let uid = service.metadata.uid.as_str().into();
             let ledger = Ledger::new(seen);
-            let record = Record { uid, demand, ledger, lost: None, is_new: true, problem: None, ticket: None };
+            // Whoever comes first is served first, if not all can be at once.
+            let ticket = Some(self.queue.ticket());
+            let record = Record { uid, demand, ledger, lost: None, is_new: true, problem: None, ticket };
             self.services.insert(holder.clone(), Box::new(record));
         }
         self.mark(holder);
@@ -312,10 +319,9 @@ impl Controller {
     }
 
     fn mark_namespace(&mut self, namespace: &str) {
-        let prefix = format!("{namespace}/");
-        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
-        let inside = self.services.range::<str, _>(from).map(|(holder, _)| holder);
-        let inside: Vec<Holder> = inside.take_while(|holder| holder.starts_with(&prefix)).cloned().collect();
+        let before = Holder::before(namespace);
+        let inside = self.services.range(&before..).map(|(holder, _)| holder);
+        let inside: Vec<Holder> = inside.take_while(|holder| holder.is_beside(&before)).cloned().collect();
         for holder in inside {
             self.mark(holder);
         }
@@ -326,9 +332,8 @@ impl Controller {
         let has_addresses = self.allocator.holding(&holder).is_some();
         let Some(record) = self.services.get(&holder) else { return };
         let rank = match &record.ticket {
-            _ if has_addresses || record.lost.is_some() => 0,
-            Some(ticket) => ticket.number,
-            None => u64::MAX,
+            Some(ticket) if !has_addresses && record.lost.is_none() => ticket.number,
+            Some(_) | None => 0,
         };
         self.dirty.insert((rank, holder));
     }

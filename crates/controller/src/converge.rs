@@ -1,7 +1,5 @@
 //! Brings one Service to where it should be: decides, writes, tells, and offers to others what it gave up.
 
-use std::sync::Arc;
-
 use api::Write;
 use ipam::{Holder, Holding, Vacancy};
 use kit::{Instant, Outbox, TimerTable};
@@ -26,7 +24,7 @@ impl Controller {
         }
     }
 
-    fn serve(&mut self, now: Instant, holder: &Holder, ask: &Arc<Ask>, out: &mut Outbox<Write>) {
+    fn serve(&mut self, now: Instant, holder: &Holder, ask: &Ask, out: &mut Outbox<Write>) {
         let had = self.had(holder);
         let Decided { cleared, gained, problem, vacancies, .. } = decide(&mut self.allocator, ask, had);
         let Some(record) = self.services.get_mut(holder) else { return };
@@ -51,7 +49,7 @@ impl Controller {
         let news = problem.as_ref().filter(|problem| record.problem.as_deref() != Some(problem));
         news.and_then(|problem| teller.problem(&self.allocator, ask, problem)).into_iter().for_each(&mut tell);
         if step == Step::Write {
-            let deprecated = ask.deprecated.iter().take(DEPRECATED_TOLD_MAX);
+            let deprecated = ask.deprecated().iter().take(DEPRECATED_TOLD_MAX);
             deprecated.map(|annotation| teller.deprecated(annotation)).for_each(&mut tell);
         }
         if let Step::Restore(_, News::Fresh) | Step::Pause(_, News::Fresh) = step {
@@ -116,7 +114,7 @@ impl Controller {
 
     /// Offers to those who wait what they may have now.
     pub(crate) fn offer(&mut self, vacancies: Vec<Vacancy>) {
-        for vacancy in vacancies {
+        for vacancy in vacancies.into_iter().filter(|_| !self.queue.is_empty()) {
             self.opportunities.offer(vacancy);
         }
     }

@@ -158,7 +158,7 @@ fn granted(allocator: &mut Allocator, ask: &Ask, stack: Stack, old: Option<&Addr
 /// A Service that prefers to have two addresses and has one gets another, if there is one in the same pool. Whoever named
 /// one address gets no other beside it.
 fn second(allocator: &mut Allocator, ask: &Ask, stack: Stack, has: Addresses) -> Decided {
-    let may_extend = matches!(stack, Stack::PreferDual { .. }) && matches!(ask.addresses, Ok(None));
+    let may_extend = matches!(stack, Stack::PreferDual { .. }) && ask.addresses() == Ok(None);
     match may_extend.then(|| allocator.extend(&ask.client.holder)).flatten() {
         Some(Ok(Grant { addresses: both, vacancies, .. })) => {
             Decided { gained: both.second().map(Gained::Second), has: Some(both), vacancies, ..Decided::default() }
@@ -173,6 +173,6 @@ fn second(allocator: &mut Allocator, ask: &Ask, stack: Stack, has: Addresses) ->
 
 /// What the Service asks the allocator for.
 pub(crate) fn want<'a>(ask: &'a Ask, stack: Stack, previous: Option<&'a Addresses>) -> Result<Want<'a>, Cause> {
-    let addresses = ask.addresses.as_ref().map_err(|error| Cause::Malformed((**error).clone()))?;
-    Ok(Want { stack, addresses: addresses.as_deref(), pool: ask.pool.as_deref(), previous })
+    let addresses = ask.addresses().map_err(|error| Cause::Malformed(error.clone()))?;
+    Ok(Want { stack, addresses, pool: ask.pool(), previous })
 }

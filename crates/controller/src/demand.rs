@@ -14,7 +14,7 @@ use crate::problem::Cause;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Demand {
     /// It gets addresses.
-    Serve(Arc<Ask>),
+    Serve(Ask),
     /// It gets none from us, and this much of its status is to be cleared.
     Nothing(Leftovers),
 }
@@ -38,12 +38,33 @@ pub(crate) struct Ask {
     pub(crate) client: Arc<Client>,
     /// The families it needs, or why that cannot be said.
     pub(crate) stack: Result<Stack, Box<Cause>>,
+    /// What most Services do not have.
+    wishes: Option<Box<Wishes>>,
+}
+
+/// What a Service asks for beyond an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wishes {
+    addresses: Result<Option<Addresses>, RequestError>,
+    pool: Option<Box<str>>,
+    deprecated: Box<[Box<str>]>,
+}
+
+impl Ask {
     /// The addresses it wants, or what is wrong with the request.
-    pub(crate) addresses: Result<Option<Box<Addresses>>, Box<RequestError>>,
+    pub(crate) fn addresses(&self) -> Result<Option<&Addresses>, &RequestError> {
+        self.wishes.as_ref().map_or(Ok(None), |wishes| wishes.addresses.as_ref().map(Option::as_ref))
+    }
+
     /// The pool it wants.
-    pub(crate) pool: Option<Box<str>>,
+    pub(crate) fn pool(&self) -> Option<&str> {
+        self.wishes.as_ref()?.pool.as_deref()
+    }
+
     /// Annotations of the old prefix that it has.
-    pub(crate) deprecated: Box<[Box<str>]>,
+    pub(crate) fn deprecated(&self) -> &[Box<str>] {
+        self.wishes.as_ref().map_or(&[], |wishes| &wishes.deprecated)
+    }
 }
 
 /// What is wrong with requested addresses (contract 3.3).
@@ -77,17 +98,15 @@ impl fmt::Display for RequestError {
     }
 }
 
-/// The name under which a Service is known: `namespace/name`.
+/// The name under which a Service is known.
 pub(crate) fn holder(key: &api::Key) -> Holder {
-    key.to_string().into()
+    Holder::new(&key.namespace, &key.name)
 }
 
 /// The key of a name.
-pub(crate) fn key(holder: &str) -> api::Key {
-    match holder.split_once('/') {
-        Some((namespace, name)) => api::Key::new(namespace, name),
-        None => api::Key::new("", holder),
-    }
+pub(crate) fn key(holder: &Holder) -> api::Key {
+    let (namespace, name) = holder.as_str().split_once('/').unwrap_or(("", holder.as_str()));
+    api::Key::new(namespace, name)
 }
 
 impl Demand {
@@ -95,40 +114,48 @@ impl Demand {
     pub(crate) fn of(service: &Service, class: Option<&str>) -> Self {
         let is_load_balancer = service.spec.type_.as_deref() == Some("LoadBalancer");
         match (is_load_balancer, class) {
-            (true, _) if service.spec.load_balancer_class.as_deref() == class => Demand::Serve(Arc::new(ask(service))),
+            (true, _) if service.spec.load_balancer_class.as_deref() == class => Demand::Serve(ask(service)),
             (true, _) => Demand::Nothing(Leftovers::Unchanged),
             (false, None) => Demand::Nothing(Leftovers::All),
             (false, Some(_)) => Demand::Nothing(Leftovers::Ours),
         }
     }
 
-    /// Takes over what is the same as before, so that there is one copy of it.
+    /// The name of the Service, if it was needed to read it.
+    pub(crate) fn holder(&self) -> Option<&Holder> {
+        match self {
+            Demand::Serve(ask) => Some(&ask.client.holder),
+            Demand::Nothing(_) => None,
+        }
+    }
+
+    /// Takes over who asks if that is the same as before, so that there is one copy of it.
     pub(crate) fn share_with(&mut self, old: &Demand) {
         if let (Demand::Serve(new), Demand::Serve(old)) = (self, old)
             && new.client == old.client
         {
-            if new == old {
-                *new = old.clone();
-            } else {
-                Arc::make_mut(new).client = old.client.clone();
-            }
+            new.client = old.client.clone();
         }
     }
 }
 
 fn ask(service: &Service) -> Ask {
     let sharing = service.annotation(api::ALLOW_SHARED_IP).filter(|key| !key.is_empty());
+    let wishes = Wishes {
+        addresses: requested(service),
+        pool: service.annotation(api::ADDRESS_POOL).filter(|pool| !pool.is_empty()).map(Box::from),
+        deprecated: api::deprecated_annotations(&service.metadata.annotations).map(Box::from).collect(),
+    };
+    let has_none = wishes.addresses == Ok(None) && wishes.pool.is_none() && wishes.deprecated.is_empty();
     Ask {
         client: Arc::new(Client {
-            holder: holder(&service.metadata.key()),
+            holder: Holder::new(&service.metadata.namespace, &service.metadata.name),
             labels: LabelText::new(&service.metadata.labels),
             sharing: sharing.map(|key| Arc::new(Sharing { key: key.into(), backend: backend(service) })),
             ports: ports(service),
         }),
         stack: stack(service).map_err(Box::new),
-        addresses: requested(service).map_err(Box::new),
-        pool: service.annotation(api::ADDRESS_POOL).filter(|pool| !pool.is_empty()).map(Box::from),
-        deprecated: api::deprecated_annotations(&service.metadata.annotations).map(Box::from).collect(),
+        wishes: (!has_none).then(|| Box::new(wishes)),
     }
 }
 
@@ -181,7 +208,7 @@ fn stack(service: &Service) -> Result<Stack, Cause> {
     })
 }
 
-fn requested(service: &Service) -> Result<Option<Box<Addresses>>, RequestError> {
+fn requested(service: &Service) -> Result<Option<Addresses>, RequestError> {
     let list = service.annotation(api::LOAD_BALANCER_IPS).filter(|text| !text.is_empty());
     let field = service.spec.load_balancer_ip.as_deref().filter(|text| !text.is_empty());
     let (place, text) = match (list, field) {
@@ -194,7 +221,7 @@ fn requested(service: &Service) -> Result<Option<Box<Addresses>>, RequestError> 
     let addresses: Option<Vec<IpAddr>> = parts.map(|part| address(part.trim())).collect();
     let addresses = addresses.ok_or_else(|| RequestError::NotAnAddress { place, text: text.into() })?;
     let addresses = Addresses::from_list(&addresses).ok_or_else(|| RequestError::TooMany(text.into()))?;
-    Ok(Some(Box::new(addresses)))
+    Ok(Some(addresses))
 }
 
 /// An address as people write it; an IPv4-mapped one counts as IPv4 (contract 3.3).

@@ -3,7 +3,7 @@
 
 use api::core::Service;
 use api::{Event, EventType, ObjectRef, Resource};
-use ipam::{Allocator, Holding};
+use ipam::{Allocator, Holder, Holding};
 
 use crate::decide::{Cleared, Gained, Loss, want};
 use crate::demand::{Ask, key};
@@ -25,7 +25,7 @@ const POOLS_TOLD_MAX: usize = 6;
 
 /// About whom something is told.
 pub(crate) struct Teller<'a> {
-    pub(crate) holder: &'a str,
+    pub(crate) holder: &'a Holder,
     pub(crate) uid: &'a str,
 }
 

@@ -25,7 +25,7 @@ impl Controller {
         for holder in &holders {
             assert!(self.services.contains_key(holder), "{holder} has addresses but is not there");
         }
-        let tickets = self.services.iter().filter_map(|(holder, record)| Some((holder, record.ticket.as_ref()?)));
+        let tickets = self.services.iter().filter_map(|(holder, record)| Some((holder, record.ticket.as_deref()?)));
         self.queue.check_invariants(tickets);
         if self.next_deadline().is_some_and(|deadline| deadline <= self.now()) || !self.is_active() {
             // Work is left, and what it will change may be out of step.

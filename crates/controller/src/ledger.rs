@@ -4,10 +4,11 @@
 //! may arrive late. Only what we neither wrote nor saw before we wrote is foreign, and then it is set back with growing
 //! pauses: two controllers that each insist must not keep the API server busy.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use api::core::{Ingress, Service};
-use ipam::{Addresses, Holding};
+use ipam::{Addresses, Allocator, Holding, PoolName};
 use kit::{Duration, Instant};
 
 use crate::decide::Had;
@@ -19,34 +20,99 @@ pub(crate) const RESTORE_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) const RESTORE_PAUSE_MAX: Duration = Duration::from_secs(300);
 /// After this time without a foreign status the next one is set back at once.
 pub(crate) const CALM: Duration = Duration::from_secs(600);
+/// The mode of an address that the API server fills in.
+const VIP: &str = "VIP";
 /// How many statuses from before our newest write are remembered; one more counts as foreign and is looked at again.
 const IN_FLIGHT_MAX: usize = 8;
 
 /// A status as the cluster shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
-    pub(crate) ingress: Box<[Ingress]>,
+    entries: Box<[Entry]>,
     /// The annotation that names the pool.
-    pub(crate) pool: Option<Box<str>>,
+    pub(crate) pool: Option<PoolName>,
 }
 
-impl Seen {
-    pub(crate) fn of(service: &Service) -> Self {
-        let pool = service.metadata.annotations.get(api::ALLOCATED_FROM_POOL);
-        Seen {
-            ingress: service.status.load_balancer.ingress.clone().into(),
-            pool: pool.map(|pool| pool.as_str().into()),
+/// An entry of the list. There are as many as Services, and nearly all are one of the first two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entry {
+    /// An address, written as everybody writes it, and nothing else.
+    Address(IpAddr),
+    /// The same with the mode that the API server fills in.
+    Vip(IpAddr),
+    /// Anything else.
+    Other(Box<Ingress>),
+}
+
+impl Entry {
+    fn of(entry: Ingress) -> Self {
+        let plain = match &entry {
+            Ingress { ip: Some(ip), hostname: None, ip_mode, ports: None } => {
+                let written_so = |address: &IpAddr| address.to_string() == *ip;
+                address(ip).filter(written_so).map(|address| (address, ip_mode.as_deref()))
+            }
+            Ingress { .. } => None,
+        };
+        match plain {
+            Some((address, None)) => Entry::Address(address),
+            Some((address, Some(VIP))) => Entry::Vip(address),
+            Some((_, Some(_))) | None => Entry::Other(Box::new(entry)),
         }
     }
 
-    /// The addresses as they are written; entries that only have a name are not ours.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> {
-        self.ingress.iter().filter_map(|entry| entry.ip.as_deref()).filter(|text| !text.is_empty())
+    fn ingress(&self) -> Ingress {
+        match self {
+            Entry::Address(address) => Ingress { ip: Some(address.to_string()), ..Ingress::default() },
+            Entry::Vip(address) => {
+                Ingress { ip: Some(address.to_string()), ip_mode: Some(VIP.to_owned()), ..Ingress::default() }
+            }
+            Entry::Other(other) => (**other).clone(),
+        }
+    }
+
+    /// The address as it is written; an entry that only has a name has none.
+    fn text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Entry::Address(address) | Entry::Vip(address) => Some(address.to_string().into()),
+            Entry::Other(other) => other.ip.as_deref().filter(|text| !text.is_empty()).map(Cow::Borrowed),
+        }
+    }
+
+    /// The address; `None` for a text that is none, and for an entry without.
+    fn address(&self) -> Option<IpAddr> {
+        match self {
+            Entry::Address(address) | Entry::Vip(address) => Some(*address),
+            Entry::Other(other) => other.ip.as_deref().and_then(address),
+        }
+    }
+
+    fn has_text(&self) -> bool {
+        !matches!(self, Entry::Other(other) if other.ip.as_deref().is_none_or(str::is_empty))
+    }
+}
+
+impl Seen {
+    /// The status of a Service. Names of pools that are known are shared with the allocator.
+    pub(crate) fn of(mut service: Service, allocator: &Allocator) -> Self {
+        let pool = service.metadata.annotations.remove(api::ALLOCATED_FROM_POOL);
+        let entries = service.status.load_balancer.ingress.into_iter().map(Entry::of).collect();
+        let pool = pool.map(|pool| allocator.pool_name(&pool).cloned().unwrap_or_else(|| pool.into()));
+        Seen { entries, pool }
+    }
+
+    /// True when there is an address in it, or something in the place of one.
+    pub(crate) fn has_addresses(&self) -> bool {
+        self.entries.iter().any(Entry::has_text)
+    }
+
+    /// The addresses; `None` for what is written as one but is none.
+    fn addresses(&self) -> impl Iterator<Item = Option<IpAddr>> + '_ {
+        self.entries.iter().filter(|entry| entry.has_text()).map(Entry::address)
     }
 
     /// The assignment that it stands for.
     pub(crate) fn assignment(&self) -> Had {
-        let addresses: Option<Vec<IpAddr>> = self.addresses().map(address).collect();
+        let addresses: Option<Vec<IpAddr>> = self.addresses().collect();
         match addresses.as_deref() {
             Some([]) => Had::Nothing,
             Some(list) => Addresses::from_list(list).map_or_else(|| Had::Garbage(self.list()), Had::Addresses),
@@ -56,7 +122,7 @@ impl Seen {
 
     /// The addresses as Go prints them: `["10.0.0.1" "fc00::1"]`.
     fn list(&self) -> String {
-        let quoted: Vec<String> = self.addresses().map(|text| format!("{text:?}")).collect();
+        let quoted: Vec<String> = self.entries.iter().filter_map(Entry::text).map(|text| format!("{text:?}")).collect();
         format!("[{}]", quoted.join(" "))
     }
 
@@ -71,7 +137,7 @@ impl Seen {
     /// True when it is exactly what this Service should show: these addresses in this order, from this pool. Modes,
     /// ports and names beside them are other writers' (D8).
     pub(crate) fn shows(&self, holding: Option<&Holding>) -> bool {
-        let mut shown = self.addresses().map(address);
+        let mut shown = self.addresses();
         let mut wanted = holding.into_iter().flat_map(|holding| holding.addresses.iter());
         let same_addresses =
             wanted.by_ref().all(|address| shown.next() == Some(Some(address))) && shown.next().is_none();
@@ -80,13 +146,14 @@ impl Seen {
 
     /// The status that shows this assignment and leaves alone what others wrote into it (D8).
     pub(crate) fn with(&self, holding: Option<&Holding>) -> Vec<Ingress> {
-        let entry = |wanted: IpAddr| {
-            let present = self.ingress.iter().find(|entry| entry.ip.as_deref().and_then(address) == Some(wanted));
-            present.cloned().unwrap_or_else(|| Ingress { ip: Some(wanted.to_string()), ..Ingress::default() })
-        };
-        let ours = holding.into_iter().flat_map(|holding| holding.addresses.iter()).map(entry);
-        let names = self.ingress.iter().filter(|entry| entry.ip.as_deref().is_none_or(str::is_empty)).cloned();
-        ours.chain(names).collect()
+        let mut ingress = Vec::with_capacity(self.entries.len());
+        for wanted in holding.into_iter().flat_map(|holding| holding.addresses.iter()) {
+            let present = self.entries.iter().find(|entry| entry.address() == Some(wanted));
+            let new = || Ingress { ip: Some(wanted.to_string()), ..Ingress::default() };
+            ingress.push(present.map_or_else(new, Entry::ingress));
+        }
+        ingress.extend(self.entries.iter().filter(|entry| !entry.has_text()).map(Entry::ingress));
+        ingress
     }
 }
 
@@ -94,7 +161,7 @@ impl Seen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shown {
     addresses: String,
-    pool: Option<Box<str>>,
+    pool: Option<PoolName>,
 }
 
 impl Shown {
@@ -105,7 +172,7 @@ impl Shown {
     fn of(holding: Option<&Holding>) -> Self {
         Shown {
             addresses: holding.map_or_else(|| "[]".to_owned(), |holding| holding.addresses.to_string()),
-            pool: holding.map(|holding| (*holding.pool).into()),
+            pool: holding.map(|holding| holding.pool.clone()),
         }
     }
 }
@@ -118,7 +185,7 @@ pub(crate) struct Ledger {
     /// The assignment is another one than when the status was written last.
     pub(crate) is_outdated: bool,
     /// What the cluster may show until our newest write is there; empty when nothing is on its way.
-    in_flight: Vec<Shown>,
+    in_flight: Box<[Shown]>,
     contest: Option<Box<Contest>>,
 }
 
@@ -166,7 +233,7 @@ impl Ledger {
     pub(crate) fn settle(&mut self, now: Instant, holding: Option<&Holding>) -> Step {
         let is_outdated = std::mem::take(&mut self.is_outdated);
         if self.seen.shows(holding) {
-            self.in_flight = Vec::new();
+            self.in_flight = Box::default();
             return Step::Settled;
         }
         if is_outdated {
@@ -178,7 +245,7 @@ impl Ledger {
 
     /// The pause after a foreign status is over: what is shown now counts, even if it could be an old one.
     pub(crate) fn pause_over(&mut self) {
-        self.in_flight = Vec::new();
+        self.in_flight = Box::default();
     }
 
     fn contest(&mut self, now: Instant, holding: Option<&Holding>) -> Step {
@@ -203,11 +270,13 @@ impl Ledger {
 
     /// A write goes out. Until it arrives, the cluster may show what it shows now and what was written before.
     fn expect(&mut self, written: Option<&Holding>) {
+        let mut in_flight = std::mem::take(&mut self.in_flight).into_vec();
         for shown in [Shown::in_status(&self.seen), Shown::of(written)] {
-            if self.in_flight.len() < IN_FLIGHT_MAX && !self.in_flight.contains(&shown) {
-                self.in_flight.push(shown);
+            if in_flight.len() < IN_FLIGHT_MAX && !in_flight.contains(&shown) {
+                in_flight.push(shown);
             }
         }
+        self.in_flight = in_flight.into();
     }
 }
 

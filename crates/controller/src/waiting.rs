@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use ipam::{Addresses, Allocator, Audience, Families, Holder, Holding, PoolName, Ports, Sharing, Stack, Vacancy};
+use ipam::{Allocator, Audience, Families, Holder, Holding, PoolName, Ports, Sharing, Stack, Vacancy};
 use kit::Family;
 
 use crate::demand::Ask;
@@ -63,8 +63,24 @@ pub(crate) enum Opportunity {
 pub(crate) struct Opportunities(BTreeMap<Opportunity, u64>);
 
 impl Queue {
+    /// A place at the end of the queue, for a Service that may have to wait.
+    pub(crate) fn ticket(&mut self) -> Box<Ticket> {
+        self.last_number = self.last_number.saturating_add(1);
+        Box::new(Ticket { number: self.last_number, interests: Vec::new() })
+    }
+
+    /// True when nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Puts a Service in the queue, at its old place if it has one.
-    pub(crate) fn enter(&mut self, holding: Option<&Holding>, ask: &Ask, old: Option<Ticket>) -> Option<Ticket> {
+    pub(crate) fn enter(
+        &mut self,
+        holding: Option<&Holding>,
+        ask: &Ask,
+        old: Option<Box<Ticket>>,
+    ) -> Option<Box<Ticket>> {
         let Ok(stack) = ask.stack else {
             self.leave(&ask.client.holder, old);
             return None;
@@ -75,19 +91,17 @@ impl Queue {
         }
         let number = old.as_ref().map(|old| old.number);
         self.leave(&ask.client.holder, old);
-        let number = number.unwrap_or_else(|| {
-            self.last_number = self.last_number.saturating_add(1);
-            self.last_number
-        });
+        let number = number.unwrap_or_else(|| self.ticket().number);
         for interest in &interests {
             self.waiting.insert((interest.clone(), number, ask.client.holder.clone()));
         }
-        Some(Ticket { number, interests })
+        Some(Box::new(Ticket { number, interests }))
     }
 
     /// Takes a Service out of the queue.
-    pub(crate) fn leave(&mut self, holder: &Holder, ticket: Option<Ticket>) {
-        let Some(Ticket { number, interests }) = ticket else { return };
+    pub(crate) fn leave(&mut self, holder: &Holder, ticket: Option<Box<Ticket>>) {
+        let Some(ticket) = ticket else { return };
+        let Ticket { number, interests } = *ticket;
         for interest in interests {
             self.waiting.remove(&(interest, number, holder.clone()));
         }
@@ -251,8 +265,7 @@ impl Opportunities {
 
 /// What would help a Service that does not have all it asks for.
 fn interests(holding: Option<&Holding>, ask: &Ask, stack: Stack) -> Vec<Interest> {
-    let requested: Option<&Addresses> = ask.addresses.as_ref().ok().and_then(Option::as_deref);
-    if let Some(addresses) = requested {
+    if let Ok(Some(addresses)) = ask.addresses() {
         return addresses.iter().map(Interest::Address).collect();
     }
     let needs = match (stack, holding) {
@@ -267,8 +280,8 @@ fn interests(holding: Option<&Holding>, ask: &Ask, stack: Stack) -> Vec<Interest
         }
         (Stack::PreferDual { .. }, _) => vec![Families::V4, Families::V6],
     };
-    let mut interests: Vec<Interest> = if let Some(pool) = &ask.pool {
-        needs.iter().map(|families| Interest::Pool((**pool).into(), *families)).collect()
+    let mut interests: Vec<Interest> = if let Some(pool) = ask.pool() {
+        needs.iter().map(|families| Interest::Pool(pool.into(), *families)).collect()
     } else {
         let namespace: Arc<str> = ask.client.namespace().into();
         let both =
@@ -285,5 +298,5 @@ fn seat(ask: &Ask) -> Option<Interest> {
 }
 
 fn is_in_wished_pool(holding: &Holding, ask: &Ask) -> bool {
-    ask.pool.as_ref().is_none_or(|pool| **pool == *holding.pool)
+    ask.pool().is_none_or(|pool| *pool == *holding.pool)
 }

@@ -42,6 +42,25 @@ pub(crate) struct PoolState {
     pub(crate) v4: Space,
     pub(crate) v6: Space,
     pub(crate) services: usize,
+    /// What [`Allocator::with_room`] says about it.
+    pub(crate) room: Room,
+}
+
+/// Whether a pool that is open to everyone has a free address of each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    v4: bool,
+    v6: bool,
+}
+
+impl Room {
+    fn has(self, families: Families) -> bool {
+        match families {
+            Families::V4 => self.v4,
+            Families::V6 => self.v6,
+            Families::Both => self.v4 && self.v6,
+        }
+    }
 }
 
 /// What a Service has.
@@ -212,6 +231,11 @@ impl Allocator {
         !self.pools.is_empty()
     }
 
+    /// The name of a pool, if there is one of this name.
+    pub fn pool_name(&self, name: &str) -> Option<&PoolName> {
+        self.pools.get_key_value(name).map(|(name, _)| name)
+    }
+
     /// For whom the pool is when nobody asks for it; `None` if there is no such pool.
     pub fn audience(&self, pool: &str) -> Option<Audience> {
         self.pools.get(pool).map(|state| match state.pool.automatic() {
@@ -374,12 +398,16 @@ impl Allocator {
     /// Keeps the index of pools with room in step with a pool, and remembers that its usage changed.
     pub(crate) fn note_usage(&mut self, pool: &PoolName) {
         self.touched.insert(pool.clone());
-        let Some(state) = self.pools.get(pool).filter(|state| state.pool.automatic() == Automatic::Open) else {
+        let Some(state) = self.pools.get_mut(pool) else { return };
+        let is_open = state.pool.automatic() == Automatic::Open;
+        let room = Room { v4: is_open && state.has_room(Families::V4), v6: is_open && state.has_room(Families::V6) };
+        if room == state.room {
             return;
-        };
+        }
+        state.room = room;
         for families in Families::ALL {
             let entry = (families, pool.clone());
-            if state.has_room(families) {
+            if room.has(families) {
                 self.with_room.insert(entry);
             } else {
                 self.with_room.remove(&entry);
@@ -389,6 +417,9 @@ impl Allocator {
 
     /// The pools that are meant for some and accept the namespace, in the order in which they are tried.
     pub(crate) fn pinned_for(&self, namespace: &str) -> Arc<[PoolName]> {
+        if !self.has_pinned() {
+            return Arc::default();
+        }
         if let Some(known) = self.pinned.get(namespace) {
             return known.clone();
         }
@@ -401,8 +432,14 @@ impl Allocator {
         self.order.iter().filter(accepts).cloned().collect()
     }
 
+    /// Pinned pools come first in the order.
+    fn has_pinned(&self) -> bool {
+        let first = self.order.first().and_then(|name| self.pools.get(name));
+        first.is_some_and(|state| state.pool.pinning.is_some())
+    }
+
     fn remember_pinned(&mut self, namespace: &str) {
-        if !self.pinned.contains_key(namespace) {
+        if self.has_pinned() && !self.pinned.contains_key(namespace) {
             self.pinned.insert(namespace.into(), self.pinned_for(namespace));
         }
     }
@@ -415,7 +452,8 @@ impl Allocator {
 
 impl PoolState {
     pub(crate) fn new(pool: Pool) -> Self {
-        PoolState { v4: Space::new(Family::V4, &pool), v6: Space::new(Family::V6, &pool), pool, services: 0 }
+        let (v4, v6) = (Space::new(Family::V4, &pool), Space::new(Family::V6, &pool));
+        PoolState { pool, v4, v6, services: 0, room: Room::default() }
     }
 
     pub(crate) fn space(&self, family: Family) -> &Space {

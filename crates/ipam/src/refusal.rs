@@ -45,7 +45,7 @@ pub enum Refusal {
         service: Holder,
         /// The address.
         address: IpAddr,
-        /// A Service that uses it, the first by name.
+        /// A Service that uses it.
         by: Holder,
         /// How many more use it.
         more: usize,

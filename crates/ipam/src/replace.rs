@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::allocator::{Allocator, Holding, PoolState};
+use crate::allocator::{Allocator, Holding, PoolState, Room};
 use crate::{Addresses, Holder, Pool, PoolName};
 
 /// What a new set of pools changed.
@@ -85,6 +85,9 @@ impl Allocator {
         self.pinned.clear();
         self.with_room.retain(|(_, name)| !changed.contains(name));
         for name in changed {
+            if let Some(state) = self.pools.get_mut(name) {
+                state.room = Room::default();
+            }
             self.note_usage(name);
         }
     }

@@ -30,7 +30,7 @@ pub(crate) struct Use {
 #[derive(Clone, Debug)]
 enum Users {
     One(Holder),
-    Many(BTreeSet<Holder>),
+    Many(Box<BTreeSet<Holder>>),
 }
 
 impl Space {
@@ -117,7 +117,7 @@ impl Users {
 
     fn add(&mut self, holder: Holder) {
         match self {
-            Users::One(first) => *self = Users::Many([first.clone(), holder].into()),
+            Users::One(first) => *self = Users::Many(Box::new([first.clone(), holder].into())),
             Users::Many(holders) => {
                 holders.insert(holder);
             }

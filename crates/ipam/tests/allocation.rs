@@ -97,8 +97,8 @@ fn local_shares_only_with_local_of_the_same_selector() {
               seats: 10.0.0.0 under "k"
             y/b: ["10.0.0.0"] from p
             x/c: refused: no available IPs
-            x/c: refused: can't change sharing key for "x/c": 10.0.0.0 is used by "x/a" and 1 more, which has externalTrafficPolicy Local with selector "app=web" while this Service has externalTrafficPolicy Local with selector "app=db"
-            x/d: refused: can't change sharing key for "x/d": 10.0.0.0 is used by "x/a" and 1 more, which has externalTrafficPolicy Local with selector "app=web" while this Service has externalTrafficPolicy Cluster
+            x/c: refused: can't change sharing key for "x/c": 10.0.0.0 is used by "y/b" and 1 more, which has externalTrafficPolicy Local with selector "app=web" while this Service has externalTrafficPolicy Local with selector "app=db"
+            x/d: refused: can't change sharing key for "x/d": 10.0.0.0 is used by "y/b" and 1 more, which has externalTrafficPolicy Local with selector "app=web" while this Service has externalTrafficPolicy Cluster
         "#]],
     );
 }
@@ -417,8 +417,8 @@ fn a_pool_that_is_renamed_or_cut_in_two_keeps_its_services() {
               seats: 10.0.0.1 under "k"
             x/c: ["10.0.0.1"] from a
             x/a: now in pool lower
-            x/b: now in pool upper
             x/c: now in pool upper
+            x/b: now in pool upper
             lower: 1/1 IPv4, 0/0 IPv6, 1 Services
             upper: 1/3 IPv4, 0/0 IPv6, 2 Services
             x/a: lost ["10.0.0.0"]

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipam::{Addresses, Allocator, Backend, Client, LabelText, Pool, Port, Protocol, Refusal, Sharing, Stack, Want};
+use ipam::{
+    Addresses, Allocator, Backend, Client, Holder, LabelText, Pool, Port, Protocol, Refusal, Sharing, Stack, Want,
+};
 use kit::{AddrRange, Family};
 use proptest::prelude::*;
 
@@ -44,7 +46,7 @@ impl Who {
         let port = |number: &u16| Port { protocol: Protocol::Tcp, number: *number };
         let sharing = |key| Arc::new(Sharing { key: format!("k{key}").into(), backend: Backend::Cluster });
         Arc::new(Client {
-            holder: format!("ns/{}", self.name).into(),
+            holder: Holder::new("ns", &self.name.to_string()),
             labels: LabelText::default(),
             sharing: self.key.map(sharing),
             ports: self.ports.iter().map(port).collect(),
@@ -202,7 +204,7 @@ proptest! {
                     }
                 }
                 Op::Extend(name) => {
-                    let extended = allocator.extend(&format!("ns/{name}").into());
+                    let extended = allocator.extend(&Holder::new("ns", &name.to_string()));
                     let got = extended.and_then(|result| outcome(result.map(|grant| grant.addresses)));
                     let expected = model.held.get(&name).filter(|(_, held)| held.len() == 1).and_then(|(who, held)| {
                         let (_, all, _) = model.pools.iter().find(|(_, all, _)| all.contains(&held[0]))?;
@@ -215,7 +217,7 @@ proptest! {
                     }
                 }
                 Op::Release(name) => {
-                    allocator.release(&format!("ns/{name}").into());
+                    allocator.release(&Holder::new("ns", &name.to_string()));
                     model.held.remove(&name);
                 }
                 Op::Pools(other) => {
@@ -236,7 +238,7 @@ proptest! {
             }
             allocator.check_invariants();
             for name in 0..8u8 {
-                let held = allocator.holding(&format!("ns/{name}").into()).map(|held| held.addresses.iter().collect());
+                let held = allocator.holding(&Holder::new("ns", &name.to_string())).map(|held| held.addresses.iter().collect());
                 prop_assert_eq!(held, model.held.get(&name).map(|(_, held)| held.clone()));
             }
         }
