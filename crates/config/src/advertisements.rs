@@ -8,7 +8,6 @@ use kit::{Community, SelectorList};
 
 use crate::communities::{Alias, Aliases};
 use crate::finding::Report;
-use crate::objects::Objects;
 use crate::selectors::{selector, selector_list};
 use crate::validate::Context;
 use crate::{BgpAdvertisement, L2Advertisement as L2, Preference};
@@ -24,8 +23,16 @@ pub(crate) struct PoolChoice {
 }
 
 impl PoolChoice {
+    /// The pools it is for, without looking at each where only names are given.
+    pub(crate) fn pools<'a>(&self, context: &Context<'a>) -> Vec<&'a Key> {
+        if self.selectors.is_empty() && !self.names.is_empty() {
+            return self.names.iter().filter_map(|name| context.pools.get(name.as_str()).copied()).collect();
+        }
+        context.objects.pools.iter().filter(|(_, pool)| self.includes(pool)).map(|(key, _)| key).collect()
+    }
+
     /// Those that are named and those that are selected; all when there are neither names nor selectors.
-    pub(crate) fn includes(&self, pool: &IPAddressPool) -> bool {
+    fn includes(&self, pool: &IPAddressPool) -> bool {
         (self.names.is_empty() && self.selectors.is_empty())
             || self.names.contains(&pool.metadata.name)
             || self.selectors.any_matches(&pool.metadata.labels)
@@ -84,7 +91,7 @@ pub(crate) fn bgp(
     }
     let local_pref = local_pref(spec.local_pref, report);
     let peers = names(&spec.peers, "peers", report);
-    warn_of_unknown(&peers, &spec.peers, "peers", "BGPPeer", &context.objects.peers, report);
+    warn_of_unknown(&peers, &spec.peers, "peers", "BGPPeer", &context.peers, report);
     let communities = communities(&spec.communities, aliases, report);
     let node_selectors = selector_list(&spec.node_selectors, "/spec/nodeSelectors", report);
     let service_selectors = selector_list(&spec.service_selectors, "/spec/serviceSelectors", report);
@@ -166,7 +173,7 @@ fn pool_choice(
     report: &mut Report,
 ) -> PoolChoice {
     let names = names(written, "ipAddressPools", report);
-    warn_of_unknown(&names, written, "ipAddressPools", "IPAddressPool", &context.objects.pools, report);
+    warn_of_unknown(&names, written, "ipAddressPools", "IPAddressPool", &context.pools, report);
     PoolChoice { names, selectors: selector_list(selectors, "/spec/ipAddressPoolSelectors", report) }
 }
 
@@ -188,17 +195,17 @@ fn names(written: &[String], field: &str, report: &mut Report) -> BTreeSet<Strin
 }
 
 /// Upstream ignores names that do not exist, so this is no error, but never what was meant for long.
-fn warn_of_unknown<T>(
+fn warn_of_unknown(
     names: &BTreeSet<String>,
     written: &[String],
     field: &str,
     kind: &str,
-    known: &BTreeMap<Key, T>,
+    known: &BTreeMap<&str, &Key>,
     report: &mut Report,
 ) {
-    for name in names.iter().filter(|name| !known.keys().any(|key| key.name == **name)) {
+    for name in names.iter().filter(|name| !known.contains_key(name.as_str())) {
         let position = written.iter().position(|other| other == name).unwrap_or_default();
-        let hint = match api::closest(name, known.keys().map(|key| key.name.as_str())) {
+        let hint = match api::closest(name, known.keys().copied()) {
             Some(close) => format!("did you mean {close:?}?"),
             None => format!("create the {kind}, or remove its name here"),
         };
@@ -207,11 +214,6 @@ fn warn_of_unknown<T>(
             .hint(hint)
             .transient();
     }
-}
-
-/// True when the choice includes none of the pools there are.
-pub(crate) fn includes_nothing(choice: &PoolChoice, objects: &Objects) -> bool {
-    !objects.pools.is_empty() && !objects.pools.values().any(|pool| choice.includes(pool))
 }
 
 #[cfg(test)]

@@ -21,19 +21,19 @@ pub(crate) fn attach(
     bgp: &Read<BgpAdvertisement>,
     context: &Context<'_>,
 ) {
-    for (key, pool) in pools {
-        let Some(written) = context.objects.pools.get(key) else { continue };
-        let chosen = |choice: &PoolChoice| choice.includes(written);
-        pool.l2_advertisements = l2
-            .values()
-            .filter(|(choice, _)| chosen(choice))
-            .map(|(_, advertisement)| (advertisement.name.clone(), Arc::clone(advertisement)))
-            .collect();
-        pool.bgp_advertisements = bgp
-            .values()
-            .filter(|(choice, _)| chosen(choice))
-            .map(|(_, advertisement)| (advertisement.name.clone(), Arc::clone(advertisement)))
-            .collect();
+    for (choice, advertisement) in l2.values() {
+        for key in choice.pools(context) {
+            if let Some(pool) = pools.get_mut(key) {
+                pool.l2_advertisements.insert(advertisement.name.clone(), Arc::clone(advertisement));
+            }
+        }
+    }
+    for (choice, advertisement) in bgp.values() {
+        for key in choice.pools(context) {
+            if let Some(pool) = pools.get_mut(key) {
+                pool.bgp_advertisements.insert(advertisement.name.clone(), Arc::clone(advertisement));
+            }
+        }
     }
 }
 
@@ -46,20 +46,12 @@ pub(crate) fn check(
     context: &Context<'_>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let pools_of: BTreeMap<&str, Vec<(&Key, &Pool)>> = {
-        let mut pools_of: BTreeMap<&str, Vec<_>> = BTreeMap::new();
-        for (key, pool) in pools {
-            for name in pool.bgp_advertisements.keys() {
-                pools_of.entry(name).or_default().push((key, pool));
-            }
-        }
-        pools_of
-    };
-    for (key, (_, advertisement)) in bgp {
-        let pools = pools_of.get(advertisement.name.as_str()).map(Vec::as_slice).unwrap_or_default();
+    for (key, (choice, advertisement)) in bgp {
+        let chosen: Vec<(&Key, &Pool)> =
+            choice.pools(context).into_iter().filter_map(|key| pools.get_key_value(key)).collect();
         let mut report = Report::new(ObjectRef { kind: Kind::BGPAdvertisement, key: key.clone() });
-        aggregation(advertisement, pools, context, &mut report);
-        local_preferences(advertisement, pools, context, &mut report);
+        aggregation(advertisement, &chosen, context, &mut report);
+        local_preferences(advertisement, &chosen, context, &mut report);
         local_preference_without_effect(advertisement, peers, &mut report);
         findings.extend(report.into_findings());
     }

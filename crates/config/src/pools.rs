@@ -11,8 +11,8 @@ use crate::objects::Objects;
 use crate::selectors::selector_list;
 use crate::{Pool, ServiceAllocation};
 
-/// Reads one pool, without its advertisements.
-pub(crate) fn pool(written: &IPAddressPool, report: &mut Report) -> Pool {
+/// Reads one pool, without its advertisements, and gives it its place among the others.
+pub(crate) fn pool<'a>(key: &'a Key, written: &'a IPAddressPool, space: &mut Space<'a>, report: &mut Report) -> Pool {
     let (name, spec) = (&written.metadata.name, &written.spec);
     if spec.addresses.is_empty() {
         report
@@ -22,7 +22,10 @@ pub(crate) fn pool(written: &IPAddressPool, report: &mut Report) -> Pool {
     let mut ranges = Vec::with_capacity(spec.addresses.len());
     for (position, entry) in spec.addresses.iter().enumerate() {
         match AddrRange::parse(entry) {
-            Ok(range) => ranges.push(range),
+            Ok(range) => {
+                space.insert(Entry { range, key, position, text: entry }, report);
+                ranges.push(range);
+            }
             Err(error) => {
                 let message = match error {
                     AddrRangeError::NotACidr(_) => format!("{error} in pool {name:?}"),
@@ -107,36 +110,28 @@ struct Entry<'a> {
     text: &'a str,
 }
 
-impl Entry<'_> {
-    fn report(&self) -> (Report, String) {
-        let object = ObjectRef { kind: Kind::IPAddressPool, key: self.key.clone() };
-        (Report::new(object), format!("/spec/addresses/{}", self.position))
-    }
-}
-
 /// The entries of all pools, by first address; no two overlap.
+#[derive(Default)]
 pub(crate) struct Space<'a> {
     entries: BTreeMap<(Family, u128), Entry<'a>>,
 }
 
 impl<'a> Space<'a> {
-    /// Puts all entries in, by name of their pool and in the order they are written. One that overlaps another one that
-    /// is in already stays out, and is reported (rule 5).
-    pub(crate) fn new(objects: &'a Objects, findings: &mut Vec<Finding>) -> Self {
-        let mut space = Space { entries: BTreeMap::new() };
-        for (key, pool) in &objects.pools {
-            for (position, text) in pool.spec.addresses.iter().enumerate() {
-                let Ok(range) = AddrRange::parse(text) else { continue };
-                let entry = Entry { range, key, position, text };
-                match space.last_before(range.family(), range.last()).filter(|other| other.range.overlaps(&range)) {
-                    Some(other) => findings.extend(overlap(&entry, other)),
-                    None => {
-                        space.entries.insert((range.family(), range.first()), entry);
-                    }
-                }
-            }
-        }
-        space
+    /// Puts an entry in. One that overlaps another one that is in already stays out, and is reported (rule 5).
+    fn insert(&mut self, entry: Entry<'a>, report: &mut Report) {
+        let range = entry.range;
+        let Some(earlier) = self.last_before(range.family(), range.last()).filter(|other| other.range.overlaps(&range))
+        else {
+            self.entries.insert((range.family(), range.first()), entry);
+            return;
+        };
+        let message = format!(
+            "CIDR {:?} in pool {:?} overlaps with already defined CIDR {:?} in pool {:?}",
+            entry.text, entry.key.name, earlier.text, earlier.key.name
+        );
+        report
+            .error("pool-overlap", entry.pointer(), message)
+            .hint("an address can be in one pool only; shorten or remove one of the two");
     }
 
     /// The entry with the highest first address that is not above `number`. Since no two overlap, it is the only one
@@ -146,32 +141,28 @@ impl<'a> Space<'a> {
     }
 
     /// Warns of entries that hold the address of a node: a Service would get it, and both would be lost.
-    pub(crate) fn node_addresses(&self, objects: &Objects, findings: &mut Vec<Finding>) {
+    pub(crate) fn node_addresses(&self, objects: &Objects) -> Vec<Finding> {
+        let mut findings = Vec::new();
         for (node, known) in &objects.nodes {
             for address in known.addresses.iter().filter_map(|address| address.address.parse::<IpAddr>().ok()) {
                 let entry = self.last_before(Family::of(&address), Family::number(&address));
                 let Some(entry) = entry.filter(|entry| entry.range.contains(&address)) else { continue };
-                let (mut report, pointer) = entry.report();
+                let mut report = Report::new(ObjectRef { kind: Kind::IPAddressPool, key: entry.key.clone() });
                 let message = format!("pool {:?} holds {address}, the address of node {node:?}", entry.key.name);
                 report
-                    .warning("pool-node-address", pointer, message)
+                    .warning("pool-node-address", entry.pointer(), message)
                     .hint("leave the addresses of nodes out of the pool, or a Service may be given one");
                 findings.extend(report.into_findings());
             }
         }
+        findings
     }
 }
 
-fn overlap(entry: &Entry<'_>, earlier: &Entry<'_>) -> Vec<Finding> {
-    let (mut report, pointer) = entry.report();
-    let message = format!(
-        "CIDR {:?} in pool {:?} overlaps with already defined CIDR {:?} in pool {:?}",
-        entry.text, entry.key.name, earlier.text, earlier.key.name
-    );
-    report
-        .error("pool-overlap", pointer, message)
-        .hint("an address can be in one pool only; shorten or remove one of the two");
-    report.into_findings()
+impl Entry<'_> {
+    fn pointer(&self) -> String {
+        format!("/spec/addresses/{}", self.position)
+    }
 }
 
 /// Pinned pools that no namespace may use, where the namespaces are known (D6: such a pool serves nobody).

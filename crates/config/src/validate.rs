@@ -104,6 +104,10 @@ pub(crate) struct Context<'a> {
     pub(crate) objects: &'a Objects,
     pub(crate) scope: Scope<'a>,
     pub(crate) namespace: Option<&'a str>,
+    /// Pools by name alone, as advertisements name them.
+    pub(crate) pools: BTreeMap<&'a str, &'a Key>,
+    /// Peers by name alone.
+    pub(crate) peers: BTreeMap<&'a str, &'a Key>,
     nodes: Vec<&'a Labels>,
 }
 
@@ -116,7 +120,9 @@ impl<'a> Context<'a> {
             Scope::Speaker { node } => vec![objects.nodes.get(node).map_or(&NO_LABELS, |node| &node.labels)],
             Scope::Everything | Scope::Controller => objects.nodes.values().map(|node| &node.labels).collect(),
         };
-        Context { objects, scope, namespace, nodes }
+        let pools = objects.pools.keys().map(|key| (key.name.as_str(), key)).collect();
+        let peers = objects.peers.keys().map(|key| (key.name.as_str(), key)).collect();
+        Context { objects, scope, namespace, pools, peers, nodes }
     }
 
     /// The labels of the nodes that are judged for.
@@ -210,18 +216,18 @@ fn config_of(
 fn read_pools(context: &Context<'_>, findings: &mut Vec<Finding>) -> BTreeMap<Key, Pool> {
     let objects = context.objects;
     let mut pools = BTreeMap::new();
+    let mut space = Space::default();
     for (key, written) in &objects.pools {
         let mut report = Report::new(ObjectRef { kind: Kind::IPAddressPool, key: key.clone() });
-        let pool = pools::pool(written, &mut report);
+        let pool = pools::pool(key, written, &mut space, &mut report);
         if context.scope == Scope::Everything {
             pools::namespaces(&pool, objects, &mut report);
         }
         findings.extend(report.into_findings());
         pools.insert(key.clone(), pool);
     }
-    let space = Space::new(objects, findings);
     if context.scope.reads(Kind::Node) {
-        space.node_addresses(objects, findings);
+        findings.extend(space.node_addresses(objects));
     }
     pools
 }
@@ -313,7 +319,7 @@ pub(crate) fn outside(key: &Key, namespace: &str, report: &mut Report) {
 }
 
 fn warn_of_no_pool(choice: &PoolChoice, context: &Context<'_>, report: &mut Report) {
-    if advertisements::includes_nothing(choice, context.objects) {
+    if !context.objects.pools.is_empty() && choice.pools(context).is_empty() {
         report
             .warning(
                 "advertisement-without-pool",
