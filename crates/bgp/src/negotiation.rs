@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use kit::{Asn, Duration, Family, HoldTime, RouterId};
+use kit::{Asn, Duration, Family, HoldTime, RemoteAs, RouterId};
 
 use crate::wire::{
     AfiSafi, AsnSize, Capability, DecodeError, ErrorCode, ExtendedNextHop, Notification, Open, Relation, ValidOpen,
@@ -96,7 +96,7 @@ pub(crate) fn negotiate(config: &PeerConfig, local: &LocalOpen, open: Open) -> R
     let my_as = open.my_as;
     let remote = open.validate()?;
     if !config.remote_as.admits(config.local_as, remote.asn) {
-        let detail = format!("the peer is in AS {}, expected is {}", remote.asn, config.remote_as);
+        let detail = format!("the peer is in AS {}, but {}", remote.asn, expectation(config));
         let notification = Notification::with_data(ErrorCode::BAD_PEER_AS, &my_as.to_be_bytes());
         return Err(Refusal { notification, detail });
     }
@@ -120,6 +120,15 @@ pub(crate) fn negotiate(config: &PeerConfig, local: &LocalOpen, open: Open) -> R
         end_of_rib: has_graceful_restart(&local.open.capabilities) && has_graceful_restart(&remote.capabilities),
         capabilities_received: remote.capabilities,
     })
+}
+
+/// Which AS the configuration wants the peer to be in.
+fn expectation(config: &PeerConfig) -> String {
+    match config.remote_as {
+        RemoteAs::Exactly(asn) => format!("AS {asn} is configured"),
+        RemoteAs::Internal => format!("our own AS {} is configured", config.local_as),
+        RemoteAs::External => format!("another than our own AS {} is configured", config.local_as),
+    }
 }
 
 /// A third of the hold time, or less if that is configured; at least a second (RFC 4271 section 4.4).

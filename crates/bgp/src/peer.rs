@@ -222,7 +222,7 @@ impl Peer {
         let (connection, negotiated) = match &self.phase {
             Phase::Idle => None,
             Phase::Opening(opening) => opening.confirmed(),
-            Phase::Established(session) => Some((&session.connection, &session.negotiated)),
+            Phase::Established(session) => Some((&*session.connection, &session.negotiated)),
         }?;
         Some(SessionView {
             local: connection.local,
@@ -296,8 +296,8 @@ impl Peer {
     fn connection_towards(&self, direction: Direction) -> Option<&Connection> {
         let connection = match &self.phase {
             Phase::Idle => None,
-            Phase::Opening(opening) => opening.handshake(direction).map(|handshake| &handshake.connection),
-            Phase::Established(session) => Some(&session.connection),
+            Phase::Opening(opening) => opening.handshake(direction).map(|handshake| &*handshake.connection),
+            Phase::Established(session) => Some(&*session.connection),
         }?;
         (connection.id.direction() == direction).then_some(connection)
     }
@@ -305,8 +305,10 @@ impl Peer {
     fn connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         let connection = match &mut self.phase {
             Phase::Idle => None,
-            Phase::Opening(opening) => opening.handshake_mut(id.direction()).map(|handshake| &mut handshake.connection),
-            Phase::Established(session) => Some(&mut session.connection),
+            Phase::Opening(opening) => {
+                opening.handshake_mut(id.direction()).map(|handshake| &mut *handshake.connection)
+            }
+            Phase::Established(session) => Some(&mut *session.connection),
         }?;
         (connection.id == id).then_some(connection)
     }
@@ -398,32 +400,29 @@ impl Peer {
         }
     }
 
-    /// RFC 4271 section 8.2.2, ManualStop: a connection is told, whatever its state.
+    /// RFC 4271 section 8.2.2, ManualStop: every connection is told, whatever its state.
     fn stop(&mut self, moment: &mut Moment<'_>, reason: &StopReason) {
         let notification = match reason {
             StopReason::AdministrativeShutdown { text } => Notification::with_text(reason.code(), text),
             _ => Notification::new(reason.code()),
         };
         let down = DownReason::Local { notification: notification.clone(), detail: String::new() };
-        let was_idle = matches!(self.phase, Phase::Idle);
         for direction in [Direction::Dialed, Direction::Accepted] {
             if let Some(id) = self.connection_towards(direction).map(|connection| connection.id) {
                 self.notify_and_close(moment, id, &notification);
+                self.history.last_down = Some((moment.now, down.clone()));
             }
         }
         match &self.phase {
             Phase::Opening(Opening { outgoing: Outgoing::Dialing(id), .. }) => {
                 moment.out.push(Output::Close { connection: *id });
             }
-            Phase::Established(_) => moment.out.push(Output::SessionDown { reason: down.clone() }),
+            Phase::Established(_) => moment.out.push(Output::SessionDown { reason: down }),
             Phase::Idle | Phase::Opening(_) => {}
         }
         self.timers.clear_all();
         self.phase = Phase::Idle;
         self.back_off = BackOff::default();
-        if !was_idle {
-            self.history.last_down = Some((moment.now, down));
-        }
     }
 
     /// Whether we open connections.

@@ -26,13 +26,11 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// True if that changed anything.
     pub(crate) fn announce(&mut self, prefix: IpNet, attributes: Arc<RouteAttributes>) -> bool {
-        match self.routes.insert(prefix, Arc::clone(&attributes)) {
-            Some(before) => before != attributes,
-            None => {
-                self.counts.add(family_of(&prefix));
-                true
-            }
+        if let Some(before) = self.routes.insert(prefix, Arc::clone(&attributes)) {
+            return before != attributes;
         }
+        self.counts.add(family_of(&prefix));
+        true
     }
 
     /// True if that changed anything.

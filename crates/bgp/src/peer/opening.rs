@@ -39,7 +39,7 @@ pub(super) enum Outgoing {
 /// A connection on which OPENs are exchanged. Ours is out.
 #[derive(Debug)]
 pub(super) struct Handshake {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     pub(super) progress: Progress,
 }
 
@@ -102,7 +102,7 @@ impl Opening {
             let handshake = self.handshake(direction)?;
             match &handshake.progress {
                 Progress::OpenSent => None,
-                Progress::OpenConfirm(negotiated) => Some((&handshake.connection, &**negotiated)),
+                Progress::OpenConfirm(negotiated) => Some((&*handshake.connection, &**negotiated)),
             }
         })
     }
@@ -198,6 +198,9 @@ impl Peer {
         local: SocketAddr,
         remote: SocketAddr,
     ) {
+        if self.connection_mut(id).is_some() {
+            return;
+        }
         let is_ours = match (&self.phase, id) {
             (Phase::Opening(opening), ConnectionId::Dialed(_)) => {
                 matches!(opening.outgoing, Outgoing::Dialing(dialing) if dialing == id)
@@ -218,7 +221,7 @@ impl Peer {
         let local_open = LocalOpen::new(&self.config, local);
         let mut bytes = Vec::new();
         local_open.open.encode(&mut bytes);
-        let connection = Connection::new(id, local, remote, local_open);
+        let connection = Box::new(Connection::new(id, local, remote, local_open));
         let handshake = Handshake { connection, progress: Progress::OpenSent };
         let Phase::Opening(opening) = &mut self.phase else { return };
         match id.direction() {

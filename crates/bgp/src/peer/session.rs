@@ -23,7 +23,7 @@ const PART_MAX: usize = 16 * 1024;
 /// An established session.
 #[derive(Debug)]
 pub(super) struct Session {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     pub(super) negotiated: Negotiated,
     pub(super) rib_out: AdjRibOut,
     pub(super) rib_in: AdjRibIn,
@@ -34,7 +34,7 @@ impl Session {
     pub(super) fn new(
         config: &PeerConfig,
         next_hops: &BTreeMap<Family, IpAddr>,
-        connection: Connection,
+        connection: Box<Connection>,
         negotiated: Negotiated,
     ) -> Self {
         let path = session_path(config, next_hops, &connection, &negotiated);

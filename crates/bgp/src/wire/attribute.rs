@@ -251,12 +251,11 @@ fn large_bytes(community: &Community) -> Option<Vec<u8>> {
 /// Appends an attribute with the flags that its RFC gives it.
 pub(super) fn write(kind: AttributeType, value: &[u8], out: &mut Vec<u8>) {
     let flags = kind.known().map_or(FLAG_OPTIONAL, |(_, flags)| flags);
-    match u8::try_from(value.len()) {
-        Ok(length) => out.extend_from_slice(&[flags, kind.0, length]),
-        Err(_) => {
-            out.extend_from_slice(&[flags | FLAG_EXTENDED_LENGTH, kind.0]);
-            out.extend_from_slice(&u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
-        }
+    if let Ok(length) = u8::try_from(value.len()) {
+        out.extend_from_slice(&[flags, kind.0, length]);
+    } else {
+        out.extend_from_slice(&[flags | FLAG_EXTENDED_LENGTH, kind.0]);
+        out.extend_from_slice(&u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
     }
     out.extend_from_slice(value);
 }

@@ -10,6 +10,7 @@ mod as_path;
 mod attribute;
 mod capability;
 mod error;
+mod fuzz;
 mod multiprotocol;
 mod notification;
 mod open;
@@ -27,6 +28,8 @@ pub use attribute::{
 };
 pub use capability::{AfiSafi, Capability, ExtendedNextHop, RestartFamily};
 pub use error::{DecodeError, Disposition};
+#[doc(hidden)]
+pub use fuzz::fuzz_message;
 pub use multiprotocol::NextHop;
 pub use notification::{ErrorCode, Notification, SHUTDOWN_TEXT_MAX};
 pub use open::{Open, VERSION, ValidOpen};
@@ -136,7 +139,7 @@ pub enum Message<'a> {
 pub fn decode(bytes: &[u8], asn_size: AsnSize) -> Result<Message<'_>, DecodeError> {
     let cut = || {
         let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
-        DecodeError::new(16, "Length", ErrorCode::BAD_MESSAGE_LENGTH, "the message is not whole")
+        DecodeError::new(bytes.len().min(16), "Length", ErrorCode::BAD_MESSAGE_LENGTH, "the message is not whole")
             .with_data(&length.to_be_bytes())
     };
     let header = Header::decode(bytes)?.filter(|header| header.length == bytes.len()).ok_or_else(cut)?;
@@ -174,3 +177,8 @@ impl fmt::Display for Message<'_> {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) use fuzz::tests as fuzz_tests;
+#[cfg(test)]
+mod tests;
