@@ -16,7 +16,8 @@ pub struct BGPAdvertisement {
     pub spec: BGPAdvertisementSpec,
 }
 
-/// BGPAdvertisementSpec says which addresses are announced, by which nodes, to which routers, and with which attributes.
+/// BGPAdvertisementSpec says which addresses are announced, by which nodes, to which routers, and with which
+/// attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [{
@@ -108,7 +109,8 @@ pub struct L2AdvertisementSpec {
     #[serde(deserialize_with = "null_to_default", skip_serializing_if = "Vec::is_empty")]
     pub service_selectors: Vec<LabelSelector>,
 
-    /// Nodes that should rather announce than others. Of the nodes that may, the one with the highest sum of weights does.
+    /// Nodes that should rather announce than others. Of the nodes that may, the one with the highest sum of weights
+    /// does.
     #[serde(deserialize_with = "null_to_default", skip_serializing_if = "Vec::is_empty")]
     pub preferred_node_selectors: Vec<PreferredNodeSelector>,
 }

@@ -1,10 +1,10 @@
 //! BGPPeer from `v1beta1` to `v1beta2` and back, without loss (contract 1.4, D24).
 //!
-//! Works on JSON, so that whatever it does not know (owners, managed fields, annotations of others) stays as it is. Absent
-//! fields stay absent: a peer without timers does not become one that never expires.
+//! Works on JSON, so that whatever it does not know (owners, managed fields, annotations of others) stays as it is.
+//! Absent fields stay absent: a peer without timers does not become one that never expires.
 //!
-//! On the way down, fields of `v1beta2` that `v1beta1` cannot hold are kept in the annotation [`KEPT_FIELDS`]. On the way
-//! up they return, unless someone has given the field another value in `v1beta1` meanwhile.
+//! On the way down, fields of `v1beta2` that `v1beta1` cannot hold are kept in the annotation [`KEPT_FIELDS`]. On the
+//! way up they return, unless someone has given the field another value in `v1beta1` meanwhile.
 //!
 //! The definitions that [`crate::crd`] prints do not need any of this; it is for definitions that ask for a conversion
 //! webhook, and for manifests.
@@ -43,8 +43,8 @@ pub enum ConversionError {
     Version(String),
 }
 
-/// Converts a BGPPeer to the version `api_version`, such as `metallb.io/v1beta1`. An object of that version is returned as
-/// it is.
+/// Converts a BGPPeer to the version `api_version`, such as `metallb.io/v1beta1`. An object of that version is returned
+/// as it is.
 pub fn convert(mut object: Value, api_version: &str) -> Result<Value, ConversionError> {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (present, kind) = (text("apiVersion"), text("kind"));

@@ -1,19 +1,19 @@
 //! The CustomResourceDefinitions, made from the types (contract 1): what the API server checks, fills in and shows.
 //!
-//! Field names, ranges, defaults, enums and CEL rules stand at the fields; what concerns a kind as a whole stands here. The
-//! result is structural (no references, one type per value) and the same whenever it is made.
+//! Field names, ranges, defaults, enums and CEL rules stand at the fields; what concerns a kind as a whole stands here.
+//! The result is structural (no references, one type per value) and the same whenever it is made.
 //!
 //! # The two versions of BGPPeer
 //!
 //! `v1beta2` is stored. Between it and the deprecated `v1beta1` the API server does not convert but changes the version
-//! alone (`strategy: None`, the default): all fields that `v1beta1` has exist in `v1beta2` under the same names. The other
-//! way round this would lose fields, because the API server drops what a version's schema does not have; so the schema of
-//! `v1beta1` also holds the fields that only `v1beta2` has. Nothing is lost in either direction, absent stays absent (D24),
-//! and no webhook has to be up for a peer to be read.
+//! alone (`strategy: None`, the default): all fields that `v1beta1` has exist in `v1beta2` under the same names. The
+//! other way round this would lose fields, because the API server drops what a version's schema does not have; so the
+//! schema of `v1beta1` also holds the fields that only `v1beta2` has. Nothing is lost in either direction, absent stays
+//! absent (D24), and no webhook has to be up for a peer to be read.
 //!
-//! The conversion is left unsaid in the definition: applied over one that asks for a conversion webhook, as that of the Go
-//! implementation does, `strategy: None` would be refused by server-side apply because of the certificate that someone
-//! else wrote there. Such clusters are served by [`crate::conversion`] until their webhook is taken away.
+//! The conversion is left unsaid in the definition: applied over one that asks for a conversion webhook, as that of the
+//! Go implementation does, `strategy: None` would be refused by server-side apply because of the certificate that
+//! someone else wrote there. Such clusters are served by [`crate::conversion`] until their webhook is taken away.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

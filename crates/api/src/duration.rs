@@ -1,4 +1,5 @@
-//! Durations as Kubernetes writes them (`metav1.Duration`, which is Go's `time.Duration` as text): `1m30s`, `1.5h`, `500ms`.
+//! Durations as Kubernetes writes them (`metav1.Duration`, which is Go's `time.Duration` as text): `1m30s`, `1.5h`,
+//! `500ms`.
 
 use std::fmt;
 

@@ -1,6 +1,7 @@
 //! BGPPeer: `v1beta2`, the stored version, and the deprecated `v1beta1` (contract 1.2, 1.3).
 //!
-//! All of the program works on `v1beta2`. [`v1beta1`] exists for its schema; [`crate::conversion`] turns one into the other.
+//! All of the program works on `v1beta2`. [`v1beta1`] exists for its schema; [`crate::conversion`] turns one into the
+//! other.
 
 use std::fmt;
 
@@ -41,7 +42,8 @@ pub struct BGPPeerSpec {
     #[schemars(extend("enum" = ["internal", "external"]))]
     pub dynamic_asn: Option<String>,
 
-    /// AS number to show to this router instead of myASN, which does not appear in the path then. External sessions only.
+    /// AS number to show to this router instead of myASN, which does not appear in the path then. External sessions
+    /// only.
     #[serde(rename = "localASN", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4_294_967_295_i64))]
     pub local_asn: Option<i64>,
@@ -64,8 +66,8 @@ pub struct BGPPeerSpec {
     #[schemars(schema_with = "crate::crd::plain_integer", range(min = 1, max = 16384), extend("default" = 179))]
     pub peer_port: Option<i64>,
 
-    /// Time after which a silent router counts as dead, such as 90s: at least 3s, or 0s for never. The shorter one of both
-    /// ends is used. Fractions of a second are dropped.
+    /// Time after which a silent router counts as dead, such as 90s: at least 3s, or 0s for never. The shorter one of
+    /// both ends is used. Fractions of a second are dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold_time: Option<String>,
 

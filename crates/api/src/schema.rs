@@ -1,10 +1,11 @@
 //! Checks the structure of an object that is still JSON: fields that do not exist, wrong types, numbers out of range.
 //!
 //! The kinds of `metallb.io` are checked against the very schemas of their CustomResourceDefinitions, as the API server
-//! does; what an API server drops silently (a misspelt field) is told here. Of Kubernetes' own kinds only the types of the
-//! fields that MetalLB reads are checked. CEL rules are not looked at: `config` knows them better.
+//! does; what an API server drops silently (a misspelt field) is told here. Of Kubernetes' own kinds only the types of
+//! the fields that MetalLB reads are checked. CEL rules are not looked at: `config` knows them better.
 //!
-//! No message shows a value of the object, except numbers and words that are compared with a list: others may be secret.
+//! No message shows a value of the object, except numbers and words that are compared with a list: others may be
+//! secret.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

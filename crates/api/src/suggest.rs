@@ -1,7 +1,7 @@
 //! "Did you mean": the known word that is closest to a misspelt one.
 
-/// The candidate that differs least from `word`, if any is close: in at most a third of its letters, apart from upper and
-/// lower case.
+/// The candidate that differs least from `word`, if any is close: in at most a third of its letters, apart from upper
+/// and lower case.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let limit = word.chars().count().div_ceil(3);
@@ -13,10 +13,12 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters have to be added, removed, replaced or swapped with their neighbour to turn one word into the other.
+/// How many letters have to be added, removed, replaced or swapped with their neighbour to turn one word into the
+/// other.
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
-    // Distances from the beginnings of `from` that end two letters ago, one letter ago and here, to all beginnings of `to`.
+    // Distances from the beginnings of `from` that end two letters ago, one letter ago and here, to all beginnings of
+    // `to`.
     let mut before_last: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=to.len()).collect();
     let mut last_letter = None;

@@ -468,7 +468,9 @@ fn sample(schema: &Value) -> Value {
         return allowed[0].clone();
     }
     match schema["type"].as_str().unwrap() {
-        "object" if schema["additionalProperties"].is_object() => json!({"key": sample(&schema["additionalProperties"])}),
+        "object" if schema["additionalProperties"].is_object() => {
+            json!({"key": sample(&schema["additionalProperties"])})
+        }
         "object" => {
             let properties = schema["properties"].as_object().into_iter().flatten();
             Value::Object(properties.map(|(name, schema)| (name.clone(), sample(schema))).collect::<Map<_, _>>())

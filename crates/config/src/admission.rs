@@ -1,7 +1,7 @@
 //! Judges one change to a set of objects, as a webhook has to (contract 4.4).
 //!
-//! The whole set is judged on every change (D23), but a change is refused only for what it makes wrong: an error in one object
-//! must not keep people from editing another one, least of all from repairing it.
+//! The whole set is judged on every change (D23), but a change is refused only for what it makes wrong: an error in one
+//! object must not keep people from editing another one, least of all from repairing it.
 
 use std::collections::BTreeSet;
 
@@ -31,8 +31,8 @@ pub struct Review {
     pub warnings: Vec<Finding>,
 }
 
-/// Judges a change to the objects. What does not exist yet (a BFD profile, a community, a Secret) does not refuse a change:
-/// objects may be created in any order.
+/// Judges a change to the objects. What does not exist yet (a BFD profile, a community, a Secret) does not refuse a
+/// change: objects may be created in any order.
 pub fn review(objects: &Objects, change: &Change, namespace: &str) -> Review {
     match change {
         Change::Create(object) => {

@@ -85,9 +85,10 @@ fn aggregation(advertisement: &BgpAdvertisement, pools: &[(&Key, &Pool)], contex
                      aggregation length for addresses {text} (pool {:?})",
                     pool.name
                 );
-                report
-                    .error("aggregation-too-short", format!("/spec/{field}"), message)
-                    .hint(format!("use {shortest} or more, or select other pools: one route would attract addresses that are not in the pool"));
+                report.error("aggregation-too-short", format!("/spec/{field}"), message).hint(format!(
+                    "use {shortest} or more, or select other pools: one route would attract addresses that are \
+                         not in the pool"
+                ));
             }
         }
     }
@@ -115,7 +116,8 @@ fn local_preferences(
         if let Some(other) = clash {
             let shown = |local_pref: Option<u32>| local_pref.unwrap_or(0);
             let message = format!(
-                "invalid local preference {}: BGPAdvertisement {:?} announces pool {:?} to the same peer from the same node with {}",
+                "invalid local preference {}: BGPAdvertisement {:?} announces pool {:?} to the same peer from the same \
+                 node with {}",
                 shown(advertisement.local_pref),
                 other.name,
                 pool.name,

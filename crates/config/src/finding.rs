@@ -1,4 +1,5 @@
-//! What is wrong with a set of objects, in a form that every place can show: the linter, the webhook, a condition, a log.
+//! What is wrong with a set of objects, in a form that every place can show: the linter, the webhook, a condition, a
+//! log.
 
 use std::fmt;
 

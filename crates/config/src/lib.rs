@@ -1,8 +1,8 @@
 //! A set of objects becomes a validated [`Config`], or findings that say what is wrong, where, and what to do.
 //!
 //! The same rules serve the webhook, the linter, the controller and every speaker, so that they never disagree
-//! (contract section 4). Nothing here watches, reads files or remembers: the whole set goes in, the whole answer comes out.
-//! That is cheap enough to do on every change; and many changes need none of it, see [`Objects::insert`] and
+//! (contract section 4). Nothing here watches, reads files or remembers: the whole set goes in, the whole answer comes
+//! out. That is cheap enough to do on every change; and many changes need none of it, see [`Objects::insert`] and
 //! [`Scope::reads`].
 //!
 //! ```

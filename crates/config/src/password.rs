@@ -124,7 +124,8 @@ fn checked(password: String, pointer: &str, report: &mut Report) -> Option<Secre
     Some(Secret::new(password))
 }
 
-/// Decodes base64 with the standard alphabet and padding (RFC 4648 section 4), as Secrets have it; line breaks are skipped.
+/// Decodes base64 with the standard alphabet and padding (RFC 4648 section 4), as Secrets have it; line breaks are
+/// skipped.
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let symbols: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
     let mut bytes = Vec::with_capacity(symbols.len());

@@ -1,7 +1,7 @@
 //! The timers of a BGPPeer (contract 4.2 rules 14, 15 and 19, vectors in 13.3).
 //!
-//! Seconds are what counts: BGP has no fractions (RFC 4271 section 4.2), so they are dropped, and a fraction that leaves
-//! nothing over is worth a warning. Unlike upstream, a hold time that does not fit in 16 bits is refused (D21).
+//! Seconds are what counts: BGP has no fractions (RFC 4271 section 4.2), so they are dropped, and a fraction that
+//! leaves nothing over is worth a warning. Unlike upstream, a hold time that does not fit in 16 bits is refused (D21).
 
 use api::{BGPPeerSpec, GoDuration};
 use kit::{Duration, HoldTime};

@@ -28,8 +28,8 @@ pub enum Scope<'a> {
     Everything,
     /// The controller: pools, communities and namespaces. What is wrong elsewhere does not concern it.
     Controller,
-    /// The speaker of a node: everything but the BGPPeers and BGPAdvertisements that do not select the node. A node that
-    /// is not among the objects has no labels.
+    /// The speaker of a node: everything but the BGPPeers and BGPAdvertisements that do not select the node. A node
+    /// that is not among the objects has no labels.
     Speaker {
         /// The node.
         node: &'a str,
@@ -137,9 +137,9 @@ impl<'a> Context<'a> {
 
 /// Judges a set of objects by all the rules at once.
 ///
-/// `namespace` is the namespace of MetalLB; without one, objects may be in any. Everything that is wrong is told, not only
-/// what is found first, in an order that depends on the objects alone. A refusal leaves whatever configuration was in force
-/// before; that is up to the caller.
+/// `namespace` is the namespace of MetalLB; without one, objects may be in any. Everything that is wrong is told, not
+/// only what is found first, in an order that depends on the objects alone. A refusal leaves whatever configuration was
+/// in force before; that is up to the caller.
 pub fn validate(objects: &Objects, scope: Scope<'_>, namespace: Option<&str>) -> Result<Accepted, Refused> {
     let context = Context::new(objects, scope, namespace);
     let mut findings = Vec::new();
@@ -263,8 +263,8 @@ fn read_peers(
     peers
 }
 
-/// False when the selectors leave out the node that is judged for. Selectors that cannot be read leave nothing out: what is
-/// wrong with them has to be told.
+/// False when the selectors leave out the node that is judged for. Selectors that cannot be read leave nothing out:
+/// what is wrong with them has to be told.
 fn concerns_us(selectors: &[api::LabelSelector], reference: &ObjectRef, context: &Context<'_>) -> bool {
     if !matches!(context.scope, Scope::Speaker { .. }) {
         return true;
@@ -368,7 +368,8 @@ fn warn_of_silent_pools(pools: &BTreeMap<Key, Pool>, findings: &mut Vec<Finding>
     }
 }
 
-/// Raw FRR configuration, which cannot be honoured, because there is no FRR (contract 4.3): refused rather than ignored.
+/// Raw FRR configuration, which cannot be honoured, because there is no FRR (contract 4.3): refused rather than
+/// ignored.
 pub fn bgp_extras(config_map: &ConfigMap) -> Option<Finding> {
     let extras = config_map.data.get(ConfigMap::EXTRAS_KEY)?;
     if config_map.metadata.name != ConfigMap::BGP_EXTRAS || extras.trim().is_empty() {

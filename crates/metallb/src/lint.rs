@@ -1,7 +1,7 @@
 //! `metallb lint`: checks manifests by the rules that controller, speakers and webhook go by.
 //!
-//! Findings go to stdout, all else to stderr. All files count as one set of objects, so a pool may overlap one in another
-//! file. Values that are secret are neither in messages nor in the lines that are shown around them.
+//! Findings go to stdout, all else to stderr. All files count as one set of objects, so a pool may overlap one in
+//! another file. Values that are secret are neither in messages nor in the lines that are shown around them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

@@ -6,8 +6,8 @@
 //! `config`.
 //!
 //! One broken document does not hide the others: documents are taken apart at their `---` lines before they are parsed,
-//! which YAML 1.2 section 9.1.2 allows, since no document can hold such a line. Scalars are read as kubectl reads them: `yes` and
-//! `on` are true, `0777` is octal.
+//! which YAML 1.2 section 9.1.2 allows, since no document can hold such a line. Scalars are read as kubectl reads them:
+//! `yes` and `on` are true, `0777` is octal.
 //!
 //! ```
 //! let text = "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: web}\nspec: {addreses: []}\n";
@@ -51,8 +51,8 @@ pub struct Place {
     pub end: usize,
 }
 
-/// One document of a stream, or one item of a list.
-#[derive(Clone, Debug, PartialEq)]
+/// One document of a stream, or one item of a list. `Debug` shows where it begins, not what it says: that may be secret.
+#[derive(Clone, PartialEq)]
 pub struct Document {
     /// What it says.
     pub value: Value,
@@ -99,6 +99,12 @@ impl Document {
             tree = tree.and_then(|tree| tree.child(part));
         }
         tree.and_then(|tree| tree.key).unwrap_or_else(|| self.place(pointer))
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document").field("place", &self.tree.value).finish_non_exhaustive()
     }
 }
 
@@ -752,6 +758,7 @@ spec: [
             assert!(!shown.contains(secret), "{shown}");
         }
         assert!(shown.contains("kind: Service") && shown.contains("password:"), "{shown}");
+        assert!(!format!("{:?}", read(text)).contains("hunter"));
     }
 
     #[test]
