@@ -85,7 +85,8 @@ pub enum Change {
 pub struct Options {
     /// The kinds to read.
     pub kinds: Vec<Kind>,
-    /// The namespace of MetalLB: Secrets and the kinds of `metallb.io` are read there alone.
+    /// The namespace of MetalLB: Secrets, ConfigMaps and the kinds of `metallb.io` are read there alone. Manifests can
+    /// do without one: where it is empty, those of any namespace are read.
     pub namespace: String,
     /// Who writes.
     pub identity: Identity,

@@ -18,6 +18,8 @@ use crate::{Change, Options};
 
 /// The namespace of objects that name none and are not MetalLB's own.
 const DEFAULT_NAMESPACE: &str = "default";
+/// The namespace of objects that name none and are MetalLB's own, where it is not said which one that is.
+const USUAL_OWN_NAMESPACE: &str = "metallb-system";
 
 /// The objects that a status can be written for, with their uids: what the writing side has to know of the reading side.
 #[derive(Clone, Debug, Default)]
@@ -154,8 +156,9 @@ fn complete(object: &mut Object, own_namespace: &str) -> Result<(), String> {
         metadata.namespace.clear();
     } else if crate::is_read_in_own_namespace(kind) {
         if metadata.namespace.is_empty() {
+            let own_namespace = if own_namespace.is_empty() { USUAL_OWN_NAMESPACE } else { own_namespace };
             own_namespace.clone_into(&mut metadata.namespace);
-        } else if metadata.namespace != own_namespace {
+        } else if metadata.namespace != own_namespace && !own_namespace.is_empty() {
             return Err(format!("{reference} is not in the namespace {own_namespace}, where MetalLB looks for it"));
         }
     } else if metadata.namespace.is_empty() {

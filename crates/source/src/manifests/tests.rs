@@ -247,6 +247,25 @@ fn what_an_api_server_would_fill_in_is_filled_in() {
 }
 
 #[test]
+fn without_a_namespace_of_our_own_all_are() {
+    let directory = TemporaryDirectory::new();
+    let pool = |metadata| {
+        format!(
+            "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {metadata}\nspec: {{addresses: []}}\n---\n"
+        )
+    };
+    directory.write("a.yaml", &(pool("{name: p}") + &pool("{name: p, namespace: shop}")));
+    let options = Options { namespace: String::new(), ..options() };
+    let path = directory.path().to_owned();
+    let mut overlay = Overlay::new(path, options, StatusFiles::Owned, Known::default(), Arc::default());
+    expect![[r#"
+        + IPAddressPool metallb-system/p
+        + IPAddressPool shop/p
+    "#]]
+    .assert_eq(&describe(&overlay.poll(now() + Duration::from_hours(1)).unwrap()));
+}
+
+#[test]
 fn losing_the_directory_deletes_nothing() {
     let mut bench = Bench::new();
     bench.directory.write("a.yaml", &service("web", "x"));
