@@ -39,7 +39,7 @@ const WATCH_SECONDS_SPREAD: u64 = 60;
 const WATCH_OVERTIME: Duration = Duration::from_secs(30);
 /// The longest line of a watch. An object in etcd has at most 1.5 MiB.
 const WATCH_LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// A watch that ends sooner than this without having said anything counts as a failure.
+/// Watches follow each other in no shorter time. One that ends sooner without having said anything counts as a failure.
 const WATCH_TOO_SHORT: Duration = Duration::from_secs(1);
 /// Failures in a row to resume a watch, after which the kind is listed anew: after a restore of etcd, the moment to resume
 /// at may lie in a future that never comes.
@@ -181,9 +181,10 @@ impl Follower {
                 was_useful = true;
             }
         };
-        if was_useful || began.elapsed() >= WATCH_TOO_SHORT {
-            // Servers restart and load balancers lose patience: going on at once is all there is to do. If that fails, it
-            // is told.
+        let lasted = began.elapsed();
+        if was_useful || lasted >= WATCH_TOO_SHORT {
+            // Servers restart and load balancers lose patience: going on is all there is to do. If that fails, it is told.
+            tokio::time::sleep(WATCH_TOO_SHORT.saturating_sub(lasted)).await;
             return Ok(());
         }
         Err(Stop::Failed(ended.unwrap_or_else(|| Failure::Unreadable("it ends each watch at once".to_owned()))))
@@ -317,7 +318,13 @@ impl Reader {
         let NamedMeta { name, namespace, resource_version } = named(text);
         let key = Key::new(namespace, name);
         self.counters.unreadable.increment();
-        tracing::warn!(kind = %self.kind, object = %key, error, "cannot read an object; what was known of it stays in force");
+        tracing::warn!(
+            limited = true,
+            kind = %self.kind,
+            object = %key,
+            error,
+            "cannot read an object; what was known of it stays in force"
+        );
         self.seen.unreadable(&key);
         resource_version
     }

@@ -64,6 +64,11 @@ impl ApiSink {
 
     async fn status(&self, status: &Status) -> Result<(), Failure> {
         let (path, key, patch) = match status {
+            Status::Service { uid, .. } if uid.is_empty() => {
+                return Err(Failure::Unreadable(
+                    "a status without a uid could reach any Service of the name".to_owned(),
+                ));
+            }
             Status::Service { service, uid, ingress, pool } => {
                 let path = format!("/api/v1/namespaces/{}/services", service.namespace);
                 (path, service, service_patch(uid, ingress, pool.as_deref()))
@@ -151,7 +156,8 @@ fn seconds(time: Timestamp) -> String {
 fn judge(failure: &Failure) -> Outcome {
     match failure {
         Failure::Unreachable(_) => Outcome::Unreachable { after: None },
-        Failure::Unreadable(_) => Outcome::Later { after: None },
+        // It cannot be put into words for the server.
+        Failure::Unreadable(_) => Outcome::Refused,
         Failure::Refused { code, retry_after, .. } => match code {
             // Too much to do, starting, stopping, or our credentials are being renewed.
             401 | 429 | 502 | 503 | 504 => Outcome::Unreachable { after: *retry_after },
@@ -177,8 +183,12 @@ fn tell(job: &Job, failure: &Failure, outcome: Outcome) {
         Outcome::Refused if is_gone => {
             tracing::debug!(what, %object, error = %failure, "not written: the object is gone or is another one");
         }
-        Outcome::Refused => tracing::error!(what, %object, error = %failure, "not written, and not tried again"),
-        Outcome::Later { .. } => tracing::warn!(what, %object, error = %failure, "not written yet; will try again"),
+        Outcome::Refused => {
+            tracing::error!(limited = true, what, %object, error = %failure, "not written, and not tried again");
+        }
+        Outcome::Later { .. } => {
+            tracing::warn!(limited = true, what, %object, error = %failure, "not written yet; will try again");
+        }
         // Told once for all, by the writer.
         Outcome::Unreachable { .. } | Outcome::Done => {
             tracing::debug!(what, %object, error = %failure, "not written yet");

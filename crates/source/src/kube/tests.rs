@@ -241,6 +241,21 @@ async fn after_410_only_the_difference_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn watches_that_say_a_word_and_end_are_not_hammered_either() {
+    let api = server();
+    let mut source = start(api.client(), options(&[Kind::Service]));
+    changes(&mut source).await;
+    api.requests();
+    for _ in 0..600 {
+        api.bookmark();
+        api.end_watches();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let tries = api.requests().len();
+    assert!((50..=61).contains(&tries), "{tries} requests in a minute");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_forgets_everything_at_once_is_not_hammered() {
     let api = server();
     api.fail("watch=true", 1_000, Fault::Status(410, ""));
@@ -594,6 +609,17 @@ async fn what_is_gone_replaced_or_not_accepted_is_given_up() {
     assert_eq!(source.counters.write_refusals.get(), 3);
     assert_eq!(ip_of(&api, "replaced"), Value::Null, "a status never reaches a successor");
     assert_eq!(api.requests().len(), 3, "no second try");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_without_a_uid_is_not_written() {
+    let api = server();
+    api.put(SERVICES, service("web", "a"));
+    let source = start(api.client(), options(&[]));
+    let service = Key::new("shop", "web");
+    source.writer.write(Write::ServiceStatus { service, uid: String::new(), ingress: vec![], pool: None });
+    assert_eq!(source.writer.flush(SOON).await, 0);
+    assert_eq!((api.requests().len(), source.counters.write_refusals.get()), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,11 +33,11 @@ impl Sink for FileSink {
         match written.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked))) {
             Ok(outcome) => outcome,
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                tracing::error!(%error, "not written, and not tried again");
+                tracing::error!(limited = true, %error, "not written, and not tried again");
                 Outcome::Refused
             }
             Err(error) => {
-                tracing::warn!(%error, "not written yet; will try again");
+                tracing::warn!(limited = true, %error, "not written yet; will try again");
                 Outcome::Later { after: None }
             }
         }
