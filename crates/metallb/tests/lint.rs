@@ -3,6 +3,8 @@
 //! Each folder in `tests/lint` shows one rule: `accepted.yaml` keeps it, `refused.yaml` breaks it, and beside each stands
 //! what the linter says. `UPDATE_EXPECT=1 cargo test` writes those texts anew.
 
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
