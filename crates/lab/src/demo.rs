@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use kit::{Duration, Family};
 
 use crate::account::{Account, millis, table};
@@ -49,7 +49,7 @@ struct Path {
 pub fn run(demo: &Demo, out: &mut dyn Write) -> Result<()> {
     let lab = Lab::new("demo")?;
     let outcome = show(&lab, demo, &mut Account::new(out));
-    outcome.map_err(|error| error.context(format!("the demonstration failed; the logs end with\n{}", lab.log_tails())))
+    outcome.map_err(|error| anyhow!("{error:#}\nThe logs end with\n{}", lab.log_tails()))
 }
 
 fn show(lab: &Lab, demo: &Demo, account: &mut Account<'_>) -> Result<()> {

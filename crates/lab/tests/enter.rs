@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Trial::new("a_killed_outer_process_leaves_nothing_behind_at_any_moment", kill_at_any_moment),
         Trial::new("interfaces_of_a_killed_program_vanish", interfaces_vanish),
         Trial::new("a_user_without_privileges_may_enter", unprivileged),
+        Trial::new("a_refused_namespace_is_told_in_one_line_that_says_what_to_do", refused),
         Trial::new("a_lab_outside_of_enter_is_refused", not_entered),
     ])
 }
@@ -49,6 +50,13 @@ fn program(what: &str, mark: &str) -> ExitCode {
     match what {
         "exit-42" => ExitCode::from(42),
         "abort" => std::process::abort(),
+        "refused" => {
+            // Inside, this limit is the namespace's own.
+            fs::write("/proc/sys/user/max_user_namespaces", "0").unwrap();
+            let (mut child, stdout) = start(&["inside"]).unwrap();
+            print!("{}", all_of(stdout).unwrap());
+            ExitCode::from(u8::try_from(child.wait().unwrap().code().unwrap()).unwrap())
+        }
         "inside" => {
             println!("users {}", fs::read_to_string("/proc/self/uid_map").unwrap().trim());
             println!("uid {}", sys::process::effective_user());
@@ -220,6 +228,14 @@ fn unprivileged(lab: &Lab) -> Result<()> {
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     ensure!(text.starts_with("users 0") && text.contains("\nuid 0\n"), "{text}");
+    Ok(())
+}
+
+fn refused(_: &Lab) -> Result<()> {
+    let (mut child, stdout) = start(&["refused"])?;
+    let text = all_of(stdout)?;
+    ensure!(child.wait()?.code() == Some(3), "{text}");
+    ensure!(text.lines().count() == 1 && text.contains("run it as root") && text.contains("sysctl"), "{text}");
     Ok(())
 }
 

@@ -29,7 +29,8 @@ pub(super) struct Frr {
 
 impl Frr {
     pub(super) fn start(host: &Host, config: &RouterConfig) -> Result<Frr> {
-        host.output_ok("sh", &["-c", "mkdir -p /run/frr && chown frr:frr /run/frr"]).context("is frr installed?")?;
+        host.output_ok("sh", &["-c", "mkdir -p /run/frr && chown frr:frr /run/frr"])
+            .context("FRR runs as the user frr: is it installed, and are we root?")?;
         let mut processes = Vec::new();
         for daemon in DAEMONS {
             let file = host.folder().join(format!("{daemon}.conf"));
