@@ -107,8 +107,8 @@ pub struct Controller {
     pub(crate) settings: Settings,
     pub(crate) allocator: Allocator,
     pub(crate) services: BTreeMap<Holder, Box<Record>>,
-    /// Services to look at, in this order: those with addresses, then those that wait, the longest waiting first.
-    dirty: BTreeSet<(u64, Holder)>,
+    /// Services to look at, those of a rank in the order of their tickets.
+    dirty: BTreeSet<((Rank, u64), Holder)>,
     pub(crate) queue: Queue,
     pub(crate) opportunities: Opportunities,
     pub(crate) pools: Pools,
@@ -116,6 +116,15 @@ pub struct Controller {
     pub(crate) stats: Stats,
     phase: Phase,
     now: Instant,
+}
+
+/// Who is looked at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// Those who have addresses, or had them a moment ago.
+    Assigned,
+    /// Those who want some.
+    Waiting,
 }
 
 /// How far the start has come.
@@ -178,7 +187,9 @@ impl Controller {
             Input::Synced => {
                 self.phase = match self.phase {
                     Phase::Blind | Phase::Synced => Phase::Synced,
-                    Phase::Configured | Phase::Active => self.start(),
+                    Phase::Configured => self.start(),
+                    // From then on memory is the truth.
+                    Phase::Active => Phase::Active,
                 }
             }
             Input::Tick => {}
@@ -235,7 +246,7 @@ impl Controller {
             for range in config.pools.get(&**pool).into_iter().flat_map(|pool| &pool.ranges) {
                 concerned.extend(self.queue.for_range(range.first_address(), range.last_address()));
             }
-            self.opportunities.offer_pool(&self.allocator, pool);
+            self.opportunities.offer_pool(&self.allocator, &self.queue, pool);
         }
         if had_pools != self.allocator.has_pools() {
             concerned.extend(self.services.keys().cloned());
@@ -251,29 +262,28 @@ impl Controller {
     }
 
     /// Claims every assignment that the cluster shows before anything is given out, so that a restart moves nothing: who
-    /// has most first, then by name. What nobody else holds stays where it is, even if its Service wishes another.
+    /// has most first, then by name. What nobody else holds stays where it is, even if its Service wishes another. Those
+    /// without are served in the order in which they were told, which is by name where an API server lists them.
     fn start(&mut self) -> Phase {
+        self.phase = Phase::Active;
         let mut assigned: Vec<(Reverse<usize>, Holder, ipam::Addresses)> = Vec::new();
         for (holder, record) in &self.services {
-            if let (Demand::Serve(_), Had::Addresses(addresses)) = (&record.demand, record.ledger.seen.assignment()) {
+            if let (Demand::Serve(ask), Had::Addresses(addresses)) = (&record.demand, record.ledger.seen.assignment())
+                && ask.stack.as_ref().is_ok_and(|stack| stack.allows(&addresses))
+            {
                 assigned.push((Reverse(addresses.iter().count()), holder.clone(), addresses));
             }
         }
-        assigned.sort_by(|a, b| (a.0, a.1.as_str()).cmp(&(b.0, b.1.as_str())));
+        assigned.sort_unstable_by(|a, b| (a.0, a.1.as_str()).cmp(&(b.0, b.1.as_str())));
         for (_, holder, addresses) in assigned {
             let Some(Demand::Serve(ask)) = self.services.get(&holder).map(|record| &record.demand) else { continue };
             // A claim that is refused is looked at, and told about, when the Service's turn comes.
             let _ = self.allocator.claim(&ask.client, &addresses);
         }
-        let mut all: Vec<Holder> = self.services.keys().cloned().collect();
-        all.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        for holder in all {
-            if let Some(record) = self.services.get_mut(&holder) {
-                record.ticket = Some(self.queue.ticket());
-            }
+        for holder in self.services.keys().cloned().collect::<Vec<_>>() {
             self.mark(holder);
         }
-        Phase::Active
+        self.phase
     }
 
     fn service_applied(&mut self, service: Service) {
@@ -302,7 +312,7 @@ impl Controller {
             }
             let ledger = Ledger::new(seen);
             // Whoever comes first is served first, if not all can be at once.
-            let ticket = Some(self.queue.ticket());
+            let ticket = Some(Box::new(self.queue.ticket()));
             let record = Record { uid, demand, ledger, lost: None, is_new: true, problem: None, ticket };
             self.services.insert(holder.clone(), Box::new(record));
         }
@@ -327,15 +337,14 @@ impl Controller {
         }
     }
 
-    /// Has a Service looked at. Marking it twice, before and after its rank changed, does no harm.
+    /// Has a Service looked at. At the start all are. Marking it twice, before and after its rank changed, does no harm.
     pub(crate) fn mark(&mut self, holder: Holder) {
-        let has_addresses = self.allocator.holding(&holder).is_some();
-        let Some(record) = self.services.get(&holder) else { return };
-        let rank = match &record.ticket {
-            Some(ticket) if !has_addresses && record.lost.is_none() => ticket.number,
-            Some(_) | None => 0,
-        };
-        self.dirty.insert((rank, holder));
+        let Some(record) = self.services.get(&holder).filter(|_| self.phase == Phase::Active) else { return };
+        let number = record.ticket.as_ref().map_or(0, |ticket| ticket.number);
+        let shows_addresses = record.is_new && record.ledger.seen.has_addresses();
+        let has_addresses = record.lost.is_some() || shows_addresses || self.allocator.holding(&holder).is_some();
+        let rank = if has_addresses { Rank::Assigned } else { Rank::Waiting };
+        self.dirty.insert(((rank, number), holder));
     }
 
     fn work(&mut self, now: Instant, out: &mut Outbox<Write>) {

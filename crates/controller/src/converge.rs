@@ -28,9 +28,9 @@ impl Controller {
         let had = self.had(holder);
         let Decided { cleared, gained, problem, vacancies, .. } = decide(&mut self.allocator, ask, had);
         let Some(record) = self.services.get_mut(holder) else { return };
+        record.ledger.is_outdated |= record.is_new || cleared.is_some() || gained.is_some();
         record.is_new = false;
         record.lost = None;
-        record.ledger.is_outdated |= cleared.is_some() || gained.is_some();
         let holding = self.allocator.holding(holder);
         let ticket = record.ticket.take();
         if problem.as_ref().is_some_and(may_be_helped) {
@@ -39,7 +39,7 @@ impl Controller {
             self.queue.leave(holder, ticket);
         }
         let step = record.ledger.settle(now, holding);
-        if matches!(step, Step::Write | Step::Restore(..)) {
+        if step.writes() {
             out.push(status(holder, record, holding));
         }
         let teller = Teller { holder, uid: &record.uid };
@@ -48,7 +48,7 @@ impl Controller {
         gained.iter().map(|gained| teller.gained(gained)).for_each(&mut tell);
         let news = problem.as_ref().filter(|problem| record.problem.as_deref() != Some(problem));
         news.and_then(|problem| teller.problem(&self.allocator, ask, problem)).into_iter().for_each(&mut tell);
-        if step == Step::Write {
+        if matches!(step, Step::Write(_)) {
             let deprecated = ask.deprecated().iter().take(DEPRECATED_TOLD_MAX);
             deprecated.map(|annotation| teller.deprecated(annotation)).for_each(&mut tell);
         }
@@ -87,15 +87,20 @@ impl Controller {
             Leftovers::Unchanged => had.is_some() && seen.shows(had),
         };
         if !is_ours || seen.shows(None) {
-            self.forget(holder);
+            match record.ledger.contested_until(now) {
+                // Whoever writes it may do so again.
+                Some(until) => self.timers.set(Timer::Service(holder.clone()), until),
+                None => self.forget(holder),
+            }
             return;
         }
-        record.ledger.is_outdated |= is_remembered;
+        record.ledger.is_outdated |= is_remembered || (record.is_new && seen.pool.is_some());
+        record.is_new = false;
         record.lost = None;
         record.problem = None;
         self.queue.leave(holder, record.ticket.take());
         let step = record.ledger.settle(now, None);
-        if matches!(step, Step::Write | Step::Restore(..)) {
+        if step.writes() {
             out.push(status(holder, record, None));
         }
         if let Step::Restore(_, News::Fresh) | Step::Pause(_, News::Fresh) = step {
@@ -147,8 +152,8 @@ fn status(holder: &Holder, record: &Record, holding: Option<&Holding>) -> Write 
 fn look_again(timers: &mut TimerTable<Timer>, holder: &Holder, step: Step) {
     let timer = Timer::Service(holder.clone());
     match step {
-        Step::Restore(at, _) | Step::Pause(at, _) => timers.set(timer, at),
-        Step::Settled | Step::Write => timers.clear(&timer),
+        Step::Write(at) | Step::Repeat(at) | Step::Restore(at, _) | Step::Pause(at, _) => timers.set(timer, at),
+        Step::Settled => timers.clear(&timer),
         Step::Wait => {}
     }
 }

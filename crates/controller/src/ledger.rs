@@ -20,6 +20,11 @@ pub(crate) const RESTORE_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) const RESTORE_PAUSE_MAX: Duration = Duration::from_secs(300);
 /// After this time without a foreign status the next one is set back at once.
 pub(crate) const CALM: Duration = Duration::from_secs(600);
+/// After this time a write that was not seen to arrive is repeated; doubles each time. Whoever writes tries again by
+/// itself while the API server is away; this is for what it gave up, and for what arrived and was overwritten unseen.
+const REPEAT_PAUSE: Duration = Duration::from_secs(60);
+/// The longest such pause.
+const REPEAT_PAUSE_MAX: Duration = Duration::from_secs(900);
 /// The mode of an address that the API server fills in.
 const VIP: &str = "VIP";
 /// How many statuses from before our newest write are remembered; one more counts as foreign and is looked at again.
@@ -186,6 +191,10 @@ pub(crate) struct Ledger {
     pub(crate) is_outdated: bool,
     /// What the cluster may show until our newest write is there; empty when nothing is on its way.
     in_flight: Box<[Shown]>,
+    /// How often the newest write was repeated.
+    repeated: u32,
+    /// A pause is over.
+    is_due: bool,
     contest: Option<Box<Contest>>,
 }
 
@@ -206,12 +215,21 @@ pub(crate) enum Step {
     Settled,
     /// It will be right when our write arrives.
     Wait,
-    /// It has to be written, since the assignment changed.
-    Write,
+    /// It has to be written, since the assignment changed, and looked at again at this time.
+    Write(Instant),
+    /// It was written, but did not arrive: write it again, and look again at this time.
+    Repeat(Instant),
     /// It is foreign: write it, and look again at this time.
     Restore(Instant, News),
     /// It is foreign, but was set back a moment ago: look again at this time.
     Pause(Instant, News),
+}
+
+impl Step {
+    /// True when the status has to be written.
+    pub(crate) const fn writes(self) -> bool {
+        matches!(self, Step::Write(_) | Step::Repeat(_) | Step::Restore(..))
+    }
 }
 
 /// Whether a foreign status was told about.
@@ -226,26 +244,43 @@ pub(crate) enum News {
 impl Ledger {
     /// The status of a Service that is new to us.
     pub(crate) fn new(seen: Seen) -> Self {
-        Ledger { seen, is_outdated: true, ..Ledger::default() }
+        Ledger { seen, ..Ledger::default() }
     }
 
     /// What to do about the status, given what it should show.
     pub(crate) fn settle(&mut self, now: Instant, holding: Option<&Holding>) -> Step {
-        let is_outdated = std::mem::take(&mut self.is_outdated);
+        let (is_outdated, is_due) = (std::mem::take(&mut self.is_outdated), std::mem::take(&mut self.is_due));
         if self.seen.shows(holding) {
             self.in_flight = Box::default();
+            self.repeated = 0;
             return Step::Settled;
         }
         if is_outdated {
             self.expect(holding);
-            return Step::Write;
+            self.repeated = 0;
+            return Step::Write(now + REPEAT_PAUSE);
         }
-        if self.in_flight.contains(&Shown::in_status(&self.seen)) { Step::Wait } else { self.contest(now, holding) }
+        if !self.in_flight.contains(&Shown::in_status(&self.seen)) {
+            return self.contest(now, holding);
+        }
+        match (is_due, self.contested_until(now)) {
+            (false, _) => Step::Wait,
+            (true, Some(_)) => self.contest(now, holding),
+            (true, None) => {
+                self.repeated = self.repeated.saturating_add(1);
+                Step::Repeat(now + doubled(REPEAT_PAUSE, self.repeated).min(REPEAT_PAUSE_MAX))
+            }
+        }
     }
 
-    /// The pause after a foreign status is over: what is shown now counts, even if it could be an old one.
+    /// The pause is over: what is shown now counts, even if it could be an old status.
     pub(crate) fn pause_over(&mut self) {
-        self.in_flight = Box::default();
+        self.is_due = true;
+    }
+
+    /// Until when a foreign status is set back with pauses; `None` when all is calm.
+    pub(crate) fn contested_until(&self, now: Instant) -> Option<Instant> {
+        self.contest.as_ref().map(|contest| contest.last + CALM).filter(|until| now < *until)
     }
 
     fn contest(&mut self, now: Instant, holding: Option<&Holding>) -> Step {
@@ -284,6 +319,10 @@ impl Ledger {
 pub(crate) fn pause(restored: u32) -> Duration {
     match restored.checked_sub(1) {
         None => Duration::ZERO,
-        Some(doublings) => RESTORE_PAUSE.times(1u64.checked_shl(doublings).unwrap_or(u64::MAX)).min(RESTORE_PAUSE_MAX),
+        Some(doublings) => doubled(RESTORE_PAUSE, doublings).min(RESTORE_PAUSE_MAX),
     }
+}
+
+fn doubled(pause: Duration, times: u32) -> Duration {
+    pause.times(1u64.checked_shl(times).unwrap_or(u64::MAX))
 }

@@ -3,7 +3,7 @@
 //! A Service that does not have all it asks for waits under each thing that would help it. Something that becomes
 //! available is an *opportunity*: it is offered to those who wait for it, the longest waiting first, one at a time, until
 //! it is taken or everyone was asked. So one freed address costs one allocation, however many wait. Who waited longest is
-//! forgotten in a restart; then it goes by name.
+//! forgotten in a restart; then it goes by the order in which Services are told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -64,9 +64,9 @@ pub(crate) struct Opportunities(BTreeMap<Opportunity, u64>);
 
 impl Queue {
     /// A place at the end of the queue, for a Service that may have to wait.
-    pub(crate) fn ticket(&mut self) -> Box<Ticket> {
+    pub(crate) fn ticket(&mut self) -> Ticket {
         self.last_number = self.last_number.saturating_add(1);
-        Box::new(Ticket { number: self.last_number, interests: Vec::new() })
+        Ticket { number: self.last_number, interests: Vec::new() }
     }
 
     /// True when nobody waits.
@@ -232,12 +232,14 @@ impl Opportunities {
     }
 
     /// Offers all that a pool has.
-    pub(crate) fn offer_pool(&mut self, allocator: &Allocator, pool: &PoolName) {
+    pub(crate) fn offer_pool(&mut self, allocator: &Allocator, queue: &Queue, pool: &PoolName) {
         for family in Family::ALL {
             self.add(Opportunity::Room { pool: pool.clone(), family });
         }
         for (address, sharing) in allocator.shared_addresses(pool) {
-            self.add(Opportunity::Seats { address, sharing });
+            if queue.port_lists(&sharing).next().is_some() {
+                self.add(Opportunity::Seats { address, sharing });
+            }
         }
     }
 

@@ -50,7 +50,7 @@ pub enum Refusal {
         /// How many more use it.
         more: usize,
         /// Why the two cannot share.
-        difference: Difference,
+        difference: Box<Difference>,
     },
     /// The address is shared with a Service that listens on the same port.
     PortInUse {

@@ -126,6 +126,7 @@ impl Allocator {
         let Some(by) = others.next() else { return Ok(()) };
         if let Some(difference) = Difference::between(at.sharing.as_ref(), client.sharing.as_ref()) {
             let (service, by, more) = (client.holder.clone(), by.clone(), others.count());
+            let difference = Box::new(difference);
             return Err(Refusal::NotShareable { service, address, by, more, difference });
         }
         let Some(sharing) = client.sharing.clone() else { return Ok(()) };

@@ -30,6 +30,7 @@ pub(crate) struct Use {
 #[derive(Clone, Debug)]
 enum Users {
     One(Holder),
+    #[expect(clippy::box_collection, reason = "an address in use then takes a sixth less memory")]
     Many(Box<BTreeSet<Holder>>),
 }
 

@@ -152,6 +152,7 @@ fn without_a_class_filter_a_status_on_another_type_is_cleared() {
          sync",
         expect![[r#"
             x/a := []
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["10.0.0.0"] from no pool; it is set back to no address. Another load balancer may be serving it too
             pool a := 0+0 used, 4+0 free
         "#]],
     );
@@ -358,6 +359,113 @@ fn what_is_in_the_way_of_ports_is_told_by_name() {
             x/alone Warning AllocationFailed: Service "x/alone" has no address: can't change sharing key for "x/alone": 10.0.0.0 is used by "x/other", and this Service has no sharing key
             x/key Warning AllocationFailed: Service "x/key" has no address: can't change sharing key for "x/key": 10.0.0.0 is used by "x/other", which has sharing key "k" while this Service has "z"
             x/local Warning AllocationFailed: Service "x/local" has no address: can't change sharing key for "x/local": 10.0.0.0 is used by "x/other", which has externalTrafficPolicy Cluster while this Service has externalTrafficPolicy Local with selector "app=web"
+        "#]],
+    );
+}
+
+#[test]
+fn a_write_that_is_lost_is_repeated_quietly_with_growing_pauses() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         deaf
+         svc x/a
+         +59s
+         +1s
+         svc x/a label touched=yes
+         +119s
+         +1s
+         hear
+         +240s
+         +1000s",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+        "#]],
+    );
+}
+
+#[test]
+fn a_status_that_returns_unseen_is_found_after_a_while() {
+    check(
+        "svc x/a
+         foreign x/a 192.0.2.1
+         pool a 10.0.0.0/30
+         config
+         hold
+         sync
+         foreign x/a 192.0.2.1
+         relist
+         +60s
+         +1000s",
+        expect![[r#"
+            x/a := [10.0.0.0] from a
+            x/a Normal ClearAssignment: Service "x/a" can no longer have ["192.0.2.1"]: ["192.0.2.1"] is not allowed in config: 192.0.2.1 is in no pool
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            x/a := [10.0.0.0] from a
+        "#]],
+    );
+}
+
+#[test]
+fn a_status_on_another_type_that_returns_is_cleared_with_pauses() {
+    check(
+        "svc x/a type NodePort
+         foreign x/a 10.0.0.0
+         pool a 10.0.0.0/30
+         config
+         sync
+         foreign x/a 10.0.0.0
+         foreign x/a 10.0.0.0
+         +1s
+         foreign x/a 10.0.0.0
+         +2s
+         +700s
+         foreign x/a 10.0.0.0
+         why x/a
+         delete x/a",
+        expect![[r#"
+            x/a := []
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["10.0.0.0"] from no pool; it is set back to no address. Another load balancer may be serving it too
+            pool a := 0+0 used, 4+0 free
+            x/a := []
+            x/a := []
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["10.0.0.0"] from no pool; it is set back to no address. Another load balancer may be serving it too
+            Service x/a: it is not served by this controller
+        "#]],
+    );
+}
+
+#[test]
+fn being_told_again_that_all_is_known_changes_nothing() {
+    check(
+        "pool a 10.0.0.0/31
+         pool b 10.0.1.0/31
+         config
+         sync
+         svc x/a
+         hold
+         no-pool a
+         config
+         sync
+         release",
+        expect![[r#"
+            pool a := 0+0 used, 2+0 free
+            pool b := 0+0 used, 2+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 1+0 free
+            x/a := [10.0.1.0] from b
+            x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: ["10.0.0.0"] is not allowed in config: 10.0.0.0 is in no pool
+            x/a Normal IPAllocated: Assigned IP ["10.0.1.0"] from pool "b"
+            pool b := 1+0 used, 1+0 free
         "#]],
     );
 }

@@ -14,6 +14,7 @@
 //! foreign x/a 192.0.2.1 [of p]      something else writes the status
 //! pool-status a 1 2 3 4             something else writes the status of a pool
 //! hold / release                    the watch brings no Services until released
+//! deaf / hear                       statuses that are written get lost until heard again
 //! relist                            what was held is forgotten; the watch brings every Service as it is now
 //! +5s                               time passes
 //! restart                           a new controller, told everything that the cluster has
@@ -60,6 +61,8 @@ pub(crate) struct Cluster {
     watch: VecDeque<Input>,
     /// It brings no Services.
     is_held: bool,
+    /// Statuses that are written get lost.
+    is_deaf: bool,
     last_uid: u32,
     pub(crate) output: String,
 }
@@ -78,6 +81,7 @@ impl Cluster {
             pool_statuses: BTreeMap::new(),
             watch: VecDeque::new(),
             is_held: false,
+            is_deaf: false,
             last_uid: 0,
             output: String::new(),
         }
@@ -138,6 +142,8 @@ impl Cluster {
                 self.pool_statuses.insert(words[1].to_owned(), status);
                 self.tell(Input::PoolStatus { pool: words[1].to_owned(), status: Some(status) });
             }
+            "deaf" => self.is_deaf = true,
+            "hear" => self.is_deaf = false,
             "hold" => self.is_held = true,
             "release" => {
                 self.is_held = false;
@@ -277,7 +283,8 @@ impl Cluster {
                 let shown: Vec<String> = ingress.iter().map(show).collect();
                 let from = pool.as_ref().map(|pool| format!(" from {pool}")).unwrap_or_default();
                 writeln!(self.output, "{key} := [{}]{from}", shown.join(" ")).unwrap();
-                let service = self.services.get_mut(&key).filter(|service| service.metadata.uid == uid)?;
+                let service =
+                    self.services.get_mut(&key).filter(|service| service.metadata.uid == uid && !self.is_deaf)?;
                 service.status.load_balancer.ingress = ingress;
                 match pool {
                     Some(pool) => service.metadata.annotations.insert(api::ALLOCATED_FROM_POOL.into(), pool),
