@@ -36,6 +36,7 @@ pub struct Counters {
     pub write_refusals: Counter,
     /// Writes that were dropped because [`crate::Writer::STATUSES_WAITING_MAX`] others were waiting.
     pub statuses_dropped: Counter,
-    /// Events that were dropped because [`crate::Writer::EVENTS_WAITING_MAX`] others were waiting, or after too many tries.
+    /// Events that were dropped because [`crate::Writer::EVENTS_WAITING_MAX`] others were waiting, or after too many
+    /// tries.
     pub events_dropped: Counter,
 }

@@ -1,7 +1,7 @@
 //! The Kubernetes API as a source.
 //!
-//! One task per kind lists and watches ([`follow`]); one task writes ([`sink`]). A connection that is dead without
-//! saying so is noticed within half a minute ([`client`]).
+//! One task per kind lists and watches (`follow`); one task writes (`sink`). A connection that is dead without
+//! saying so is noticed within half a minute (`client`).
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), source::kube::ConnectError> {

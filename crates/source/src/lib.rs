@@ -1,8 +1,8 @@
 //! Where objects come from and where status goes.
 //!
-//! There are two sources: the Kubernetes API ([`kube`]) and a directory of manifests ([`manifests`]). Both give the same
-//! [`Change`]s through one bounded channel and take the same writes through a [`Writer`], so that nobody behind this
-//! seam knows which one it talks to.
+//! There are two sources: the Kubernetes API ([`kube`]) and a directory of manifests ([`manifests`]). Both give the
+//! same [`Change`]s through one bounded channel and take the same writes through a [`Writer`], so that nobody behind
+//! this seam knows which one it talks to.
 //!
 //! What holds for both:
 //!

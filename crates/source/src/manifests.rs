@@ -1,13 +1,13 @@
-//! A directory of manifests as a source: ordinary Kubernetes YAML, for hosts without Kubernetes, for the lab, and for the
-//! address of the control plane itself.
+//! A directory of manifests as a source: ordinary Kubernetes YAML, for hosts without Kubernetes, for the lab, and for
+//! the address of the control plane itself.
 //!
 //! Every file `*.yaml`, `*.yml` and `*.json` of the directory is read (not those of folders in it, and none whose name
 //! begins with a dot). Files may be changed at any time and by any means, also by a ConfigMap's swap of links: a change
 //! counts when the file has been still for [`SETTLE_TIME`], so that one which is being written is not read in halves.
 //! A file with an error is reported with its place, and its last good version stays in force.
 //!
-//! What is written stands beside, in `status/`: one file for each object that has a status, and `events.log`. The status
-//! is laid over the manifest when it is read: it is the ledger that outlives a restart of the controller. Of all
+//! What is written stands beside, in `status/`: one file for each object that has a status, and `events.log`. The
+//! status is laid over the manifest when it is read: it is the ledger that outlives a restart of the controller. Of all
 //! processes that read a directory, one owns the status files ([`StatusFiles`]).
 //!
 //! What the API server would fill in is filled in here: an object without a namespace is in MetalLB's own if it is of a

@@ -55,7 +55,8 @@ impl TemporaryDirectory {
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
-        // The clock of file times ticks every 10 ms at worst. Outside of tests a file is read when it is older than that.
+        // The clock of file times ticks every 10 ms at worst. Outside of tests a file is read when it is older than
+        // that.
         std::thread::sleep(Duration::from_millis(11));
         fs::write(self.0.join(name), text).unwrap();
     }

@@ -126,8 +126,8 @@ async fn readyz(State(health): State<Health>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, missing.iter().map(|missing| format!("{missing}\n")).collect())
 }
 
-/// Takes a limited number of connections, each for a limited time: the controller's port is open to the cluster, and who
-/// holds connections open must not make the probes fail.
+/// Takes a limited number of connections, each for a limited time: the controller's port is open to the cluster, and
+/// who holds connections open must not make the probes fail.
 struct BoundedListener {
     listener: TcpListener,
     connections: Arc<Semaphore>,

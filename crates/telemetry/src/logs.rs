@@ -5,8 +5,8 @@
 //! 13:00:00.123 info  session.rs:12 session is up peer=10.0.0.1:179
 //! ```
 //!
-//! - The message is constant and stands in `msg`; values stand in fields, under one name for one thing. `op` and `event`
-//!   pass through like any other field.
+//! - The message is constant and stands in `msg`; values stand in fields, under one name for one thing. `op` and
+//!   `event` pass through like any other field.
 //! - A message that others can cause at will (bytes from the network) carries the field `limited = true` where it is
 //!   written: `tracing::warn!(limited = true, %peer, "malformed message")`. Of such a place some are written, and with
 //!   the next one how many were not (`suppressed`).
@@ -151,7 +151,8 @@ pub enum Output {
 #[error("cannot start logging: {0}")]
 pub struct LogsError(#[source] Box<dyn Error + Send + Sync>);
 
-/// Starts logging for the whole process. Lines are written until the returned value is dropped, which waits for the last.
+/// Starts logging for the whole process. Lines are written until the returned value is dropped, which waits for the
+/// last.
 pub fn init(level: Level, format: Format, output: Output) -> Result<Logs, LogsError> {
     let failed = |error: io::Error| LogsError(Box::new(error));
     let (sender, receiver) = sync_channel(LINES_WAITING_MAX);

@@ -5,8 +5,8 @@
 //! counts, whenever the older one goes (D33).
 //!
 //! The text format of Prometheus, 0.0.4, is written here too: the client libraries rename counters that do not end in
-//! `_total`, or insist on equal labels in a family, and MetalLB's series have neither. They are served over TLS to those
-//! who may read them (contract 7.3) by the program; [`respond`] is the answer.
+//! `_total`, or insist on equal labels in a family, and MetalLB's series have neither. They are served over TLS to
+//! those who may read them (contract 7.3) by the program; [`respond`] is the answer.
 
 mod common;
 mod controller;

@@ -1,9 +1,9 @@
 //! Follows the objects of one kind: lists them, then watches, for ever.
 //!
 //! This is the list-and-watch of the Kubernetes API, written out here instead of taken from kube-runtime. Its watcher
-//! asks again without a pause when a server ends each watch at once, sets no limit to the time of a list, and its client
-//! logs whole answers that do not decode, be they Secrets. It would also keep a page of objects as values, where here
-//! one object at a time leaves the page's text.
+//! asks again without a pause when a server ends each watch at once, sets no limit to the time of a list, and its
+//! client logs whole answers that do not decode, be they Secrets. It would also keep a page of objects as values, where
+//! here one object at a time leaves the page's text.
 //!
 //! The rules:
 //!
@@ -41,8 +41,8 @@ const WATCH_OVERTIME: Duration = Duration::from_secs(30);
 const WATCH_LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Watches follow each other in no shorter time. One that ends sooner without having said anything counts as a failure.
 const WATCH_TOO_SHORT: Duration = Duration::from_secs(1);
-/// Failures in a row to resume a watch, after which the kind is listed anew: after a restore of etcd, the moment to resume
-/// at may lie in a future that never comes.
+/// Failures in a row to resume a watch, after which the kind is listed anew: after a restore of etcd, the moment to
+/// resume at may lie in a future that never comes.
 const RESUME_TRIES: u32 = 4;
 
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(250), max: Duration::from_secs(10) };
@@ -88,8 +88,8 @@ impl Follower {
     pub(super) async fn run(mut self) {
         // The moment up to which everything was seen; none before the first list, and when it is of no use any more.
         let mut version = None;
-        // In a row, up to a watch that did its work. A list alone is not enough: where lists work and watches do not, the
-        // waits must grow nevertheless.
+        // In a row, up to a watch that did its work. A list alone is not enough: where lists work and watches do not,
+        // the waits must grow nevertheless.
         let mut failures: u32 = 0;
         let mut resume_failures: u32 = 0;
         let mut has_expired = false;
@@ -183,7 +183,8 @@ impl Follower {
         };
         let lasted = began.elapsed();
         if was_useful || lasted >= WATCH_TOO_SHORT {
-            // Servers restart and load balancers lose patience: going on is all there is to do. If that fails, it is told.
+            // Servers restart and load balancers lose patience: going on is all there is to do. If that fails, it is
+            // told.
             tokio::time::sleep(WATCH_TOO_SHORT.saturating_sub(lasted)).await;
             return Ok(());
         }

@@ -1,5 +1,5 @@
-//! `status/events.log`: what happened, a line of JSON each. Several processes write to it. When it has grown too long, it
-//! becomes `events.log.1`, and the one of before is gone.
+//! `status/events.log`: what happened, a line of JSON each. Several processes write to it. When it has grown too long,
+//! it becomes `events.log.1`, and the one of before is gone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

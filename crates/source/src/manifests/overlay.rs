@@ -21,7 +21,8 @@ const DEFAULT_NAMESPACE: &str = "default";
 /// The namespace of objects that name none and are MetalLB's own, where it is not said which one that is.
 const USUAL_OWN_NAMESPACE: &str = "metallb-system";
 
-/// The objects that a status can be written for, with their uids: what the writing side has to know of the reading side.
+/// The objects that a status can be written for, with their uids: what the writing side has to know of the reading
+/// side.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known(Arc<Mutex<HashMap<Target, String>>>);
 
@@ -88,7 +89,8 @@ impl Overlay {
         Ok(changes)
     }
 
-    /// Removes the statuses of objects that have just gone, and, when nothing hides an object, of all that are not there.
+    /// Removes the statuses of objects that have just gone, and, when nothing hides an object, of all that are not
+    /// there.
     fn remove_statuses(&mut self, changes: &[Change], now: SystemTime) {
         for change in changes {
             if let Change::Deleted(reference) = change

@@ -1,10 +1,12 @@
-//! The process itself, from `/proc`, under the names that every Prometheus client uses. What cannot be read is left out.
+//! The process itself, from `/proc`, under the names that every Prometheus client uses. What cannot be read is left
+//! out.
 
 use std::fs;
 
 use super::{SeriesType, Text};
 
-/// Ticks per second of the times in `/proc`: a part of the kernel's interface, the same on all architectures we build for.
+/// Ticks per second of the times in `/proc`: a part of the kernel's interface, the same on all architectures we build
+/// for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Writes the series of this process.
