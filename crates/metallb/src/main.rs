@@ -1,2 +1,39 @@
-//! See docs/architecture.md.
-fn main() {}
+//! MetalLB: the load balancer for Kubernetes clusters that no cloud serves.
+//!
+//! One program with several faces: `controller` and `speaker` run in the cluster, `lint`, `crds` and `lab` are for people.
+//! Here arguments are read and parts are wired together; nothing is decided.
+
+mod arguments;
+mod configuration;
+mod controller;
+mod crds;
+mod lint;
+mod process;
+mod speaker;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments::with_two_dashes(std::env::args_os())) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors; clap knows which stream and which status each of them has.
+            let status = u8::try_from(error.exit_code()).unwrap_or(2);
+            return match error.print() {
+                Ok(()) => ExitCode::from(status),
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+    };
+    match arguments.command {
+        Command::Controller(flags) => process::exit_status(controller::run(flags)),
+        Command::Speaker(flags) => process::exit_status(speaker::run(flags)),
+        Command::Lab(command) => process::exit_status(lab::command::run(command)),
+        Command::Lint(flags) => lint::run(&flags),
+        Command::Crds(flags) => crds::run(&flags),
+    }
+}

@@ -1,0 +1,34 @@
+# What people and CI run. `make help` lists it.
+
+SHELL := /bin/bash
+export CARGO_BUILD_JOBS ?= 2
+
+.PHONY: help demo test check bench deny clean
+
+help: ## Shows this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: scripts/rust.sh ## Builds the program and shows it at work in a lab on this machine
+	@scripts/rust.sh
+	@cargo build --release --quiet --bin metallb
+	@"$$(scripts/target.sh)/release/metallb" lab demo
+
+test: ## Runs every test, with real routers and a real Kubernetes API; installs what they need
+	@scripts/test.sh
+
+check: ## Format, lints and unit tests: the inner loop
+	@scripts/rust.sh
+	@cargo fmt --check
+	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@cargo test --workspace --lib --bins --quiet
+
+bench: ## Measures what we promise, beside what it is compared with
+	@scripts/bench.sh
+
+deny: ## Checks licences, bans and sources of dependencies (installs cargo-deny)
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	@cargo deny check bans licenses sources
+
+clean: ## Deletes what was built
+	@cargo clean
+	@rm -rf .cache

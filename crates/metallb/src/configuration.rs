@@ -1,0 +1,132 @@
+//! The configuration in force: objects in as they change, a validated [`Config`] out when it is another one.
+//!
+//! An invalid set of objects never replaces the one in force (contract 4.1).
+
+use std::sync::Arc;
+
+use api::{Object, ObjectRef};
+use config::{Config, Objects, Scope, Severity};
+
+/// Collects objects and validates them, all at once, when they have changed.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    objects: Objects,
+    /// The node a speaker runs on; none for the controller.
+    node: Option<String>,
+    /// The namespace that the objects must be in; none where nobody cares.
+    namespace: Option<String>,
+    /// Something changed since the last validation.
+    is_dirty: bool,
+    in_force: Option<Arc<Config>>,
+}
+
+/// What came of looking at the objects again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// They say what is in force already.
+    Same,
+    /// This is in force from now on.
+    Changed(Arc<Config>),
+    /// They are invalid; what was in force stays so. The text is that of contract 1.9's condition.
+    Refused(String),
+}
+
+impl Configuration {
+    /// The configuration of a controller: pools, communities and namespaces count.
+    pub(crate) fn of_controller(namespace: Option<String>) -> Self {
+        Configuration { objects: Objects::new(), node: None, namespace, is_dirty: true, in_force: None }
+    }
+
+    /// The configuration of the speaker on a node.
+    pub(crate) fn of_speaker(node: String, namespace: Option<String>) -> Self {
+        Configuration { node: Some(node), ..Configuration::of_controller(namespace) }
+    }
+
+    /// An object is there, or has changed.
+    pub(crate) fn apply(&mut self, object: Object) {
+        if self.scope().reads(object.kind()) {
+            self.is_dirty |= self.objects.insert(object);
+        }
+    }
+
+    /// An object is gone.
+    pub(crate) fn delete(&mut self, reference: &ObjectRef) {
+        self.is_dirty |= self.objects.remove(reference);
+    }
+
+    /// Validates what has changed since the last time; `None` when nothing has.
+    pub(crate) fn validate(&mut self) -> Option<Verdict> {
+        if !std::mem::take(&mut self.is_dirty) {
+            return None;
+        }
+        match config::validate(&self.objects, self.scope(), self.namespace.as_deref()) {
+            Ok(accepted) => {
+                for finding in &accepted.warnings {
+                    tracing::warn!(
+                        object = %finding.object,
+                        code = finding.code,
+                        hint = finding.hint,
+                        "{}",
+                        finding.message
+                    );
+                }
+                if self.in_force.as_deref() == Some(&accepted.config) {
+                    return Some(Verdict::Same);
+                }
+                let config = Arc::new(accepted.config);
+                self.in_force = Some(Arc::clone(&config));
+                Some(Verdict::Changed(config))
+            }
+            Err(refused) => {
+                for finding in refused.findings.iter().filter(|finding| finding.severity == Severity::Error) {
+                    tracing::error!(
+                        op = "setConfig",
+                        object = %finding.object,
+                        code = finding.code,
+                        error = finding.message,
+                        hint = finding.hint,
+                        "failed to parse the configuration"
+                    );
+                }
+                Some(Verdict::Refused(format!("configuration error: {refused}")))
+            }
+        }
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        match &self.node {
+            Some(node) => Scope::Speaker { node },
+            None => Scope::Controller,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(name: &str, addresses: &str) -> Object {
+        let mut pool = api::IPAddressPool::default();
+        pool.metadata.name = name.to_owned();
+        pool.metadata.namespace = "metallb-system".to_owned();
+        pool.spec.addresses = vec![addresses.to_owned()];
+        Object::IPAddressPool(pool)
+    }
+
+    #[test]
+    fn an_invalid_set_keeps_what_is_in_force() {
+        let mut configuration = Configuration::of_controller(Some("metallb-system".to_owned()));
+        configuration.apply(pool("a", "10.0.0.0/24"));
+        let Some(Verdict::Changed(config)) = configuration.validate() else { panic!("a valid pool") };
+        assert_eq!(config.pools.len(), 1);
+        assert_eq!(configuration.validate(), None, "nothing changed");
+
+        configuration.apply(pool("b", "10.0.0.0/25"));
+        let Some(Verdict::Refused(text)) = configuration.validate() else { panic!("two pools that overlap") };
+        assert!(text.starts_with("configuration error: "), "{text}");
+
+        // D2: back to what is in force counts as valid.
+        configuration.delete(&pool("b", "").reference());
+        assert_eq!(configuration.validate(), Some(Verdict::Same));
+    }
+}

@@ -1,0 +1,169 @@
+//! `metallb controller`: gives addresses to Services.
+
+use anyhow::Result;
+use api::{IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
+use controller::{Controller, Input, Settings};
+use kit::{Instant, Outbox};
+use netio::clock::Clock;
+use source::manifests::StatusFiles;
+use source::{Change, PoolStatus, Writer};
+
+use crate::arguments::ControllerFlags;
+use crate::configuration::{Configuration, Verdict};
+use crate::process::{self, Shutdown};
+
+/// What a controller reads.
+const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community];
+
+/// Changes taken in before timers get their turn again.
+const CHANGES_PER_TURN: usize = 256;
+
+/// Runs the controller until a signal ends it.
+pub(crate) fn run(flags: Box<ControllerFlags>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(serve(&flags))
+}
+
+async fn serve(flags: &ControllerFlags) -> Result<()> {
+    let mut shutdown = Shutdown::listen()?;
+    let namespace = process::namespace(&flags.common)?;
+    let instance = if flags.common.pod_name.is_empty() { "controller" } else { flags.common.pod_name.as_str() };
+    let mut source = process::source(
+        &flags.common,
+        "metallb-controller",
+        instance,
+        namespace.as_deref(),
+        &KINDS,
+        PoolStatus::Read,
+        StatusFiles::Owned,
+    )
+    .await?;
+    let clock = Clock::start();
+    let class = &flags.common.lb_class;
+    let mut cluster = Cluster {
+        decisions: Controller::new(Settings {
+            namespace: namespace.clone().unwrap_or_default(),
+            load_balancer_class: (!class.is_empty()).then(|| class.clone()),
+        }),
+        configuration: Configuration::of_controller(namespace),
+        writer: source.writer.clone(),
+        out: Outbox::with_limit(controller::OUTPUTS_PER_STEP),
+        synced: false,
+    };
+    let mut changes = Vec::with_capacity(CHANGES_PER_TURN);
+    let signal = loop {
+        let now = clock.now();
+        if cluster.decisions.next_deadline().is_some_and(|deadline| deadline <= now) {
+            cluster.decide(now, Input::Tick);
+        }
+        tokio::select! {
+            signal = shutdown.wait() => break signal,
+            () = clock.sleep_until(cluster.decisions.next_deadline()) => {}
+            count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
+                anyhow::ensure!(count > 0, "the source of objects ended");
+                let is_last = source.changes.is_empty();
+                cluster.objects_changed(clock.now(), changes.drain(..), is_last);
+            }
+        }
+    };
+    tracing::info!(op = "shutdown", signal, "done");
+    source.writer.flush(process::FLUSH_TIMEOUT).await;
+    Ok(())
+}
+
+/// Everything that a controller does, driven by one loop.
+struct Cluster {
+    decisions: Controller,
+    configuration: Configuration,
+    writer: Writer,
+    out: Outbox<Write>,
+    /// Every object has been told once; before, a configuration would be half of the truth.
+    synced: bool,
+}
+
+impl Cluster {
+    /// Takes in changes of objects; the configuration is looked at when no other change waits.
+    fn objects_changed(&mut self, now: Instant, changes: impl Iterator<Item = Change>, is_last: bool) {
+        for change in changes {
+            match change {
+                Change::Applied(object) => self.object_applied(now, object),
+                Change::Deleted(reference) => self.object_deleted(now, &reference),
+                Change::Synced => {
+                    self.synced = true;
+                    self.validate(now);
+                    self.decide(now, Input::Synced);
+                }
+            }
+        }
+        if self.synced && is_last {
+            self.validate(now);
+        }
+    }
+
+    fn object_applied(&mut self, now: Instant, object: Object) {
+        match object {
+            Object::Service(service) => self.decide(now, Input::Service(Box::new(service))),
+            Object::Namespace(namespace) => self.decide(now, Input::Namespace(Box::new(namespace))),
+            Object::IPAddressPool(pool) => {
+                let (name, status) = (pool.metadata.name.clone(), counters(&pool));
+                self.configuration.apply(Object::IPAddressPool(pool));
+                self.decide(now, Input::PoolStatus { pool: name, status });
+            }
+            object => self.configuration.apply(object),
+        }
+    }
+
+    fn object_deleted(&mut self, now: Instant, reference: &ObjectRef) {
+        self.configuration.delete(reference);
+        match reference.kind {
+            Kind::Service => self.decide(now, Input::ServiceDeleted(reference.key.clone())),
+            Kind::Namespace => self.decide(now, Input::NamespaceDeleted(reference.key.name.clone())),
+            Kind::IPAddressPool => self.decide(now, Input::PoolDeleted(reference.key.name.clone())),
+            _ => {}
+        }
+    }
+
+    fn validate(&mut self, now: Instant) {
+        match self.configuration.validate() {
+            Some(Verdict::Changed(config)) => {
+                tracing::info!(op = "setConfig", event = "configLoaded", "config (re)loaded");
+                self.decide(now, Input::Config(config));
+            }
+            Some(Verdict::Refused(_)) => self.decide(now, Input::ConfigInvalid),
+            Some(Verdict::Same) | None => {}
+        }
+    }
+
+    /// Gives the decisions one input, and has written what they want.
+    fn decide(&mut self, now: Instant, input: Input) {
+        self.decisions.handle(now, input, &mut self.out);
+        while let Some(write) = self.out.pop() {
+            match &write {
+                Write::ServiceStatus { service, ingress, pool, .. } => {
+                    let ips: Vec<&str> = ingress.iter().filter_map(|it| it.ip.as_deref()).collect();
+                    tracing::info!(
+                        event = "serviceUpdated",
+                        service = %service,
+                        ips = ?ips,
+                        pool = pool.as_deref().unwrap_or_default(),
+                        "updated service object"
+                    );
+                }
+                Write::Event(event) => {
+                    tracing::info!(event = event.reason, object = %event.object, "{}", event.message);
+                }
+                Write::PoolStatus { .. } => {}
+            }
+            self.writer.write(write);
+        }
+    }
+}
+
+fn counters(pool: &IPAddressPool) -> Option<PoolCounters> {
+    pool.status.as_ref().map(|status| PoolCounters {
+        assigned_ipv4: status.assigned_ipv4,
+        assigned_ipv6: status.assigned_ipv6,
+        available_ipv4: status.available_ipv4,
+        available_ipv6: status.available_ipv6,
+    })
+}

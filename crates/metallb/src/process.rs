@@ -1,0 +1,108 @@
+//! What controller and speaker have in common as processes: where objects come from, how they end, what they say when
+//! they cannot go on.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use api::Kind;
+use source::manifests::StatusFiles;
+use source::{Identity, PoolStatus, Source};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::arguments::CommonFlags;
+
+/// Where a pod finds the namespace it runs in.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// How long the last writes may take when the program ends.
+pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Turns a result into a status, and says on standard error what went wrong: one line, and a hint where there is one.
+pub(crate) fn exit_status(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last words of the program, when logging may not have begun")]
+fn say_error(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
+
+/// The namespace of MetalLB: as the flag says, else as the pod's service account says (contract 7.1).
+///
+/// A directory of manifests has no such namespace unless the flag gives one: there, objects of any namespace count.
+pub(crate) fn namespace(flags: &CommonFlags) -> Result<Option<String>> {
+    if !flags.namespace.is_empty() {
+        return Ok(Some(flags.namespace.clone()));
+    }
+    if flags.manifests.is_some() {
+        return Ok(None);
+    }
+    match std::fs::read_to_string(NAMESPACE_FILE) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(_) => Err(anyhow!(
+            "the namespace of MetalLB is not known: not in a pod, so give --namespace or METALLB_NAMESPACE"
+        )),
+    }
+}
+
+/// Starts the source that the flags ask for.
+pub(crate) async fn source(
+    flags: &CommonFlags,
+    component: &'static str,
+    instance: &str,
+    namespace: Option<&str>,
+    kinds: &[Kind],
+    pool_status: PoolStatus,
+    status_files: StatusFiles,
+) -> Result<Source> {
+    let options = source::Options {
+        kinds: kinds.to_vec(),
+        namespace: namespace.unwrap_or_default().to_owned(),
+        identity: Identity { component, instance: instance.to_owned() },
+        pool_status,
+    };
+    match &flags.manifests {
+        Some(directory) => Ok(source::manifests::start(directory.clone(), options, status_files)),
+        None => {
+            let client = source::kube::connect(flags.kubeconfig.as_deref(), component)
+                .await
+                .context("cannot connect to the Kubernetes API")?;
+            Ok(source::kube::start(client, options))
+        }
+    }
+}
+
+/// The signals that end the program in order.
+pub(crate) struct Shutdown {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Shutdown {
+    /// Begins to listen; from now on none of the signals ends the program by itself.
+    pub(crate) fn listen() -> Result<Self> {
+        let on = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Shutdown {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            quit: on(SignalKind::quit())?,
+        })
+    }
+
+    /// Waits for one of them and returns its name. Safe to cancel.
+    pub(crate) async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.quit.recv() => "SIGQUIT",
+        }
+    }
+}

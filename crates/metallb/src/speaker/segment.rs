@@ -1,0 +1,90 @@
+//! ARP and NDP on this node: the core, its sockets, and what they report.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use kit::{Instant, InterfaceIndex, Outbox};
+use l2::{ClaimKind, Counters, Input, InterfaceSet, Output, Report, Responder};
+use netio::packet::L2Io;
+
+/// The responder and its sockets.
+pub(super) struct Segment {
+    core: Responder,
+    io: L2Io,
+    out: Outbox<Output>,
+    names: BTreeMap<InterfaceIndex, String>,
+}
+
+impl Segment {
+    pub(super) fn new() -> Self {
+        Segment {
+            core: Responder::new(),
+            io: L2Io::new(),
+            out: Outbox::with_limit(l2::OUTBOX_MAX),
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// Answers for the address on these interfaces.
+    pub(super) fn announce(&mut self, now: Instant, address: IpAddr, interfaces: InterfaceSet) {
+        self.tell(now, Input::Announce { address, interfaces });
+    }
+
+    /// Answers for the address no more.
+    pub(super) fn withdraw(&mut self, now: Instant, address: IpAddr) {
+        self.tell(now, Input::Withdraw { address });
+    }
+
+    /// The next frame or failure of a socket. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Input {
+        self.io.recv().await
+    }
+
+    /// When [`Input::Tick`] is due.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.core.next_deadline()
+    }
+
+    /// What happened to the announced addresses, for metrics.
+    pub(super) fn counters(&self) -> impl Iterator<Item = (IpAddr, Counters)> + '_ {
+        self.core.counters()
+    }
+
+    /// Gives the core what happened, and carries out what it wants.
+    pub(super) fn tell(&mut self, now: Instant, input: Input) {
+        match &input {
+            Input::Interface(interface) => {
+                self.names.insert(interface.index, interface.name.clone());
+            }
+            Input::InterfaceGone { index } => {
+                self.names.remove(index);
+            }
+            _ => {}
+        }
+        self.core.handle(now, input, &mut self.out);
+        while let Some(output) = self.out.pop() {
+            match output {
+                Output::Action(action) => self.io.execute(action),
+                Output::Report(report) => self.log(&report),
+            }
+        }
+    }
+
+    fn log(&self, report: &Report) {
+        match report {
+            Report::Coverage { interfaces, family, coverage } => {
+                tracing::info!(?interfaces, %family, ?coverage, "where announced addresses are answered");
+            }
+            Report::ForeignClaim { address, interface, mac, kind } => {
+                let interface = self.names.get(interface).map_or("?", String::as_str);
+                let by = match kind {
+                    ClaimKind::ArpRequest => "ARP request",
+                    ClaimKind::ArpReply => "ARP reply",
+                    ClaimKind::NeighborSolicitation => "Neighbor Solicitation",
+                    ClaimKind::NeighborAdvertisement => "Neighbor Advertisement",
+                };
+                tracing::warn!(ip = %address, interface, %mac, by, "another machine claims an address that is announced here");
+            }
+        }
+    }
+}
