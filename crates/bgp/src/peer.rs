@@ -58,7 +58,17 @@ struct History {
     since: Instant,
     sessions: u64,
     last_down: Option<(Instant, DownReason)>,
+    last_notification: Option<(Instant, DownReason)>,
     counters: Counters,
+}
+
+impl History {
+    fn ended(&mut self, now: Instant, reason: &DownReason) {
+        if let DownReason::Local { .. } | DownReason::Remote { .. } = reason {
+            self.last_notification = Some((now, reason.clone()));
+        }
+        self.last_down = Some((now, reason.clone()));
+    }
 }
 
 /// How far the peer is. Each part has what only it needs.
@@ -117,7 +127,13 @@ impl Peer {
             dials: 0,
             last_dial: now,
             back_off: BackOff::default(),
-            history: History { since: now, sessions: 0, last_down: None, counters: Counters::default() },
+            history: History {
+                since: now,
+                sessions: 0,
+                last_down: None,
+                last_notification: None,
+                counters: Counters::default(),
+            },
         }
     }
 
@@ -198,6 +214,7 @@ impl Peer {
             failed_attempts: self.back_off.failures(),
             sessions: self.history.sessions,
             last_down: self.history.last_down.clone(),
+            last_notification: self.history.last_notification.clone(),
             counters: self.history.counters,
             prefixes_wanted: sum(|view| view.wanted),
             prefixes_announced: sum(|view| view.announced),
@@ -391,7 +408,7 @@ impl Peer {
             Phase::Established(_) => {
                 let lasted = moment.now - self.history.since;
                 self.session_ended();
-                self.history.last_down = Some((moment.now, reason.clone()));
+                self.history.ended(moment.now, &reason);
                 moment.out.push(Output::SessionDown { reason });
                 let cause = if lasted >= STABLE_AFTER { Cause::Lost } else { Cause::Refused };
                 self.phase = Phase::Opening(Opening::resting());
@@ -410,7 +427,7 @@ impl Peer {
         for direction in [Direction::Dialed, Direction::Accepted] {
             if let Some(id) = self.connection_towards(direction).map(|connection| connection.id) {
                 self.notify_and_close(moment, id, &notification);
-                self.history.last_down = Some((moment.now, down.clone()));
+                self.history.ended(moment.now, &down);
             }
         }
         match &self.phase {

@@ -46,6 +46,9 @@ pub struct PeerView {
     pub sessions: u64,
     /// Why the last session or attempt ended, and when.
     pub last_down: Option<(Instant, DownReason)>,
+    /// The last of these reasons that one side told the other, and when: a peer that has refused us often says so once
+    /// and then only closes connections.
+    pub last_notification: Option<(Instant, DownReason)>,
     /// Messages so far, over all sessions.
     pub counters: Counters,
     /// Prefixes that the peer should have.

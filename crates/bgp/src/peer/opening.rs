@@ -173,7 +173,7 @@ impl Peer {
     /// An attempt is over. If it was not the last one under way, the other one decides.
     pub(super) fn attempt_ended(&mut self, moment: &mut Moment<'_>, cause: Cause, reason: DownReason) {
         if let Phase::Opening(Opening { outgoing: Outgoing::Resting, incoming: None }) = &self.phase {
-            self.history.last_down = Some((moment.now, reason.clone()));
+            self.history.ended(moment.now, &reason);
             moment.out.push(Output::AttemptFailed { reason });
             self.retry_later(moment.now, cause);
         }

@@ -156,6 +156,9 @@ impl Unreach {
 }
 
 fn prefixes_format(prefixes: &[IpNet], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if !prefixes.is_empty() {
+        f.write_str(":")?;
+    }
     prefixes.iter().try_for_each(|prefix| write!(f, " {prefix}"))
 }
 
@@ -163,7 +166,7 @@ impl fmt::Display for Reach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.known {
             Some((next_hop, prefixes)) => {
-                write!(f, "{} next-hop {next_hop}:", self.routes)?;
+                write!(f, "{} next-hop {next_hop}", self.routes)?;
                 prefixes_format(prefixes, f)
             }
             None => self.routes.fmt(f),
@@ -173,7 +176,7 @@ impl fmt::Display for Reach {
 
 impl fmt::Display for Unreach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.routes)?;
+        self.routes.fmt(f)?;
         prefixes_format(self.prefixes.as_deref().unwrap_or_default(), f)
     }
 }

@@ -241,7 +241,7 @@ impl fmt::Display for Notification {
         self.error.fmt(f)?;
         if let Some(text) = self.text() {
             // Debug escapes control characters, so that a peer cannot write lines into our log.
-            return write!(f, ", the peer's operator says {text:?}");
+            return write!(f, " ({text:?})");
         }
         if let Some(inner) = self.encapsulated()
             && inner.error != ErrorCode::HARD_RESET
@@ -254,7 +254,9 @@ impl fmt::Display for Notification {
                 let afi_safi = super::AfiSafi { afi: u16::from_be_bytes([*afi_high, *afi_low]), safi: *safi };
                 write!(f, " ({afi_safi}, limit {})", u32::from_be_bytes([*a, *b, *c, *d]))
             }
+            // Some speakers send the number as it is in the field, others all four bytes.
             (ErrorCode::BAD_PEER_AS, [high, low]) => write!(f, " (AS {})", u16::from_be_bytes([*high, *low])),
+            (ErrorCode::BAD_PEER_AS, [a, b, c, d]) => write!(f, " (AS {})", u32::from_be_bytes([*a, *b, *c, *d])),
             (_, data) => {
                 f.write_str(", data ")?;
                 for byte in data.iter().take(DATA_SHOWN_MAX) {
@@ -281,6 +283,7 @@ mod tests {
         check(4, 0, &[], expect!["Hold Timer Expired"]);
         check(2, 6, &[], expect!["OPEN Message Error/Unacceptable Hold Time"]);
         check(2, 2, &[0xfd, 0xe9], expect!["OPEN Message Error/Bad Peer AS (AS 65001)"]);
+        check(2, 2, &[0xfa, 0x56, 0xea, 0x01], expect!["OPEN Message Error/Bad Peer AS (AS 4200000001)"]);
         check(5, 2, &[], expect!["Finite State Machine Error/Receive Unexpected Message in OpenConfirm State"]);
         check(6, 0, &[], expect!["Cease"]);
         check(
@@ -293,12 +296,7 @@ mod tests {
         check(99, 1, &[], expect!["unknown error 99/unknown subcode 1"]);
         check(3, 5, &[0x40, 1, 2, 0, 0], expect!["UPDATE Message Error/Attribute Length Error, data 4001020000"]);
         check(8, 0, &[], expect!["Send Hold Timer Expired"]);
-        check(
-            6,
-            9,
-            &[6, 2, 2, b'h', b'i'],
-            expect![[r#"Cease/Hard Reset (Cease/Administrative Shutdown, the peer's operator says "hi")"#]],
-        );
+        check(6, 9, &[6, 2, 2, b'h', b'i'], expect![[r#"Cease/Hard Reset (Cease/Administrative Shutdown ("hi"))"#]]);
     }
 
     #[test]
@@ -309,13 +307,8 @@ mod tests {
 
     #[test]
     fn rfc9003_2_shutdown_text_is_utf8_of_the_length_that_it_says() {
-        check(6, 2, b"\x05later", expect![[r#"Cease/Administrative Shutdown, the peer's operator says "later""#]]);
-        check(
-            6,
-            4,
-            b"\x06a\nb\x1b[m",
-            expect![[r#"Cease/Administrative Reset, the peer's operator says "a\nb\u{1b}[m""#]],
-        );
+        check(6, 2, b"\x05later", expect![[r#"Cease/Administrative Shutdown ("later")"#]]);
+        check(6, 4, b"\x06a\nb\x1b[m", expect![[r#"Cease/Administrative Reset ("a\nb\u{1b}[m")"#]]);
         check(6, 2, b"\x09later", expect!["Cease/Administrative Shutdown, data 096c61746572"]);
         check(6, 2, b"\x02\xff\xfe", expect!["Cease/Administrative Shutdown, data 02fffe"]);
         check(6, 2, b"\x00", expect!["Cease/Administrative Shutdown, data 00"]);

@@ -81,14 +81,14 @@ fn samples_are_what_they_should_be() {
         OPEN AS 65001, hold 90s, id 192.0.2.1, capabilities []
         OPEN AS 65001, hold 90s, id 192.0.2.1, capabilities [IPv4 unicast, IPv6 unicast, route refresh, enhanced route refresh, extended message, 4-byte AS 70000, graceful restart 120s IPv4 unicast (kept), extended next hop IPv4 unicast over IPv6, add-path (4 bytes)]
         OPEN AS 65001, hold 180s, id 192.0.2.1, capabilities [IPv4 unicast]
-        UPDATE
+        UPDATE (empty)
         UPDATE withdraw 10.0.0.0/8; ORIGIN IGP; AS_PATH 65001; NEXT_HOP 192.0.2.1; COMMUNITIES 65001:1; nlri 198.51.100.0/24
         UPDATE MP_REACH_NLRI IPv6 unicast next-hop 2001:db8::1: 2001:db9::/32; ORIGIN IGP; AS_PATH 65001; LARGE_COMMUNITY large:1:2:3; EXTENDED_COMMUNITIES 0002fde900000001;
         UPDATE ORIGINATOR_ID 1.1.1.1; CLUSTER_LIST 0x02020202; LOCAL_PREF 100; MULTI_EXIT_DISC 5; ATOMIC_AGGREGATE; AGGREGATOR 65001 192.0.2.9; ORIGIN IGP; AS_PATH empty; NEXT_HOP 192.0.2.1; AS4_PATH 65536; AS4_AGGREGATOR 65536 192.0.2.9; attribute 200 0x010203; nlri 198.51.100.0/24 203.0.113.1/32
         UPDATE MP_UNREACH_NLRI IPv6 unicast: 2001:db8::/32;
         NOTIFICATION Hold Timer Expired
-        NOTIFICATION Cease/Administrative Shutdown, the peer's operator says "later"
-        NOTIFICATION Cease/Hard Reset (Cease/Administrative Shutdown, the peer's operator says "later")
+        NOTIFICATION Cease/Administrative Shutdown ("later")
+        NOTIFICATION Cease/Hard Reset (Cease/Administrative Shutdown ("later"))
         KEEPALIVE
         ROUTE-REFRESH IPv4 unicast"#]].assert_eq(&all.join("\n"));
 }

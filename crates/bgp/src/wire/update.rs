@@ -92,6 +92,11 @@ fn attributes_decode<'a>(reader: &mut Reader<'a>, out: &mut Vec<RawAttribute<'a>
 impl fmt::Display for Update<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("UPDATE")?;
+        let is_empty = self.withdrawn.is_empty() && self.attributes.is_empty() && self.nlri.is_empty();
+        if is_empty && self.attributes_cut.is_none() {
+            // RFC 4724 section 2: End-of-RIB for IPv4.
+            return f.write_str(" (empty)");
+        }
         if !self.withdrawn.is_empty() {
             f.write_str(" withdraw")?;
             self.withdrawn.iter().try_for_each(|prefix| write!(f, " {prefix}"))?;

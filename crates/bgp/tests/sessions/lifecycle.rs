@@ -136,6 +136,19 @@ fn sessions_that_never_last_are_tried_ever_less_often() {
 }
 
 #[test]
+fn what_a_peer_said_once_is_remembered_when_it_only_closes_connections_afterwards() {
+    let wrong = bgp::PeerConfig { remote_as: RemoteAs::Internal, ..config(65001, 65000, Mode::Active) };
+    let mut network = Network::new(wrong, config(65000, 65001, Mode::Passive), 1);
+    network.start();
+    network.run_for(secs(1));
+    network.weather = Weather::Cut;
+    network.run_for(secs(60));
+    let view = network.hosts[A].peer.view();
+    expect!["no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords differ"].assert_eq(&format!("{}", view.last_down.unwrap().1));
+    expect!["sent OPEN Message Error/Bad Peer AS (AS 65000): the peer is in AS 65000, but our own AS 65001 is configured"].assert_eq(&format!("{}", view.last_notification.unwrap().1));
+}
+
+#[test]
 fn a_configured_connect_time_is_kept_exactly() {
     let every = bgp::PeerConfig { connect_retry: ConnectRetry::Every(secs(7)), ..config(1, 2, Mode::Active) };
     // The other side does not listen.
@@ -163,7 +176,7 @@ fn rfc4486_4_and_rfc9003_2_a_stop_tells_the_peer_why() {
         ),
         (
             StopReason::AdministrativeShutdown { text: "upgrade".to_owned() },
-            expect![[r#"0.050 down: received Cease/Administrative Shutdown, the peer's operator says "upgrade""#]],
+            expect![[r#"0.050 down: received Cease/Administrative Shutdown ("upgrade")"#]],
         ),
         (StopReason::PeerDeconfigured, expect!["0.050 down: received Cease/Peer De-configured"]),
         (StopReason::ConfigurationChange, expect!["0.050 down: received Cease/Other Configuration Change"]),
@@ -328,6 +341,7 @@ fn views_say_what_was_agreed() {
             failed_attempts: 0,
             sessions: 1,
             last_down: None,
+            last_notification: None,
             counters: Counters {
                 sent: MessageCounts {
                     opens: 1,

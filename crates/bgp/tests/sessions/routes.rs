@@ -300,11 +300,11 @@ fn rfc4724_2_end_of_rib_follows_the_first_table() {
         0.020 a > b: OPEN AS 65001, hold 90s, id 192.0.2.1, capabilities [IPv4 unicast, IPv6 unicast, route refresh, graceful restart 0s, 4-byte AS 65001]
         0.020 a > b: KEEPALIVE
         0.030 b > a: KEEPALIVE
-        0.030 b > a: UPDATE
-        0.030 b > a: UPDATE MP_UNREACH_NLRI IPv6 unicast:;
+        0.030 b > a: UPDATE (empty)
+        0.030 b > a: UPDATE MP_UNREACH_NLRI IPv6 unicast;
         0.040 a > b: UPDATE ORIGIN IGP; AS_PATH 65001; NEXT_HOP 192.0.2.1; nlri 198.51.100.1/32
-        0.040 a > b: UPDATE
-        0.040 a > b: UPDATE MP_UNREACH_NLRI IPv6 unicast:;
+        0.040 a > b: UPDATE (empty)
+        0.040 a > b: UPDATE MP_UNREACH_NLRI IPv6 unicast;
         1.000 a > b: UPDATE ORIGIN IGP; AS_PATH 65001; NEXT_HOP 192.0.2.1; nlri 198.51.100.2/32
     "#]].assert_eq(&network.captured());
 }

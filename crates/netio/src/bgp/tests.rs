@@ -160,7 +160,7 @@ async fn check_session(address: &str, router_password: Option<&str>, speaker_pas
     speaker.input("router", Input::Stop { reason });
     until(&mut router, &mut speaker, "the router hears why", |router, _| router.state() < State::OpenSent).await;
     let last = router.log.last().unwrap();
-    assert_eq!(last, "down: received Cease/Administrative Shutdown, the peer's operator says \"good night\"");
+    assert_eq!(last, "down: received Cease/Administrative Shutdown (\"good night\")");
     assert!(router.routes.is_empty());
     speaker.transport.finish().await;
 }
