@@ -368,8 +368,10 @@ fn warn_of_silent_pools(pools: &BTreeMap<Key, Pool>, findings: &mut Vec<Finding>
     }
 }
 
-/// Raw FRR configuration, which cannot be honoured, because there is no FRR (contract 4.3): refused rather than
-/// ignored.
+/// Raw FRR configuration, which cannot be honoured, because there is no FRR (contract 4.3).
+///
+/// It is told and never ignored, but it does not make the configuration unusable: the speaker of a cluster that changes
+/// over must not fall silent for it.
 pub fn bgp_extras(config_map: &ConfigMap) -> Option<Finding> {
     let extras = config_map.data.get(ConfigMap::EXTRAS_KEY)?;
     if config_map.metadata.name != ConfigMap::BGP_EXTRAS || extras.trim().is_empty() {
@@ -377,7 +379,7 @@ pub fn bgp_extras(config_map: &ConfigMap) -> Option<Finding> {
     }
     let mut report = Report::new(ObjectRef { kind: Kind::ConfigMap, key: config_map.metadata.key() });
     report
-        .error("bgp-extras", "/data/extras", "raw FRR configuration cannot be honoured: BGP is spoken without FRR")
+        .warning("bgp-extras", "/data/extras", "raw FRR configuration cannot be honoured: BGP is spoken without FRR")
         .hint("say it with BGPPeers, BGPAdvertisements and BFDProfiles, then delete the ConfigMap");
     report.into_findings().pop()
 }

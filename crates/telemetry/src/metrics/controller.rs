@@ -78,7 +78,7 @@ impl Metrics for ControllerMetrics {
         for (name, help, value) in POOL_SERIES {
             text.family(name, SeriesType::Gauge, help);
             for (pool, usage) in &pools {
-                text.series(name, &[("pool", pool)], value(usage));
+                text.series(&[("pool", pool)], value(usage));
             }
         }
         self.common.write(text);
@@ -110,7 +110,7 @@ mod tests {
             # HELP metallb_allocator_addresses_total Number of usable IP addresses, per pool.
             # TYPE metallb_allocator_addresses_total gauge
             metallb_allocator_addresses_total{pool="a"} 0
-            metallb_allocator_addresses_total{pool="b"} 18446744073709551615
+            metallb_allocator_addresses_total{pool="b"} 18446744073709552000
             # HELP metallb_allocator_ipv4_addresses_total Number of usable IPv4 addresses, per pool.
             # TYPE metallb_allocator_ipv4_addresses_total gauge
             metallb_allocator_ipv4_addresses_total{pool="a"} 0
@@ -118,7 +118,7 @@ mod tests {
             # HELP metallb_allocator_ipv6_addresses_total Number of usable IPv6 addresses, per pool.
             # TYPE metallb_allocator_ipv6_addresses_total gauge
             metallb_allocator_ipv6_addresses_total{pool="a"} 0
-            metallb_allocator_ipv6_addresses_total{pool="b"} 18446744073709551615
+            metallb_allocator_ipv6_addresses_total{pool="b"} 18446744073709552000
             # HELP metallb_allocator_addresses_in_use_total Number of IP addresses in use, per pool.
             # TYPE metallb_allocator_addresses_in_use_total gauge
             metallb_allocator_addresses_in_use_total{pool="a"} 0

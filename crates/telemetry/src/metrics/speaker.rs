@@ -278,20 +278,20 @@ impl Metrics for SpeakerMetrics {
         for (service, protocol, node, ip) in self.announcements().clone() {
             let ip = ip.to_string();
             let labels = [("service", &*service), ("protocol", protocol.as_str()), ("node", &*node), ("ip", &*ip)];
-            text.series(name, &labels, 1);
+            text.series(&labels, 1_u64);
         }
         let addresses = self.l2_addresses.youngest();
         for (name, help, counter) in L2_SERIES {
             text.family(name, SeriesType::Counter, help);
             for (ip, numbers) in &addresses {
-                text.series(name, &[("ip", &ip.to_string())], read(counter(numbers)));
+                text.series(&[("ip", &ip.to_string())], read(counter(numbers)));
             }
         }
         let sessions = self.bgp_sessions.youngest();
         for (name, type_, help, value) in BGP_SERIES {
             text.family(name, type_, help);
             for ((peer, vrf), numbers) in &sessions {
-                text.series(name, &[("peer", peer), ("vrf", vrf)], value(numbers));
+                text.series(&[("peer", peer), ("vrf", vrf)], value(numbers));
             }
         }
         self.common.write(text);
