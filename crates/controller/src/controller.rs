@@ -20,7 +20,8 @@ use crate::problem::Problem;
 use crate::waiting::{Opportunities, Queue, Ticket};
 
 /// How much room an [`Outbox`] must have for one step of work: the status of a Service and what is told about it. An
-/// outbox that never has it never gets anything.
+/// outbox that never has it never gets anything; one that has a hundred times as much has the counters of pools written
+/// once for all that happens at once, instead of with each step.
 pub const OUTPUTS_PER_STEP: usize = 16;
 
 /// Something that happened.

@@ -80,26 +80,19 @@ impl Controller {
         let Some(record) = self.services.get_mut(holder) else { return };
         let had = self.allocator.holding(holder);
         let is_remembered = had.is_some() || record.lost.is_some();
-        let seen = &record.ledger.seen;
+        let shows_ours = had.is_some() && record.ledger.seen.shows(had);
+        let vacancies = self.allocator.release(holder);
+        self.queue.leave(holder, record.ticket.take());
+        record.problem = None;
+        record.lost = None;
+        let is_new = std::mem::take(&mut record.is_new);
         let is_ours = match leftovers {
             Leftovers::All => true,
-            Leftovers::Ours => is_remembered || seen.pool.is_some(),
-            Leftovers::Unchanged => had.is_some() && seen.shows(had),
+            Leftovers::Ours => is_remembered || record.ledger.seen.pool.is_some(),
+            Leftovers::Unchanged => shows_ours,
         };
-        if !is_ours || seen.shows(None) {
-            match record.ledger.contested_until(now) {
-                // Whoever writes it may do so again.
-                Some(until) => self.timers.set(Timer::Service(holder.clone()), until),
-                None => self.forget(holder),
-            }
-            return;
-        }
-        record.ledger.is_outdated |= is_remembered || (record.is_new && seen.pool.is_some());
-        record.is_new = false;
-        record.lost = None;
-        record.problem = None;
-        self.queue.leave(holder, record.ticket.take());
-        let step = record.ledger.settle(now, None);
+        record.ledger.is_outdated |= is_remembered || (is_new && record.ledger.seen.pool.is_some());
+        let step = if is_ours { record.ledger.settle(now, None) } else { Step::Settled };
         if step.writes() {
             out.push(status(holder, record, None));
         }
@@ -108,13 +101,15 @@ impl Controller {
             out.push(Write::Event(teller.overwritten(&record.ledger.seen.text(), None)));
         }
         look_again(&mut self.timers, holder, step);
-        self.count(step, false);
-        if leftovers == Leftovers::Unchanged {
-            self.forget(holder);
-        } else {
-            let vacancies = self.allocator.release(holder);
-            self.offer(vacancies);
+        match record.ledger.contested_until(now) {
+            _ if leftovers == Leftovers::Unchanged => self.forget(holder),
+            // Whoever writes it may do so again.
+            Some(until) if step == Step::Settled => self.timers.set(Timer::Service(holder.clone()), until),
+            None if step == Step::Settled => self.forget(holder),
+            Some(_) | None => {}
         }
+        self.count(step, false);
+        self.offer(vacancies);
     }
 
     /// Offers to those who wait what they may have now.

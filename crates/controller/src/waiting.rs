@@ -272,6 +272,8 @@ fn interests(holding: Option<&Holding>, ask: &Ask, stack: Stack) -> Vec<Interest
     }
     let needs = match (stack, holding) {
         (Stack::Single(family), _) => vec![Families::from(family)],
+        // Whoever shares may find a seat of one family beside a free address of the other.
+        (Stack::Dual, _) if ask.client.sharing.is_some() => vec![Families::V4, Families::V6],
         (Stack::Dual, _) => vec![Families::Both],
         // What it waits for is a second address, or another pool.
         (Stack::PreferDual { .. }, Some(holding)) if is_in_wished_pool(holding, ask) => {

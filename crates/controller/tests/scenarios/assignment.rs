@@ -1120,3 +1120,30 @@ fn a_pool_created_again_under_its_name_gets_its_status() {
         "#]],
     );
 }
+
+#[test]
+fn a_dual_stack_sharer_gets_a_seat_of_one_family_with_a_free_address_of_the_other() {
+    check(
+        "pool a 10.0.0.0/32 fc00::/128
+         config
+         sync
+         svc x/web v4 tcp/80 key k
+         svc x/six v6 tcp/80
+         svc x/both dual udp/53 key k
+         svc x/alone dual tcp/25
+         delete x/six",
+        expect![[r#"
+            pool a := 0+0 used, 1+1 free
+            x/web := [10.0.0.0] from a
+            x/web Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 0+1 free
+            x/six := [fc00::] from a
+            x/six Normal IPAllocated: Assigned IP ["fc00::"] from pool "a"
+            pool a := 1+1 used, 0+0 free
+            x/both Warning AllocationFailed: Service "x/both" has no address: no available IPs (pool a: its only IPv6 address is in use, and none under sharing key "k" has a place)
+            x/alone Warning AllocationFailed: Service "x/alone" has no address: no available IPs (pool a: its only IPv4 address is in use)
+            x/both := [10.0.0.0 fc00::] from a
+            x/both Normal IPAllocated: Assigned IP ["10.0.0.0" "fc00::"] from pool "a"
+        "#]],
+    );
+}

@@ -24,7 +24,9 @@ enum Event {
 const SERVICES: [&str; 8] = ["x/a", "x/b", "x/c", "x/d", "y/a", "y/b", "y/c", "z/a"];
 
 /// Pool sets; each is in force as a whole.
-const POOLS: [&[&str]; 8] = [
+const POOLS: [&[&str]; 10] = [
+    &["a 10.0.0.0/32 fc00::/128"],
+    &["a 10.0.0.0/32 fc00::/127 ns x,y", "b 10.0.0.1/32 label app=web", "c fc00::2/128"],
     &["a 10.0.0.0/30 fc00::/127", "b 10.0.0.4/31"],
     &["a 10.0.0.0/30", "b 10.0.0.4/31 fc00::/127", "c fc00::2/127 no-auto"],
     &["renamed 10.0.0.0/30 fc00::/127", "b 10.0.0.4/31"],
@@ -36,7 +38,8 @@ const POOLS: [&[&str]; 8] = [
 ];
 
 fn service() -> impl Strategy<Value = String> {
-    let stack = prop::sample::select(vec!["v4", "v4", "v6", "dual", "prefer-v4", "prefer-v6", "cluster-ips None"]);
+    let stack =
+        prop::sample::select(vec!["v4", "v4", "v6", "dual", "dual", "prefer-v4", "prefer-v6", "cluster-ips None"]);
     let request = prop::sample::select(vec![
         "",
         "",

@@ -437,6 +437,7 @@ fn a_status_on_another_type_that_returns_is_cleared_with_pauses() {
             pool a := 0+0 used, 4+0 free
             x/a := []
             x/a := []
+            x/a := []
             x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["10.0.0.0"] from no pool; it is set back to no address. Another load balancer may be serving it too
             Service x/a: it is not served by this controller
         "#]],
@@ -466,6 +467,32 @@ fn being_told_again_that_all_is_known_changes_nothing() {
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: ["10.0.0.0"] is not allowed in config: 10.0.0.0 is in no pool
             x/a Normal IPAllocated: Assigned IP ["10.0.1.0"] from pool "b"
             pool b := 1+0 used, 1+0 free
+        "#]],
+    );
+}
+
+#[test]
+fn d16_a_service_that_stops_being_ours_in_a_contest_is_released_too() {
+    check(
+        "pool a 10.0.0.0/32
+         config
+         sync
+         svc x/a
+         svc x/b
+         foreign x/a 192.0.2.1
+         foreign x/a -
+         svc x/a type ClusterIP",
+        expect![[r#"
+            pool a := 0+0 used, 1+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 0+0 free
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: its only IPv4 address is in use)
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to [] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/b := [10.0.0.0] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
         "#]],
     );
 }
