@@ -66,6 +66,7 @@ fn a_shareable_address_in_use_goes_before_a_free_one_behind_it() {
          get x/b v4 tcp/80 key k
          get x/c v4 tcp/80 key other
          get x/d v4 tcp/443 key k
+         get x/e v4 udp/53 key k ip 10.0.0.0
          release x/a
          get x/e v4 udp/53 key k",
         expect![[r#"
@@ -75,6 +76,7 @@ fn a_shareable_address_in_use_goes_before_a_free_one_behind_it() {
             x/c: ["10.0.0.2"] from p
               seats: 10.0.0.2 under "other"
             x/d: ["10.0.0.1"] from p
+            x/e: refused: can't change sharing key for "x/e": 10.0.0.0 is used by "x/a", which has no sharing key
             x/a: released
               free: 10.0.0.0 of p
             x/e: ["10.0.0.0"] from p
