@@ -7,11 +7,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use kit::{Duration, Family};
+use kit::{Duration, Family, Instant};
 
 use crate::account::{Account, millis, table};
 use crate::fleet::Fleet;
-use crate::requests::{Outage, Outcome, Pace, Record, RequestStream, answers_by_backend, outages};
+use crate::fleet::upkeep::{NODE_GRACE, NODE_RETURN};
+use crate::requests::{Outage, Outcome, Pace, Record, RequestStream, answers_by_backend, disturbances, outages};
 use crate::router::RouterKind;
 use crate::topology::{HostPlan, Role, Topology};
 use crate::{Lab, eventually};
@@ -23,6 +24,8 @@ const WATCH: Duration = Duration::from_secs(2);
 const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// Answers in a row after which a stream counts as well.
 const WELL: usize = 40;
+/// Without a failure for this long, a disturbance is over.
+const QUIET: Duration = Duration::from_secs(1);
 const PACE: Pace = Pace { every: Duration::from_millis(25), timeout: Duration::from_millis(500) };
 
 /// What to show.
@@ -66,9 +69,9 @@ fn show(lab: &Lab, demo: &Demo, account: &mut Account<'_>) -> Result<()> {
     account.say(&format!("{victim} loses its power: its links and all its processes are gone at once"))?;
     let cut = account.clock().now();
     fleet.power_cut(&victim)?;
+    account.detail(&format!("the cluster calls it not ready {NODE_GRACE} later"))?;
     eventually(LIMIT, || paths.iter().try_for_each(|path| path.is_well_since(cut + PACE.timeout)))?;
-    let worst = paths.iter().filter_map(|path| longest(&path.stream.records())).max().unwrap_or_default();
-    account.say(&format!("everything is answered again; the longest outage was {}", millis(worst)))?;
+    account.say(&format!("every request is answered again; {}", worst_since(&paths, cut)))?;
     for path in &paths {
         path.tell(&fleet, account)?;
     }
@@ -77,13 +80,23 @@ fn show(lab: &Lab, demo: &Demo, account: &mut Account<'_>) -> Result<()> {
     account.say(&format!("{victim} gets its power back"))?;
     let back = account.clock().now();
     fleet.power_on(&victim)?;
+    account.detail(&format!("the cluster calls it ready {NODE_RETURN} later"))?;
     eventually(LIMIT, || answers_again(&paths, &victim, back))?;
     std::thread::sleep(WATCH.into());
     let end = account.clock().now();
     eventually(LIMIT, || paths.iter().try_for_each(|path| path.is_well_since(end)))?;
-    account.say(&format!("{victim} takes part again"))?;
+    account.say(&format!("{victim} takes part again; {}", worst_since(&paths, back)))?;
     routes_tell(&fleet, account)?;
     summary(account, paths)
+}
+
+/// The worst that happened to any client since then, as text.
+fn worst_since(paths: &[Path], since: Instant) -> String {
+    let records = |path: &Path| -> Vec<Record> {
+        path.stream.records().into_iter().filter(|record| record.begun >= since).collect()
+    };
+    let worst = paths.iter().filter_map(|path| longest(&outages(&records(path)))).max();
+    worst.map_or("no request failed".to_owned(), |worst| format!("the longest outage was {}", millis(worst)))
 }
 
 /// Hosts and addresses as a table.
@@ -192,19 +205,19 @@ fn announcer(fleet: &Fleet, paths: &[Path]) -> Result<String> {
 
 /// Succeeds when a backend on this node has answered since then: for any path, since one node answers for an address on
 /// a segment.
-fn answers_again(paths: &[Path], node: &str, since: kit::Instant) -> Result<()> {
+fn answers_again(paths: &[Path], node: &str, since: Instant) -> Result<()> {
     let by_node = |record: &Record| matches!(&record.outcome, Outcome::Answered(answer) if answer.backend == node);
     let answered = |path: &Path| path.stream.records().iter().any(|record| record.begun >= since && by_node(record));
     if paths.iter().any(answered) { Ok(()) } else { bail!("{node} has not answered since it is back") }
 }
 
-fn longest(records: &[Record]) -> Option<Duration> {
-    outages(records).iter().map(Outage::length).max()
+fn longest(outages: &[Outage]) -> Option<Duration> {
+    outages.iter().map(Outage::length).max()
 }
 
 impl Path {
     /// Succeeds when the last requests since then were all answered.
-    fn is_well_since(&self, since: kit::Instant) -> Result<()> {
+    fn is_well_since(&self, since: Instant) -> Result<()> {
         let records: Vec<_> = self.stream.records().into_iter().filter(|record| record.begun >= since).collect();
         let last: Vec<_> = records.iter().rev().take(WELL).collect();
         let answered = last.iter().filter(|record| matches!(record.outcome, Outcome::Answered(_))).count();
@@ -218,7 +231,7 @@ impl Path {
     }
 
     fn tell(&self, fleet: &Fleet, account: &mut Account<'_>) -> Result<()> {
-        let outage = longest(&self.stream.records()).map_or("no outage".to_owned(), millis);
+        let outage = longest(&outages(&self.stream.records())).map_or("no outage".to_owned(), millis);
         let who = who_answers(fleet, &self.client, self.target.ip())?;
         account.detail(&format!("{} to {} at {}: {outage}{who}", self.client, self.service, self.target.ip()))
     }
@@ -243,10 +256,11 @@ fn summary(account: &mut Account<'_>, paths: Vec<Path>) -> Result<()> {
             records.len().to_string(),
             by.join(", "),
             records.len().saturating_sub(answered).to_string(),
-            longest(&records).map_or("-".to_owned(), millis),
+            longest(&disturbances(&records, QUIET)).map_or("-".to_owned(), millis),
+            longest(&outages(&records)).map_or("-".to_owned(), millis),
         ]);
     }
-    let head = ["from", "Service", "address", "way", "requests", "answered by", "failed", "longest outage"];
+    let head = ["from", "Service", "address", "way", "requests", "answered by", "failed", "during", "longest outage"];
     account.paragraph(&table(&head, &rows))?;
     ensure!(unreached.is_empty(), "not reached: {}", unreached.join(", "));
     Ok(())

@@ -3,7 +3,7 @@
 //! The cluster is a folder of manifests. The lab plays those parts of Kubernetes that our program does not: it writes
 //! the Nodes and EndpointSlices, its service proxies stand in for kube-proxy, and it marks a node that is gone.
 
-mod upkeep;
+pub(crate) mod upkeep;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -52,6 +52,7 @@ struct Running {
 impl Fleet {
     /// Sets up a topology and starts everything; `program` is ours, `router` what routers with BGP run.
     pub fn start(lab: &Lab, topology: &Topology, program: PathBuf, router: RouterKind) -> Result<Fleet> {
+        ensure!(router != RouterKind::GoBgp, "gobgp sets no routes in the kernel, so it routes nothing in a topology");
         let services = services_in(&topology.manifests).context("the manifests of the topology")?;
         let (hosts, switches) = wire(lab, topology)?;
         let folder = ManifestFolder::create(lab.folder().join("cluster"))?;
@@ -186,7 +187,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Gives a node its power back.
+    /// Gives a node its power back. After a while the cluster calls it ready.
     pub fn power_on(&mut self, node: &str) -> Result<()> {
         ensure!(!self.nodes.contains_key(node), "{node} has power");
         for position in 0..self.link_count(node)? {
@@ -194,7 +195,8 @@ impl Fleet {
         }
         let running = self.node_start(node)?;
         self.nodes.insert(node.to_owned(), running);
-        self.world()?.node_back(node)
+        self.world()?.node_back(node);
+        Ok(())
     }
 
     fn link_count(&self, host: &str) -> Result<usize> {

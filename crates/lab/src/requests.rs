@@ -50,7 +50,7 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// A time in which no request succeeded.
+/// A time of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Outage {
     /// When the first request began that failed.
@@ -150,7 +150,7 @@ impl Host {
     }
 }
 
-/// The outages among requests in the order in which they began.
+/// The times in which no request succeeded, among requests in the order in which they began.
 pub fn outages(records: &[Record]) -> Vec<Outage> {
     let mut outages = Vec::new();
     let mut open: Option<Outage> = None;
@@ -164,6 +164,21 @@ pub fn outages(records: &[Record]) -> Vec<Outage> {
     }
     outages.extend(open);
     outages
+}
+
+/// The times in which requests failed, whether others succeeded meanwhile or not; `quiet` without a failure ends one.
+///
+/// Where flows are spread over several nodes and one of them is gone, this is how long some of them suffer.
+pub fn disturbances(records: &[Record], quiet: Duration) -> Vec<Outage> {
+    let mut found: Vec<Outage> = Vec::new();
+    for record in records.iter().filter(|record| matches!(record.outcome, Outcome::Failed(_))) {
+        let over = record.begun + record.took;
+        match found.last_mut() {
+            Some(last) if record.begun.since(last.to) < quiet => last.to = last.to.max(over),
+            _ => found.push(Outage { from: record.begun, to: over }),
+        }
+    }
+    found
 }
 
 /// How many requests each backend answered.
@@ -211,6 +226,17 @@ mod tests {
     fn an_outage_without_end_lasts_to_the_last_failure() {
         assert_eq!(lengths("aa---"), [21]);
         assert_eq!(lengths(""), [0; 0]);
+    }
+
+    #[test]
+    fn a_disturbance_lasts_until_nothing_has_failed_for_a_while() {
+        let lengths = |text: &str| -> Vec<u64> {
+            let found = disturbances(&records(text), Duration::from_millis(25));
+            found.iter().map(|one| one.length().as_millis()).collect()
+        };
+        assert_eq!(lengths("aaaa"), [0; 0]);
+        assert_eq!(lengths("a-a-a-a"), [41]);
+        assert_eq!(lengths("-aaaa-a"), [1, 1]);
     }
 
     #[test]

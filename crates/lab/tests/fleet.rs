@@ -134,7 +134,11 @@ fn power(lab: &Lab) -> Result<()> {
 
     fleet.power_on("node1")?;
     eventually(LIMIT, || ask(&fleet))?;
-    ensure!(node()?.contains("\"True\"") && !endpoints()?.contains("false"));
+    eventually(LIMIT, || {
+        let (node, endpoints) = (node()?, endpoints()?);
+        ensure!(node.contains("\"True\"") && !endpoints.contains("false"), "{node} {endpoints}");
+        Ok(())
+    })?;
     ensure!(fleet.speaker("node1")?.ended()?.is_none());
     Ok(())
 }

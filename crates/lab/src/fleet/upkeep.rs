@@ -18,7 +18,10 @@ use crate::service_proxy::{ClientAddress, Forward, Protocol, ServiceProxy};
 /// How often it looks.
 const PERIOD: Duration = Duration::from_millis(50);
 /// After this a node that is gone is marked. A real cluster takes 40 s and more; nothing here waits for it.
-const NODE_GRACE: Duration = Duration::from_secs(3);
+pub(crate) const NODE_GRACE: Duration = Duration::from_secs(3);
+
+/// After this a node that is back is called ready: it takes a kubelet that long to start and to tell.
+pub(crate) const NODE_RETURN: Duration = Duration::from_secs(2);
 
 /// The cluster as the lab keeps it.
 #[derive(Debug)]
@@ -45,6 +48,24 @@ enum Health {
     /// Without power since then, and not yet marked.
     Lost(Instant),
     Marked,
+    /// With power since then, and not yet called ready.
+    Returning(Instant),
+}
+
+impl Health {
+    /// What the cluster believes.
+    fn is_called_ready(self) -> bool {
+        matches!(self, Health::Ready | Health::Lost(_))
+    }
+
+    /// What becomes of it in the course of time.
+    fn next(self, now: Instant) -> Health {
+        match self {
+            Health::Lost(since) if now.since(since) >= NODE_GRACE => Health::Marked,
+            Health::Returning(since) if now.since(since) >= NODE_RETURN => Health::Ready,
+            other => other,
+        }
+    }
 }
 
 impl NodeRecord {
@@ -65,16 +86,17 @@ impl World {
         }
     }
 
-    pub(super) fn node_back(&mut self, node: &str) -> Result<()> {
+    pub(super) fn node_back(&mut self, node: &str) {
+        let now = self.clock.now();
         if let Some(record) = self.nodes.get_mut(node) {
-            record.health = Health::Ready;
+            // A node that was away for so short a time that nobody noticed is still called ready.
+            record.health = if record.health.is_called_ready() { Health::Ready } else { Health::Returning(now) };
         }
-        self.write_nodes_and_endpoints()
     }
 
     pub(super) fn write_nodes_and_endpoints(&self) -> Result<()> {
         for (name, node) in &self.nodes {
-            self.folder.write_node(name, &node.addresses, node.health != Health::Marked)?;
+            self.folder.write_node(name, &node.addresses, node.health.is_called_ready())?;
         }
         let endpoints = self.endpoints();
         self.services.iter().try_for_each(|service| self.folder.write_endpoints(service, &endpoints, BACKEND_PORT))
@@ -84,7 +106,7 @@ impl World {
         let endpoint = |(name, node): (&String, &NodeRecord)| LabEndpoint {
             node: name.clone(),
             addresses: node.addresses.clone(),
-            ready: node.health != Health::Marked,
+            ready: node.health.is_called_ready(),
         };
         self.nodes.iter().map(endpoint).collect()
     }
@@ -94,10 +116,9 @@ impl World {
         let now = self.clock.now();
         let mut changed = false;
         for node in self.nodes.values_mut() {
-            if matches!(node.health, Health::Lost(since) if now.since(since) >= NODE_GRACE) {
-                node.health = Health::Marked;
-                changed = true;
-            }
+            let next = node.health.next(now);
+            changed |= next.is_called_ready() != node.health.is_called_ready();
+            node.health = next;
         }
         if changed {
             self.write_nodes_and_endpoints()?;
@@ -111,7 +132,8 @@ impl World {
                 forwards.extend(forwards_of(service, addresses, name, &endpoints));
             }
             // A node without power is not told; it hears of everything when it is back.
-            if node.health == Health::Ready && forwards != node.forwards {
+            let has_power = matches!(node.health, Health::Ready | Health::Returning(_));
+            if has_power && forwards != node.forwards {
                 node.proxy.set(&forwards).with_context(|| format!("the service proxy of {name}"))?;
                 node.forwards = forwards;
             }
