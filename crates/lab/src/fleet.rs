@@ -7,7 +7,7 @@ pub(crate) mod upkeep;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -25,6 +25,9 @@ use crate::{Host, Lab, Process, Switch, eventually};
 
 /// Where every backend listens.
 pub const BACKEND_PORT: u16 = 8080;
+
+/// The namespace of MetalLB's own objects.
+const NAMESPACE: &str = "metallb-system";
 
 /// A running topology.
 #[derive(Debug)]
@@ -79,10 +82,7 @@ impl Fleet {
 
         let mut controllers = Vec::new();
         for plan in topology.hosts_with(Role::Control) {
-            let mut command = Command::new(&program);
-            command.args(["controller", "--namespace", "metallb-system", "--port", "0", "--manifests"]);
-            command.arg(folder.path());
-            controllers.push(host_of(&hosts, &plan.name)?.spawn("controller", command)?);
+            controllers.push(controller_start(host_of(&hosts, &plan.name)?, &program, &folder)?);
         }
         let world = Arc::new(Mutex::new(world));
         let mut fleet = Fleet {
@@ -138,6 +138,23 @@ impl Fleet {
     pub fn speaker(&mut self, node: &str) -> Result<&mut Process> {
         let running = self.nodes.get_mut(node).with_context(|| format!("{node} is no node with power"))?;
         Ok(&mut running.speaker)
+    }
+
+    /// Ends a speaker in order and starts it again, as an upgrade does.
+    pub fn restart_speaker(&mut self, node: &str) -> Result<()> {
+        self.speaker(node)?.stop()?;
+        let speaker = self.speaker_start(node)?;
+        *self.speaker(node)? = speaker;
+        Ok(())
+    }
+
+    /// Ends the controller in order and starts it again.
+    pub fn restart_controller(&mut self) -> Result<()> {
+        self.controller()?.stop()?;
+        let plan = self.topology.hosts_with(Role::Control).next().context("there is no controller")?;
+        let controller = controller_start(self.host(&plan.name)?, &self.program, &self.manifests()?)?;
+        *self.controller()? = controller;
+        Ok(())
     }
 
     /// The addresses of a Service that it has now.
@@ -205,12 +222,15 @@ impl Fleet {
     }
 
     fn node_start(&self, node: &str) -> Result<Running> {
-        let host = self.host(node)?;
-        let backend = Backend::start(host, BACKEND_PORT)?;
+        let backend = Backend::start(self.host(node)?, BACKEND_PORT)?;
+        Ok(Running { speaker: self.speaker_start(node)?, _backend: backend })
+    }
+
+    fn speaker_start(&self, node: &str) -> Result<Process> {
         let mut command = Command::new(&self.program);
-        command.args(["speaker", "--namespace", "metallb-system", "--port", "0", "--node-name", node, "--manifests"]);
+        command.args(["speaker", "--namespace", NAMESPACE, "--port", "0", "--node-name", node, "--manifests"]);
         command.arg(self.world()?.folder.path());
-        Ok(Running { speaker: host.spawn("speaker", command)?, _backend: backend })
+        self.host(node)?.spawn("speaker", command)
     }
 
     fn world(&self) -> Result<std::sync::MutexGuard<'_, World>> {
@@ -221,6 +241,12 @@ impl Fleet {
 /// The name of an interface by its place among the links.
 pub fn interface(position: usize) -> String {
     format!("eth{position}")
+}
+
+fn controller_start(host: &Host, program: &Path, folder: &ManifestFolder) -> Result<Process> {
+    let mut command = Command::new(program);
+    command.args(["controller", "--namespace", NAMESPACE, "--port", "0", "--manifests"]).arg(folder.path());
+    host.spawn("controller", command)
 }
 
 fn host_of<'a>(hosts: &'a BTreeMap<String, Host>, name: &str) -> Result<&'a Host> {

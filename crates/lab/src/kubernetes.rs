@@ -63,6 +63,15 @@ impl User {
     }
 }
 
+/// A face of our program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// Gives addresses to Services.
+    Controller,
+    /// Announces them; its node is named after its host.
+    Speaker,
+}
+
 /// How kube-proxy does its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyMode {
@@ -215,6 +224,18 @@ impl Cluster {
         })
         .with_context(|| format!("starting kube-proxy on {}: {}", node.name(), proxy.log()))?;
         Ok(proxy)
+    }
+
+    /// Runs our program on a host, as one of its faces and with the rights of a user.
+    pub fn ours_start(&self, host: &Host, program: &Path, face: Face, user: User) -> Result<Process> {
+        let mut command = Command::new(program);
+        match face {
+            Face::Controller => command.arg("controller"),
+            Face::Speaker => command.args(["speaker", "--node-name", host.name()]),
+        };
+        command.args(["--namespace", NAMESPACE, "--port", "0", "--kubeconfig"]);
+        let name = if face == Face::Controller { "controller" } else { "speaker" };
+        host.spawn(name, with(command, self.kubeconfig(user)))
     }
 
     /// Freezes the API server: connections stay open, nothing is answered.

@@ -122,6 +122,11 @@ fn power(lab: &Lab) -> Result<()> {
     eventually(LIMIT, || ask(&fleet))?;
     ensure!(node()?.contains("\"True\"") && !endpoints()?.contains("false"));
 
+    let (speaker, controller) = (fleet.speaker("node1")?.id(), fleet.controller()?.id());
+    fleet.restart_speaker("node1")?;
+    fleet.restart_controller()?;
+    ensure!(fleet.speaker("node1")?.id() != speaker && fleet.controller()?.id() != controller);
+
     fleet.power_cut("node1")?;
     ensure!(fleet.speaker("node1").is_err() && ask(&fleet).is_err(), "node1 is still there");
     ensure!(fleet.power_cut("node1").is_err(), "the power is cut already");

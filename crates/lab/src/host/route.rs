@@ -46,7 +46,7 @@ impl Host {
     pub fn set_route(&self, destination: &str, routers: &[IpAddr]) -> Result<()> {
         let network = IpNet::from_str(destination).with_context(|| format!("{destination:?} is not a network"))?;
         let (netlink, routers) = (self.netlink(), routers.to_vec());
-        self.run(async move || route_set(&netlink, network, &routers).await)
+        self.run(async move || route_set(&netlink, network, &routers, RouteProtocol::Static).await)
             .with_context(|| format!("a route to {destination} on {}", self.name()))
     }
 
@@ -92,15 +92,24 @@ impl Host {
     }
 }
 
-/// Sets a route from inside its host.
-pub(crate) async fn route_set(netlink: &Handle, network: IpNet, routers: &[IpAddr]) -> Result<()> {
-    Ok(netlink.route().add(route_message(network, routers)?).replace().execute().await?)
+/// Sets a route from inside its host; `protocol` tells where it comes from.
+pub(crate) async fn route_set(
+    netlink: &Handle,
+    network: IpNet,
+    routers: &[IpAddr],
+    protocol: RouteProtocol,
+) -> Result<()> {
+    let mut message = route_message(network, routers)?;
+    message.header.protocol = protocol;
+    Ok(netlink.route().add(message).replace().execute().await?)
 }
 
 /// Removes a route from inside its host.
 pub(crate) async fn route_remove(netlink: &Handle, network: IpNet) -> Result<()> {
     let mut message = route_message(network, &[])?;
+    // Whichever scope and origin it has.
     message.header.scope = RouteScope::NoWhere;
+    message.header.protocol = RouteProtocol::Unspec;
     Ok(netlink.route().del(message).execute().await?)
 }
 

@@ -19,6 +19,7 @@ use kit::{Duration, Family, Outbox, RemoteAs, Rng};
 use netio::bgp::{Endpoint, Transport, Ttl};
 use netio::clock::Clock;
 use rtnetlink::Handle;
+use rtnetlink::packet_route::route::RouteProtocol;
 use tokio::sync::oneshot;
 
 use super::{Opening, PATHS_MAX, PeerPlace, RouterConfig, RouterPeer, RouterRoute, RouterSession};
@@ -239,7 +240,7 @@ impl Speaker {
                 self.routes.remove(&prefix);
                 route_remove(&self.netlink, prefix).await
             } else {
-                route_set(&self.netlink, prefix, &routers).await
+                route_set(&self.netlink, prefix, &routers, RouteProtocol::Bgp).await
             };
             // A next hop may be out of reach, and a route may have gone with its interface.
             if let Err(error) = outcome {
