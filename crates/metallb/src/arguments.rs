@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use telemetry::logs::Level;
 
 /// Load balancer for Kubernetes clusters that no cloud serves.
 ///
@@ -35,10 +36,6 @@ pub(crate) enum Command {
 /// What controller and speaker have in common.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CommonFlags {
-    /// HTTPS port of the metrics; 0 switches them off
-    #[arg(long, default_value_t = 9120, value_name = "PORT")]
-    pub(crate) port: u16,
-
     /// HTTP port of /healthz and /readyz
     #[arg(long, default_value_t = 17472, value_name = "PORT")]
     pub(crate) health_probe_port: u16,
@@ -51,9 +48,9 @@ pub(crate) struct CommonFlags {
     #[arg(long, env = "METALLB_POD_NAME", default_value = "", hide_default_value = true)]
     pub(crate) pod_name: String,
 
-    /// What to log
+    /// What to log: all, debug, info, warn, error or none
     #[arg(long, default_value = "info", value_name = "LEVEL")]
-    pub(crate) log_level: LogLevel,
+    pub(crate) log_level: Level,
 
     /// Serve only Services of this loadBalancerClass; without it, only Services that have none
     #[arg(long, default_value = "", hide_default_value = true, value_name = "CLASS")]
@@ -72,6 +69,116 @@ pub(crate) struct CommonFlags {
     pub(crate) bgp_type: BgpType,
 }
 
+/// Flags of the Go implementation that belong to parts which this version does not have yet. They are taken, so that its
+/// manifests start, and named in a warning, so that nobody counts on them.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FutureCommonFlags {
+    #[arg(long, hide = true)]
+    port: Option<u16>,
+    #[arg(long, hide = true)]
+    pprof_bind_address: Option<String>,
+    #[arg(long, hide = true)]
+    tls_min_version: Option<String>,
+    #[arg(long, hide = true)]
+    tls_cipher_suites: Option<String>,
+    #[arg(long, hide = true)]
+    tls_curve_preferences: Option<String>,
+    #[arg(long, hide = true)]
+    metrics_cert_dir: Option<String>,
+}
+
+impl FutureCommonFlags {
+    fn given(&self) -> Vec<&'static str> {
+        named([
+            ("--port", self.port.is_some_and(|port| port != 0)),
+            ("--pprof-bind-address", is_set(self.pprof_bind_address.as_ref())),
+            ("--tls-min-version", is_set(self.tls_min_version.as_ref())),
+            ("--tls-cipher-suites", is_set(self.tls_cipher_suites.as_ref())),
+            ("--tls-curve-preferences", is_set(self.tls_curve_preferences.as_ref())),
+            ("--metrics-cert-dir", is_set(self.metrics_cert_dir.as_ref())),
+        ])
+    }
+}
+
+/// The controller's flags of this sort.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FutureControllerFlags {
+    #[command(flatten)]
+    common: FutureCommonFlags,
+    #[arg(long, env = "METALLB_ML_SECRET_NAME", hide = true)]
+    ml_secret_name: Option<String>,
+    #[arg(long, env = "METALLB_DEPLOYMENT", hide = true)]
+    deployment: Option<String>,
+    #[arg(long, hide = true)]
+    webhook_mode: Option<String>,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    disable_cert_rotation: Option<bool>,
+    #[arg(long, hide = true)]
+    cert_dir: Option<String>,
+    #[arg(long, hide = true)]
+    cert_service_name: Option<String>,
+    #[arg(long, hide = true)]
+    webhook_secret: Option<String>,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    webhook_http2: Option<bool>,
+}
+
+impl FutureControllerFlags {
+    /// Those that were given, in order.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let own = named([
+            ("--ml-secret-name", is_set(self.ml_secret_name.as_ref())),
+            ("--deployment", is_set(self.deployment.as_ref())),
+            ("--webhook-mode", self.webhook_mode.as_deref().is_some_and(|mode| mode != "disabled")),
+            ("--disable-cert-rotation", self.disable_cert_rotation == Some(true)),
+            ("--cert-dir", is_set(self.cert_dir.as_ref())),
+            ("--cert-service-name", is_set(self.cert_service_name.as_ref())),
+            ("--webhook-secret", is_set(self.webhook_secret.as_ref())),
+            ("--webhook-http2", self.webhook_http2 == Some(true)),
+        ]);
+        [self.common.given(), own].concat()
+    }
+}
+
+/// The speaker's flags of this sort.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FutureSpeakerFlags {
+    #[command(flatten)]
+    common: FutureCommonFlags,
+    #[arg(long, env = "METALLB_ML_BIND_ADDR", hide = true)]
+    ml_bindaddr: Option<String>,
+    #[arg(long, env = "METALLB_ML_BIND_PORT", hide = true)]
+    ml_bindport: Option<String>,
+    #[arg(long, env = "METALLB_ML_LABELS", hide = true)]
+    ml_labels: Option<String>,
+    #[arg(long, env = "METALLB_ML_SECRET_KEY_PATH", hide = true)]
+    ml_secret_key_path: Option<String>,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    ml_wan_config: Option<bool>,
+}
+
+impl FutureSpeakerFlags {
+    /// Those that were given, in order.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let own = named([
+            ("--ml-bindaddr", is_set(self.ml_bindaddr.as_ref())),
+            ("--ml-bindport", is_set(self.ml_bindport.as_ref())),
+            ("--ml-labels", is_set(self.ml_labels.as_ref())),
+            ("--ml-secret-key-path", is_set(self.ml_secret_key_path.as_ref())),
+            ("--ml-wan-config", self.ml_wan_config == Some(true)),
+        ]);
+        [self.common.given(), own].concat()
+    }
+}
+
+fn is_set(text: Option<&String>) -> bool {
+    text.is_some_and(|text| !text.is_empty())
+}
+
+fn named<const N: usize>(flags: [(&'static str, bool); N]) -> Vec<&'static str> {
+    flags.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
+}
+
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
   metallb controller --kubeconfig ~/.kube/config --namespace metallb-system
@@ -81,6 +188,9 @@ The flags are MetalLB's; each may have one dash or two.")]
 pub(crate) struct ControllerFlags {
     #[command(flatten)]
     pub(crate) common: CommonFlags,
+
+    #[command(flatten)]
+    pub(crate) future: FutureControllerFlags,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -112,17 +222,17 @@ pub(crate) struct SpeakerFlags {
     /// How long the frr mode of the Go implementation collected changes, in milliseconds; nothing waits here
     #[arg(long, env = "METALLB_BGP_DEBOUNCE_TIMEOUT", default_value = "3000", hide = true)]
     pub(crate) bgp_debounce_timeout: NonZeroU64,
-}
 
-/// The levels of MetalLB's logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogLevel {
-    All,
-    Debug,
-    Info,
-    Warn,
-    Error,
-    None,
+    /// Namespace of frr-k8s in the Go implementation; there is none here
+    #[arg(long, env = "FRRK8S_NAMESPACE", hide = true)]
+    pub(crate) frrk8s_namespace: Option<String>,
+
+    /// Whether the Go implementation passes secrets on to frr-k8s; there is none here
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub(crate) frrk8s_secret_passthrough: Option<bool>,
+
+    #[command(flatten)]
+    pub(crate) future: FutureSpeakerFlags,
 }
 
 /// The backends of the Go implementation.
@@ -184,11 +294,21 @@ mod tests {
     }
 
     #[test]
+    fn flags_of_parts_to_come_are_taken_and_named() {
+        let line = "metallb speaker -node-name n1 --port=9120 -ml-labels app=metallb -ml-bindaddr= -ml-wan-config";
+        let Command::Speaker(flags) = parse(line).unwrap().command else { panic!("not a speaker") };
+        assert_eq!(flags.future.given(), ["--port", "--ml-labels", "--ml-wan-config"]);
+        let line = "metallb controller --webhook-mode disabled --ml-secret-name memberlist";
+        let Command::Controller(flags) = parse(line).unwrap().command else { panic!("not a controller") };
+        assert_eq!(flags.future.given(), ["--ml-secret-name"]);
+    }
+
+    #[test]
     fn a_bad_value_is_refused() {
         for line in [
             "metallb speaker --node-name n1 --bgp-debounce-timeout 0",
             "metallb speaker --node-name n1 --log-level loud",
-            "metallb controller --port 70000",
+            "metallb controller --health-probe-port 70000",
             "metallb controller --no-such-flag",
             "metallb speaker --node-name n1 --manifests a --kubeconfig b",
         ] {

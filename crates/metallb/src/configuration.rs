@@ -23,8 +23,8 @@ pub(crate) struct Configuration {
 /// What came of looking at the objects again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// They say what is in force already.
-    Same,
+    /// They say what is in force already; perhaps they did not a moment ago (D2).
+    Same(Arc<Config>),
     /// This is in force from now on.
     Changed(Arc<Config>),
     /// They are invalid; what was in force stays so. The text is that of contract 1.9's condition.
@@ -70,8 +70,8 @@ impl Configuration {
                         finding.message
                     );
                 }
-                if self.in_force.as_deref() == Some(&accepted.config) {
-                    return Some(Verdict::Same);
+                if let Some(in_force) = self.in_force.as_ref().filter(|in_force| ***in_force == accepted.config) {
+                    return Some(Verdict::Same(Arc::clone(in_force)));
                 }
                 let config = Arc::new(accepted.config);
                 self.in_force = Some(Arc::clone(&config));
@@ -127,6 +127,6 @@ mod tests {
 
         // D2: back to what is in force counts as valid.
         configuration.delete(&pool("b", "").reference());
-        assert_eq!(configuration.validate(), Some(Verdict::Same));
+        assert_eq!(configuration.validate(), Some(Verdict::Same(config)));
     }
 }

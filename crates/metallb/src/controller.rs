@@ -10,13 +10,16 @@ use source::{Change, PoolStatus, Writer};
 
 use crate::arguments::ControllerFlags;
 use crate::configuration::{Configuration, Verdict};
-use crate::process::{self, Shutdown};
+use crate::process::{self, Reach, Shutdown};
 
 /// What a controller reads.
 const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community];
 
 /// Changes taken in before timers get their turn again.
 const CHANGES_PER_TURN: usize = 256;
+
+/// What one turn may want written; the rest follows in the next one.
+const OUTBOX_LIMIT: usize = 1024;
 
 /// Runs the controller until a signal ends it.
 pub(crate) fn run(flags: Box<ControllerFlags>) -> Result<()> {
@@ -26,6 +29,9 @@ pub(crate) fn run(flags: Box<ControllerFlags>) -> Result<()> {
 
 async fn serve(flags: &ControllerFlags) -> Result<()> {
     let mut shutdown = Shutdown::listen()?;
+    let _logs = process::start_logs(&flags.common)?;
+    process::warn_of_unused(&flags.future.given());
+    let health = process::serve_health(Reach::Everywhere, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
     let instance = if flags.common.pod_name.is_empty() { "controller" } else { flags.common.pod_name.as_str() };
     let mut source = process::source(
@@ -47,7 +53,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         }),
         configuration: Configuration::of_controller(namespace),
         writer: source.writer.clone(),
-        out: Outbox::with_limit(controller::OUTPUTS_PER_STEP),
+        out: Outbox::with_limit(OUTBOX_LIMIT),
         synced: false,
     };
     let mut changes = Vec::with_capacity(CHANGES_PER_TURN);
@@ -59,6 +65,9 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         tokio::select! {
             signal = shutdown.wait() => break signal,
             () = clock.sleep_until(cluster.decisions.next_deadline()) => {}
+            Ok(()) = source.connection.changed() => {
+                process::report_source(&health, &source.connection.borrow_and_update());
+            }
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
                 let is_last = source.changes.is_empty();
@@ -130,7 +139,8 @@ impl Cluster {
                 self.decide(now, Input::Config(config));
             }
             Some(Verdict::Refused(_)) => self.decide(now, Input::ConfigInvalid),
-            Some(Verdict::Same) | None => {}
+            Some(Verdict::Same(config)) => self.decide(now, Input::Config(config)),
+            None => {}
         }
     }
 

@@ -1,13 +1,17 @@
 //! What controller and speaker have in common as processes: where objects come from, how they end, what they say when
 //! they cannot go on.
 
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use api::Kind;
 use source::manifests::StatusFiles;
-use source::{Identity, PoolStatus, Source};
+use source::{Connection, Identity, PoolStatus, Source};
+use telemetry::health::Health;
+use telemetry::logs::{Format, Logs, Output};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::arguments::CommonFlags;
@@ -32,6 +36,58 @@ pub(crate) fn exit_status(result: Result<()>) -> ExitCode {
 #[expect(clippy::print_stderr, reason = "the last words of the program, when logging may not have begun")]
 fn say_error(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
+}
+
+/// Starts to log, as both components do: JSON lines on standard output. Keep the value until the end.
+pub(crate) fn start_logs(flags: &CommonFlags) -> Result<Logs> {
+    Ok(telemetry::logs::init(flags.log_level, Format::Json, Output::Stdout)?)
+}
+
+/// Says which flags were given that have no effect yet.
+pub(crate) fn warn_of_unused(flags: &[&str]) {
+    if !flags.is_empty() {
+        tracing::warn!(op = "startup", flags = flags.join(" "), "these flags have no effect in this version");
+    }
+}
+
+/// The checks behind `/readyz`.
+pub(crate) const READY_OBJECTS: &str = "objects";
+
+/// Who may ask for the health of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Everybody who can reach the pod.
+    Everywhere,
+    /// This host alone: a speaker shares the network with its node.
+    Loopback,
+}
+
+/// Serves the probes of the kubelet. Fails when the port cannot be used.
+pub(crate) async fn serve_health(reach: Reach, port: u16) -> Result<Health> {
+    let health = Health::new(&[READY_OBJECTS]);
+    let server = match reach {
+        Reach::Loopback => telemetry::health::bind((Ipv4Addr::LOCALHOST, port).into()).await,
+        Reach::Everywhere => match telemetry::health::bind((Ipv6Addr::UNSPECIFIED, port).into()).await {
+            // A host without IPv6 still has the other half of "everywhere".
+            Err(error) if error.kind() != ErrorKind::AddrInUse => {
+                telemetry::health::bind((Ipv4Addr::UNSPECIFIED, port).into()).await
+            }
+            served => served,
+        },
+    };
+    let server =
+        server.with_context(|| format!("cannot serve the health probes on port {port} (--health-probe-port)"))?;
+    tokio::spawn(server.run(health.clone()));
+    Ok(health)
+}
+
+/// Tells the probes how the source is: what it still waits for at the start.
+pub(crate) fn report_source(health: &Health, connection: &Connection) {
+    if connection.missing.is_empty() {
+        health.ready(READY_OBJECTS);
+    } else {
+        health.unready(READY_OBJECTS, connection.to_string());
+    }
 }
 
 /// The namespace of MetalLB: as the flag says, else as the pod's service account says (contract 7.1).

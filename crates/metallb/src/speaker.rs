@@ -18,7 +18,7 @@ use sys::packet::{Capture, PacketSocket};
 
 use crate::arguments::SpeakerFlags;
 use crate::configuration::{Configuration, Verdict};
-use crate::process::{self, Shutdown};
+use crate::process::{self, Reach, Shutdown};
 use segment::Segment;
 use sessions::{News, SessionId, Sessions};
 
@@ -51,8 +51,11 @@ pub(crate) fn run(flags: Box<SpeakerFlags>) -> Result<()> {
 
 async fn serve(flags: &SpeakerFlags) -> Result<()> {
     let mut shutdown = Shutdown::listen()?;
+    let _logs = process::start_logs(&flags.common)?;
+    process::warn_of_unused(&flags.future.given());
     check_packet_sockets()?;
     let exclusions = read_exclusions(&flags.exclude_interfaces_file)?;
+    let health = process::serve_health(Reach::Loopback, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
     let mut source = process::source(
         &flags.common,
@@ -86,6 +89,9 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         tokio::select! {
             signal = shutdown.wait() => break signal,
             () = clock.sleep_until(node.next_deadline()) => {}
+            Ok(()) = source.connection.changed() => {
+                process::report_source(&health, &source.connection.borrow_and_update());
+            }
             (session, input) = node.sessions.next() => node.session_input(clock.now(), session, input),
             input = node.segment.next() => node.segment.tell(clock.now(), input),
             change = monitor.next() => node.interface_changed(clock.now(), &change, &monitor),
@@ -182,7 +188,7 @@ impl Node {
                 tracing::info!(op = "setConfig", event = "configLoaded", "config (re)loaded");
                 self.decide(now, Input::Configured(config));
             }
-            Some(Verdict::Same | Verdict::Refused(_)) | None => {}
+            Some(Verdict::Same(_) | Verdict::Refused(_)) | None => {}
         }
     }
 

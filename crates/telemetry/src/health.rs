@@ -95,15 +95,22 @@ impl Health {
     }
 }
 
-/// Serves `/healthz` and `/readyz` on this address, for ever. An error means that the address cannot be used.
-pub async fn serve(address: SocketAddr, health: Health) -> io::Result<()> {
+/// A port on which health is about to be served.
+#[derive(Debug)]
+pub struct Server(BoundedListener);
+
+/// Takes the port for [`Server::run`]. An error means that the address cannot be used.
+pub async fn bind(address: SocketAddr) -> io::Result<Server> {
     let listener = TcpListener::bind(address).await?;
-    serve_on(listener, health).await
+    Ok(Server(BoundedListener { listener, connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }))
 }
 
-async fn serve_on(listener: TcpListener, health: Health) -> io::Result<()> {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    axum::serve(BoundedListener { listener, connections }, router(health)).await
+impl Server {
+    /// Serves `/healthz` and `/readyz`, for ever.
+    pub async fn run(self, health: Health) {
+        // Accepting never fails for good: the listener waits and tries again.
+        let _never = axum::serve(self.0, router(health)).await;
+    }
 }
 
 /// The two paths.
@@ -128,6 +135,7 @@ async fn readyz(State(health): State<Health>) -> (StatusCode, String) {
 
 /// Takes a limited number of connections, each for a limited time: the controller's port is open to the cluster, and
 /// who holds connections open must not make the probes fail.
+#[derive(Debug)]
 struct BoundedListener {
     listener: TcpListener,
     connections: Arc<Semaphore>,
@@ -211,9 +219,9 @@ mod tests {
     }
 
     async fn server(health: &Health) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(serve_on(listener, health.clone()));
+        let server = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = server.0.listener.local_addr().unwrap();
+        tokio::spawn(server.run(health.clone()));
         address
     }
 
@@ -265,7 +273,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_in_use_is_an_error() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let result = serve(taken.local_addr().unwrap(), Health::new(&[])).await;
+        let result = bind(taken.local_addr().unwrap()).await;
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

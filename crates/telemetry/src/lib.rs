@@ -17,7 +17,7 @@
 //! session.up();
 //!
 //! let health = Health::new(&["config", "objects"]);
-//! tokio::spawn(telemetry::health::serve("127.0.0.1:17472".parse()?, health.clone()));
+//! tokio::spawn(telemetry::health::bind("127.0.0.1:17472".parse()?).await?.run(health.clone()));
 //! health.ready("config");
 //! health.unready("objects", "waiting for Service, Node");
 //!

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kit::{Instant, InterfaceIndex, Outbox};
-use l2::{ClaimKind, Counters, Input, InterfaceSet, Output, Report, Responder};
+use l2::{ClaimKind, Input, InterfaceSet, Output, Report, Responder};
 use netio::packet::L2Io;
 
 /// The responder and its sockets.
@@ -43,11 +43,6 @@ impl Segment {
     /// When [`Input::Tick`] is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.core.next_deadline()
-    }
-
-    /// What happened to the announced addresses, for metrics.
-    pub(super) fn counters(&self) -> impl Iterator<Item = (IpAddr, Counters)> + '_ {
-        self.core.counters()
     }
 
     /// Gives the core what happened, and carries out what it wants.

@@ -184,11 +184,6 @@ impl Sessions {
         }
     }
 
-    /// The sessions with their cores, by name of the BGPPeer.
-    pub(super) fn cores(&self) -> impl Iterator<Item = (&Arc<Peer>, SocketAddr, &bgp::Peer)> {
-        self.sessions.values().map(|session| (&session.peer, session.endpoint.address, &session.core))
-    }
-
     /// Ends all sessions in order, and waits until the peers have been told.
     pub(super) async fn finish(mut self, now: Instant) {
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
