@@ -267,17 +267,6 @@ impl Router {
         }
     }
 
-    /// Replaces the configuration, as an administrator would: sessions that are not concerned stay up. (BIRD alone; tell
-    /// the others by [`Router::command`].)
-    pub fn reconfigure(&self, config: &RouterConfig) -> Result<()> {
-        match self.kind {
-            RouterKind::Bird => bird::reconfigure(&self.host, config),
-            RouterKind::Embedded | RouterKind::Frr | RouterKind::GoBgp => {
-                bail!("the lab cannot reconfigure {}", self.kind)
-            }
-        }
-    }
-
     /// Its sessions, those that are down included where the router knows them.
     pub fn sessions(&self) -> Result<Vec<RouterSession>> {
         match &self.daemon {

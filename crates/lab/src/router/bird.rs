@@ -6,7 +6,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
 use kit::{Community, Duration, Family};
 
@@ -15,7 +15,6 @@ use crate::{Host, Process, eventually};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const SOCKET: &str = "/run/bird.ctl";
-const FILE: &str = "bird.conf";
 
 #[derive(Debug)]
 pub(super) struct Bird {
@@ -24,7 +23,7 @@ pub(super) struct Bird {
 
 impl Bird {
     pub(super) fn start(host: &Host, config: &RouterConfig) -> Result<Bird> {
-        let file = host.folder().join(FILE);
+        let file = host.folder().join("bird.conf");
         fs::write(&file, configuration(config)?).with_context(|| format!("writing {}", file.display()))?;
         let mut command = Command::new("bird");
         command.args(["-f", "-s", SOCKET, "-c"]).arg(&file);
@@ -42,14 +41,6 @@ pub(super) fn command(host: &Host, words: &[&str]) -> Result<String> {
     let mut arguments = vec!["-s", SOCKET];
     arguments.extend(words);
     host.output_ok("birdc", &arguments)
-}
-
-pub(super) fn reconfigure(host: &Host, config: &RouterConfig) -> Result<()> {
-    let file = host.folder().join(FILE);
-    fs::write(&file, configuration(config)?).with_context(|| format!("writing {}", file.display()))?;
-    let answer = command(host, &["configure"])?;
-    ensure!(answer.contains("Reconfigured") || answer.contains("Reconfiguration in progress"), "{answer}");
-    Ok(())
 }
 
 fn configuration(config: &RouterConfig) -> Result<String> {
