@@ -245,11 +245,16 @@ pub(crate) enum BgpType {
 
 /// MetalLB's flags come with one dash as well as with two; long flags with one dash get the second.
 pub(crate) fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let fix = |argument: OsString| match argument.to_str() {
-        Some(text) if is_long_with_one_dash(text) => OsString::from(format!("-{text}")),
-        _ => argument,
+    let mut is_lab = false;
+    let fix = |(position, argument): (usize, OsString)| {
+        // The lab's commands are given other programs' arguments, which are none of ours.
+        is_lab |= position == 1 && argument == "lab";
+        match argument.to_str() {
+            Some(text) if !is_lab && is_long_with_one_dash(text) => OsString::from(format!("-{text}")),
+            _ => argument,
+        }
     };
-    arguments.map(fix).collect()
+    arguments.enumerate().map(fix).collect()
 }
 
 fn is_long_with_one_dash(text: &str) -> bool {
@@ -301,6 +306,12 @@ mod tests {
         let line = "metallb controller --webhook-mode disabled --ml-secret-name memberlist";
         let Command::Controller(flags) = parse(line).unwrap().command else { panic!("not a controller") };
         assert_eq!(flags.future.given(), ["--ml-secret-name"]);
+    }
+
+    #[test]
+    fn arguments_of_other_programs_stay_as_they_are() {
+        let words = ["metallb", "lab", "on", "client", "tcpdump", "-ni", "eth0"].map(OsString::from);
+        assert_eq!(with_two_dashes(words.clone().into_iter()), words);
     }
 
     #[test]
