@@ -9,7 +9,7 @@ use kit::{Asn, Family, RouterId};
 
 use crate::RouteAttributes;
 use crate::view::DownReason;
-use crate::wire::{ErrorCode, PathAttributes};
+use crate::wire::{DecodeError, Disposition, ErrorCode, PathAttributes};
 
 /// The outbox that a driver should give to [`crate::Peer::handle`], and empty after each call.
 pub const OUTBOX_LIMIT: usize = 1024;
@@ -141,6 +141,18 @@ pub enum Output {
     AttemptFailed {
         /// Why.
         reason: DownReason,
+    },
+    /// An UPDATE was wrong. It is for the log: RFC 7606 section 6 wants the routes and the whole message there. A peer
+    /// may send such messages without end, so the log needs a limit.
+    MalformedUpdate {
+        /// The strongest of what the errors cost.
+        disposition: Disposition,
+        /// What is wrong.
+        errors: Vec<DecodeError>,
+        /// The message as text, with its routes, as far as it can be read.
+        text: String,
+        /// The message.
+        message: Vec<u8>,
     },
     /// The peer has these routes; each replaces an earlier one to the same prefix ([`crate::Reception::Report`]).
     RoutesAnnounced {

@@ -19,7 +19,7 @@ use crate::backoff::{BackOff, Cause, STABLE_AFTER};
 use crate::negotiation::{Direction, LocalOpen, Negotiated, Refusal};
 use crate::rib_out::Wanted;
 use crate::view::{Counters, DownReason, FamilyView, MessageCounts, PeerView, SessionView, State};
-use crate::wire::{self, MessageType, Notification};
+use crate::wire::{self, Disposition, Issue, MessageType, Notification};
 use crate::{ConnectionId, Input, Mode, Output, PeerConfig, RouteState, StopReason};
 
 use connection::Connection;
@@ -458,6 +458,17 @@ impl MessageCounts {
             MessageType::RouteRefresh => &mut self.route_refreshes,
         };
         *counter = counter.saturating_add(number);
+    }
+}
+
+impl Counters {
+    fn issues_count(&mut self, issues: &[Issue]) {
+        let discarded = issues.iter().filter(|issue| issue.disposition == Disposition::Discard).count();
+        let discarded = u64::try_from(discarded).unwrap_or(u64::MAX);
+        self.attributes_discarded = self.attributes_discarded.saturating_add(discarded);
+        if issues.iter().any(|issue| issue.disposition == Disposition::Withdraw) {
+            self.updates_treated_as_withdraw = self.updates_treated_as_withdraw.saturating_add(1);
+        }
     }
 }
 

@@ -202,12 +202,13 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
             // The transport holds a sender itself, so there is always another event to wait for.
             let Some(event) = self.incoming.recv().await else { std::future::pending().await };
             while self.tasks.try_join_next().is_some() {}
-            let news = match event {
-                Event::Peer { peer, connection, input } => self.report(peer, connection, input),
+            match event {
+                Event::Peer { peer, connection, input } => {
+                    if let Some(news) = self.report(peer, connection, input) {
+                        return news;
+                    }
+                }
                 Event::Accepted { listener, stream, remote } => self.admit(listener, stream, remote),
-            };
-            if let Some(news) = news {
-                return news;
             }
         }
     }

@@ -232,7 +232,7 @@ fn rfc4271_4_2_the_smaller_hold_time_holds_and_keepalives_are_a_third() {
 }
 
 #[test]
-fn rfc6286_2_1_identifier_0_is_bad() {
+fn rfc6286_2_2_identifier_0_is_bad() {
     check(
         Open { identifier: 0, ..open(vec![V4]) },
         expect!["OPEN Message Error/Bad BGP Identifier: BGP Identifier at byte 24: 0.0.0.0 is not an identifier"],

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{Moment, Peer, Phase, Refusal, Timer, opening, session};
 use crate::negotiation::LocalOpen;
 use crate::view::DownReason;
-use crate::wire::{AsnSize, ErrorCode, Header, Message, MessageType, decode};
+use crate::wire::{AsnSize, Disposition, ErrorCode, Header, Message, MessageType, decode};
 use crate::{ConnectionId, Output};
 
 /// What may wait of a peer's bytes, when the driver does not empty the outbox: more than it gives at a time.
@@ -99,13 +99,20 @@ impl Peer {
             Ok(Message::Open(open)) => self.open_received(moment, id, open),
             Ok(Message::Keepalive) if stage == Stage::OpenConfirm => self.establish(moment, id),
             Ok(Message::Keepalive) => self.keepalive_received(moment),
-            Ok(Message::Update(update)) => self.update_received(moment, id, &update),
+            Ok(Message::Update(update)) => self.update_received(moment, id, &update, bytes),
             Ok(Message::RouteRefresh(refresh)) => self.refresh_received(moment, refresh),
             Ok(Message::Notification(notification)) => {
                 moment.out.push(Output::Close { connection: id });
                 self.connection_ended(moment, id, DownReason::Remote { notification });
             }
-            Err(error) => self.refuse(moment, id, error.into()),
+            Err(error) => {
+                if kind == MessageType::Update {
+                    let errors = vec![error.clone()];
+                    let (disposition, text, message) = (Disposition::Reset, String::new(), bytes.to_vec());
+                    moment.out.push(Output::MalformedUpdate { disposition, errors, text, message });
+                }
+                self.refuse(moment, id, error.into());
+            }
         }
     }
 

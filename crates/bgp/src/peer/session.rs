@@ -12,9 +12,9 @@ use crate::rib_out::{AdjRibOut, SessionPath};
 use crate::wire::{
     Disposition, ErrorCode, MESSAGE_MAX, MessageType, NextHop, RouteRefresh, Update, UpdateContext, validate,
 };
-use crate::{ConnectionId, PeerConfig, RouteState};
+use crate::{ConnectionId, Output, PeerConfig, RouteState};
 
-/// How long a connection may take nothing at all (RFC 9687 section 3: at least eight minutes and twice the hold
+/// How long a connection may take nothing at all (RFC 9687 section 6: at least eight minutes and twice the hold
 /// time).
 const SEND_HOLD_TIME_MIN: Duration = Duration::from_secs(8 * 60);
 /// How much one part of the table work writes: what a tick may cost all others.
@@ -54,7 +54,7 @@ impl Session {
         }
     }
 
-    /// RFC 9687 section 3.
+    /// RFC 9687 section 6.
     pub(super) fn send_hold_time(&self) -> Duration {
         self.negotiated.hold_time.expiry().map_or(SEND_HOLD_TIME_MIN, |time| time.times(2).max(SEND_HOLD_TIME_MIN))
     }
@@ -189,23 +189,32 @@ impl Peer {
     }
 
     /// RFC 4271 section 6.3 and RFC 7606.
-    pub(super) fn update_received(&mut self, moment: &mut Moment<'_>, id: ConnectionId, update: &Update<'_>) {
+    pub(super) fn update_received(
+        &mut self,
+        moment: &mut Moment<'_>,
+        id: ConnectionId,
+        update: &Update<'_>,
+        message: &[u8],
+    ) {
         self.keepalive_received(moment);
         let Phase::Established(session) = &mut self.phase else { return };
+        let malformed = |disposition, errors| {
+            let (text, message) = (update.to_string(), message.to_vec());
+            Output::MalformedUpdate { disposition, errors, text, message }
+        };
         let valid = match validate(update, &session.context) {
             Ok(valid) => valid,
             Err(error) => {
+                moment.out.push(malformed(Disposition::Reset, vec![error.clone()]));
                 self.refuse(moment, id, error.into());
                 return;
             }
         };
-        let counters = &mut self.history.counters;
-        if valid.disposition() == Some(Disposition::Withdraw) {
-            counters.updates_treated_as_withdraw = counters.updates_treated_as_withdraw.saturating_add(1);
+        if let Some(disposition) = valid.disposition() {
+            self.history.counters.issues_count(&valid.issues);
+            let errors = valid.issues.iter().map(|issue| issue.error.clone()).collect();
+            moment.out.push(malformed(disposition, errors));
         }
-        let discarded = valid.issues.iter().filter(|issue| issue.disposition == Disposition::Discard).count();
-        counters.attributes_discarded =
-            counters.attributes_discarded.saturating_add(u64::try_from(discarded).unwrap_or(u64::MAX));
         if let Err(refusal) = session.rib_in.apply(valid, moment.out) {
             self.refuse(moment, id, refusal);
         }
@@ -224,7 +233,7 @@ impl Peer {
         }
     }
 
-    /// RFC 9687 section 4: the peer takes nothing from us, so it only looks alive.
+    /// RFC 9687 section 4.3, Event 29: the peer takes nothing from us, so it only looks alive.
     pub(super) fn send_hold_expired(&mut self, moment: &mut Moment<'_>) {
         if let Phase::Established(session) = &self.phase {
             let id = session.connection.id;

@@ -110,6 +110,9 @@ fn describe(output: &Output) -> String {
         Output::AttemptFailed { reason } => format!("failed ({reason})"),
         Output::RoutesAnnounced { prefixes, .. } => format!("announced {prefixes:?}"),
         Output::RoutesWithdrawn { prefixes } => format!("withdrawn {prefixes:?}"),
+        Output::MalformedUpdate { disposition, errors, text, message } => {
+            format!("malformed ({disposition}: {}; {text:?}, {} bytes)", errors[0], message.len())
+        }
         Output::Send { connection, bytes } => {
             let mut text = format!("{connection}");
             let mut rest = bytes.as_slice();
@@ -512,26 +515,26 @@ fn rfc6793_4_2_3_an_old_speaker_is_read_with_two_bytes() {
 }
 
 #[test]
-fn rfc7606_2_a_treated_as_withdraw_update_takes_the_route_away_and_keeps_the_session() {
+fn rfc7606_2_and_6_an_update_treated_as_withdraw_takes_the_route_away_and_keeps_the_session() {
     let mut bench = Bench::in_state(State::Established);
     bench.input(received(&update()));
     let mut wrong = update();
     // The value of ORIGIN is the first attribute's last byte.
     wrong[26] = 9;
     bench.input(received(&wrong));
-    expect!["announced [203.0.113.0/24]; withdrawn [203.0.113.0/24]"].assert_eq(&bench.said());
+    expect![[r#"announced [203.0.113.0/24]; malformed (treated as withdraw: ORIGIN at byte 26: value 9 is undefined; "UPDATE ORIGIN 0x09; AS_PATH 65000; NEXT_HOP 192.0.2.2; nlri 203.0.113.0/24", 47 bytes); withdrawn [203.0.113.0/24]"#]].assert_eq(&bench.said());
     assert_eq!(bench.peer.view().counters.updates_treated_as_withdraw, 1);
     assert_eq!(bench.peer.state(), State::Established);
 }
 
 #[test]
-fn rfc4271_6_3_an_update_that_cannot_be_read_ends_the_session_with_the_reason() {
+fn rfc7606_6_and_rfc4271_6_3_an_update_that_cannot_be_read_ends_the_session_with_the_reason() {
     let mut bench = Bench::in_state(State::Established);
     let mut wrong = update();
     let last = wrong.len() - 4;
     wrong[last] = 33;
     bench.input(received(&wrong));
-    expect!["dialed#1 < NOTIFICATION UPDATE Message Error/Invalid Network Field; close dialed#1; down (sent UPDATE Message Error/Invalid Network Field: Network Layer Reachability Information at byte 43: a prefix length of 33 is more than the 32 bits of an address)"].assert_eq(&bench.said());
+    expect![[r#"malformed (session reset: Network Layer Reachability Information at byte 43: a prefix length of 33 is more than the 32 bits of an address; "", 47 bytes); dialed#1 < NOTIFICATION UPDATE Message Error/Invalid Network Field; close dialed#1; down (sent UPDATE Message Error/Invalid Network Field: Network Layer Reachability Information at byte 43: a prefix length of 33 is more than the 32 bits of an address)"#]].assert_eq(&bench.said());
 }
 
 #[test]
@@ -646,7 +649,9 @@ proptest! {
                         is_up = false;
                     }
                     Output::AttemptFailed { .. } => prop_assert!(!is_up),
-                    Output::RoutesAnnounced { .. } | Output::RoutesWithdrawn { .. } => {}
+                    Output::RoutesAnnounced { .. }
+                    | Output::RoutesWithdrawn { .. }
+                    | Output::MalformedUpdate { .. } => {}
                 }
             }
             let state = bench.peer.state();

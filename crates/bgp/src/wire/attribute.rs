@@ -339,7 +339,7 @@ impl<'a> RawAttribute<'a> {
         Ok(items.iter().map(|item| Community::Standard(u32::from_be_bytes(*item))))
     }
 
-    /// LARGE_COMMUNITY (RFC 8092 section 5); what is there twice counts once (section 3).
+    /// LARGE_COMMUNITY (RFC 8092 section 6 for its length); what is there twice counts once (section 3).
     pub(super) fn large_communities(&self) -> Result<impl Iterator<Item = Community> + use<'a>, Fault> {
         let items = self.items::<12>()?;
         Ok(items.iter().filter_map(|item| {

@@ -107,7 +107,7 @@ error_codes! {
     BFD_DOWN = 6 / 10, "BFD Down";
     /// RFC 7313 section 5.
     ROUTE_REFRESH_LENGTH = 7 / 1, "Invalid Message Length";
-    /// RFC 9687 section 3.
+    /// RFC 9687 section 5.
     SEND_HOLD_TIMER_EXPIRED = 8 / 0, "";
 }
 

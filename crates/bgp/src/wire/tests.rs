@@ -71,8 +71,20 @@ pub(crate) fn samples() -> Vec<Vec<u8>> {
         message(3, "0609 0602 05 6c61746572"),
         message(4, ""),
         message(5, "00010001"),
+        hex(BIRD_OPEN),
+        hex(FRR_OPEN),
+        hex(FRR_UPDATE),
     ]
 }
+
+/// As BIRD 2.0.12 and FRR 8.4.4 sent them; FRR gives each capability a parameter of its own, and AS_PATH a length of two
+/// bytes that needs one.
+const BIRD_OPEN: &str = "ffffffffffffffffffffffffffffffff00350104fde80009c00002031802160104000100010200400200784104
+    0000fde846004700";
+const FRR_OPEN: &str = "ffffffffffffffffffffffffffffffff005f0104fde80009c00002024202060104000100010202800002020200
+    02024600020641040000fde802020600020645040001010102074905036672720002044002c0780209470700010180000000";
+const FRR_UPDATE: &str = "ffffffffffffffffffffffffffffffff003c0200000020400101005002000a02020000fde80000fde9400304
+    c0000202c008040001000120c6336401";
 
 #[test]
 fn samples_are_what_they_should_be() {
@@ -90,7 +102,10 @@ fn samples_are_what_they_should_be() {
         NOTIFICATION Cease/Administrative Shutdown ("later")
         NOTIFICATION Cease/Hard Reset (Cease/Administrative Shutdown ("later"))
         KEEPALIVE
-        ROUTE-REFRESH IPv4 unicast"#]].assert_eq(&all.join("\n"));
+        ROUTE-REFRESH IPv4 unicast
+        OPEN AS 65000, hold 9s, id 192.0.2.3, capabilities [IPv4 unicast, route refresh, graceful restart 120s, 4-byte AS 65000, enhanced route refresh, long-lived graceful restart (0 bytes)]
+        OPEN AS 65000, hold 9s, id 192.0.2.2, capabilities [IPv4 unicast, route refresh (old) (0 bytes), route refresh, enhanced route refresh, 4-byte AS 65000, extended message, add-path (4 bytes), FQDN (5 bytes), graceful restart 120s restarting notification, long-lived graceful restart (7 bytes)]
+        UPDATE ORIGIN IGP; AS_PATH 65000 65001; NEXT_HOP 192.0.2.2; COMMUNITIES 1:1; nlri 198.51.100.1/32"#]].assert_eq(&all.join("\n"));
 }
 
 #[test]

@@ -145,7 +145,10 @@ fn what_a_peer_said_once_is_remembered_when_it_only_closes_connections_afterward
     network.run_for(secs(60));
     let view = network.hosts[A].peer.view();
     expect!["no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords differ"].assert_eq(&format!("{}", view.last_down.unwrap().1));
-    expect!["sent OPEN Message Error/Bad Peer AS (AS 65000): the peer is in AS 65000, but our own AS 65001 is configured"].assert_eq(&format!("{}", view.last_notification.unwrap().1));
+    expect![
+        "sent OPEN Message Error/Bad Peer AS (AS 65000): the peer is in AS 65000, but our own AS 65001 is configured"
+    ]
+    .assert_eq(&format!("{}", view.last_notification.unwrap().1));
 }
 
 #[test]
@@ -308,7 +311,7 @@ fn a_peer_that_reads_nothing_costs_bounded_memory() {
 }
 
 #[test]
-fn rfc9687_3_a_connection_that_takes_nothing_for_eight_minutes_ends() {
+fn rfc9687_4_3_a_connection_that_takes_nothing_for_eight_minutes_ends() {
     let mut network = deaf();
     network.announce(A, "10.0.0.0/8", &bgp::RouteAttributes::default());
     network.run_for(secs(490));

@@ -168,6 +168,7 @@ impl Network {
                 host.table.clear();
                 host.log.push(at(format!("down: {reason}")));
             }
+            Output::MalformedUpdate { errors, .. } => panic!("we sent a malformed UPDATE: {errors:?}"),
             Output::AttemptFailed { reason } => host.log.push(at(format!("failed: {reason}"))),
             Output::RoutesAnnounced { prefixes, next_hop, attributes } => {
                 for prefix in prefixes {

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp::{ConnectionId, Input};
+use bgp::ConnectionId;
 use kit::Family;
 use socket2::{Domain, Protocol, Socket, Type};
 use sys::tcp::{self, TcpOptionError};
@@ -119,23 +119,22 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
         self.listeners.remove(&listener);
     }
 
-    /// Makes a connection of what was accepted, if it is from a peer.
-    pub(super) fn admit(&mut self, listener: ListenerId, stream: TcpStream, remote: SocketAddr) -> Option<(K, Input)> {
-        let listener = self.listeners.get(&listener)?;
+    /// Makes a connection of what was accepted, if it is from a peer. Its task reports it, before the first byte.
+    pub(super) fn admit(&mut self, listener: ListenerId, stream: TcpStream, remote: SocketAddr) {
+        let Some(listener) = self.listeners.get(&listener) else { return };
         let Some((peer, endpoint)) = listener.peers.get(&remote.ip()).cloned() else {
             tracing::debug!(%remote, "turned away a connection from an address that is no peer's");
-            return None;
+            return;
         };
-        let prepared = endpoint.ttl.set(&stream, Family::of(&remote.ip()));
-        let local = match (stream.local_addr(), prepared.is_ok() && stream.set_nodelay(true).is_ok()) {
-            (Ok(local), true) => local,
-            _ => return None,
+        let is_prepared =
+            endpoint.ttl.set(&stream, Family::of(&remote.ip())).is_ok() && stream.set_nodelay(true).is_ok();
+        let Some(local) = stream.local_addr().ok().filter(|_| is_prepared) else {
+            tracing::debug!(%remote, "could not prepare a connection that was accepted");
+            return;
         };
         self.accepted = self.accepted.saturating_add(1);
         let id = ConnectionId::Accepted(self.accepted);
         self.spawn(&peer, id, ConnectionState::Open, |line, work| connection::serve(stream, local, remote, line, work));
-        // The task reports the connection itself, before the first byte.
-        None
     }
 }
 

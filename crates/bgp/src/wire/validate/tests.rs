@@ -499,7 +499,7 @@ fn rfc7606_7_8_and_7_14_and_rfc8092_6_communities_of_wrong_length_withdraw() {
 }
 
 #[test]
-fn rfc8092_3_and_5_duplicate_large_communities_count_once() {
+fn rfc8092_3_duplicate_large_communities_count_once() {
     let twice = [0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3].repeat(2);
     check_attribute(
         (0xc0, 32, &twice),
@@ -958,6 +958,68 @@ fn rfc6793_3_confederation_segments_in_as4_path_are_left_out() {
         &[ORIGIN, OLD_PATH, NEXT_HOP, (0xc0, 17, &[3, 1, 0, 0, 0, 7, 2, 1, 0, 1, 0x11, 0x70])],
         expect![[r#"
         reachable 198.51.100.0/24 via 192.0.2.1, origin IGP, path 65001 70000
+    "#]],
+    );
+}
+
+#[test]
+fn rfc8092_6_reserved_numbers_are_no_error() {
+    check_attribute(
+        (0xc0, 32, &[0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]),
+        expect![[r#"
+            reachable 198.51.100.0/24 via 192.0.2.1, origin IGP, path 65001, communities large:0:2:3 large:4294967295:0:0
+        "#]],
+    );
+}
+
+#[test]
+fn rfc7606_5_2_an_empty_mp_reach_is_no_reachable_route() {
+    let empty = &MP_REACH.2[..21];
+    check(
+        &[],
+        &[(0x80, 14, empty), (0x40, 1, &[9]), AS_PATH],
+        &[],
+        expect![[r#"
+        reset: ORIGIN at byte 50: value 9 is undefined; UPDATE Message Error/Invalid ORIGIN Attribute, data 40010109
+    "#]],
+    );
+}
+
+#[test]
+fn rfc7606_5_1_multiprotocol_attributes_may_be_anywhere_and_together() {
+    check(
+        WITHDRAWN,
+        &[ORIGIN, MP_UNREACH, AS_PATH, NEXT_HOP, MP_REACH],
+        NLRI,
+        expect![[r#"
+        withdrawn 10.0.0.0/8 2001:dba::/32
+        reachable 198.51.100.0/24 via 192.0.2.1, origin IGP, path 65001
+        reachable 2001:db9::/32 via 2001:db8::1, origin IGP, path 65001
+    "#]],
+    );
+}
+
+#[test]
+fn rfc4271_4_3_a_prefix_in_both_fields_is_processed() {
+    check(
+        NLRI,
+        &[ORIGIN, AS_PATH, NEXT_HOP],
+        NLRI,
+        expect![[r#"
+        withdrawn 198.51.100.0/24
+        reachable 198.51.100.0/24 via 192.0.2.1, origin IGP, path 65001
+    "#]],
+    );
+}
+
+#[test]
+fn rfc4271_5_attributes_may_be_out_of_order() {
+    check(
+        &[],
+        &[NEXT_HOP, AS_PATH, ORIGIN],
+        NLRI,
+        expect![[r#"
+        reachable 198.51.100.0/24 via 192.0.2.1, origin IGP, path 65001
     "#]],
     );
 }
