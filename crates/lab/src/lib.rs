@@ -1,7 +1,7 @@
 //! Hosts as network namespaces, and what runs on them: routers, clients, clusters, probes.
 //!
 //! Behind `metallb lab` and the end-to-end tests. A program calls [`enter`] first thing in `main` and then builds as many
-//! [`Lab`]s as it wants; tests leave that to [`testing::main`].
+//! [`Lab`]s as it wants; tests leave that to `testing::main` (feature `testing`).
 //!
 //! Everything here blocks, and is meant for plain threads. Async code runs inside a host ([`Host::run`]), on a thread that
 //! lives in the host's namespaces, so a socket opened there is a socket of that host. Never call a blocking function of
@@ -17,6 +17,10 @@
 //! let hello = a.run(async || Ok(tokio::net::TcpStream::connect("10.0.0.2:80").await.is_ok()))?;
 //! # Ok(()) }
 //! ```
+//!
+//! From the ground up: [`enter()`], [`Lab`], [`Host`], [`Switch`]; on hosts a [`router`], [`backend`]s behind a
+//! [`service_proxy`], [`requests`] and [`capture`]s; a whole [`topology`] as a [`fleet`]; and with it the [`demo`] and the
+//! [`shell`]. A real Kubernetes API is in `kubernetes` (feature `testing`).
 
 mod account;
 pub mod backend;
