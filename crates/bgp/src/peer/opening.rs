@@ -132,16 +132,18 @@ impl Peer {
         }
     }
 
-    /// Dials, if there is nothing better under way.
+    /// Dials, unless that is under way, or a connection of the peer's has got as far as its OPEN. One that has not is
+    /// no reason to wait: if both come to something, it is a collision.
     pub(super) fn dial(&mut self, moment: &mut Moment<'_>) {
-        let Phase::Opening(Opening { outgoing: outgoing @ (Outgoing::Resting | Outgoing::Waiting), incoming: None }) =
-            &mut self.phase
-        else {
+        let Phase::Opening(opening) = &mut self.phase else { return };
+        if opening.confirmed().is_some() {
+            opening.outgoing = Outgoing::Resting;
             return;
-        };
+        }
+        let (Outgoing::Resting | Outgoing::Waiting) = opening.outgoing else { return };
         self.dials = self.dials.saturating_add(1);
         let connection = ConnectionId::Dialed(self.dials);
-        *outgoing = Outgoing::Dialing(connection);
+        opening.outgoing = Outgoing::Dialing(connection);
         self.last_dial = moment.now;
         let timeout = match self.config.connect_retry {
             ConnectRetry::BackOff => CONNECT_TIMEOUT,
@@ -172,9 +174,16 @@ impl Peer {
 
     /// An attempt is over. If it was not the last one under way, the other one decides.
     pub(super) fn attempt_ended(&mut self, moment: &mut Moment<'_>, cause: Cause, reason: DownReason) {
-        if let Phase::Opening(Opening { outgoing: Outgoing::Resting, incoming: None }) = &self.phase {
-            self.history.ended(moment.now, &reason);
-            moment.out.push(Output::AttemptFailed { reason });
+        let Phase::Opening(Opening { outgoing: outgoing @ (Outgoing::Resting | Outgoing::Waiting), incoming: None }) =
+            &self.phase
+        else {
+            return;
+        };
+        let is_waiting = matches!(outgoing, Outgoing::Waiting);
+        self.history.ended(moment.now, &reason);
+        moment.out.push(Output::AttemptFailed { reason });
+        // The retry timer may be running since an attempt of our own failed.
+        if !is_waiting {
             self.retry_later(moment.now, cause);
         }
     }
@@ -229,13 +238,7 @@ impl Peer {
                 opening.outgoing = Outgoing::Open(handshake);
                 self.timers.clear(&Timer::ConnectTimeout);
             }
-            Direction::Accepted => {
-                opening.incoming = Some(handshake);
-                if matches!(opening.outgoing, Outgoing::Waiting) {
-                    opening.outgoing = Outgoing::Resting;
-                    self.timers.clear(&Timer::ConnectRetry);
-                }
-            }
+            Direction::Accepted => opening.incoming = Some(handshake),
         }
         self.history.counters.sent.count(MessageType::Open, 1);
         self.send(moment, id, bytes);

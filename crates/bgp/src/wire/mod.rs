@@ -32,7 +32,7 @@ pub use error::{DecodeError, Disposition};
 pub use fuzz::fuzz_message;
 pub use multiprotocol::NextHop;
 pub use notification::{ErrorCode, Notification, SHUTDOWN_TEXT_MAX};
-pub use open::{Open, VERSION, ValidOpen};
+pub use open::{Open, ValidOpen};
 pub(crate) use prefix::family_of;
 pub use route_refresh::RouteRefresh;
 pub use update::{Announcer, Update, end_of_rib, withdraw};

@@ -10,7 +10,7 @@ use super::reader::Reader;
 use super::{AsnSize, Capability, ErrorCode, HEADER_LEN, MessageType, header_encode};
 
 /// The version of BGP that there is.
-pub const VERSION: u8 = 4;
+const VERSION: u8 = 4;
 
 const PARAMETER_CAPABILITIES: u8 = 2;
 /// As the first parameter's type: lengths of 2 bytes follow (RFC 9072 section 2).

@@ -4,7 +4,7 @@ use bgp::{ConnectionId, Mode, PeerConfig, RouterIdSource, State};
 use expect_test::expect;
 use kit::{Duration, RouterId};
 
-use crate::network::{A, B, Network, config, secs};
+use crate::network::{A, B, Network, Weather, config, secs};
 
 fn both(local: u32, remote: u32, router_id: u32) -> PeerConfig {
     PeerConfig {
@@ -105,4 +105,18 @@ fn rfc4271_6_8_an_established_session_is_not_disturbed_by_a_new_connection() {
     .assert_eq(&network.captured());
     network.run_for(Duration::from_millis(100));
     assert_eq!((network.hosts[A].peer.state(), network.hosts[A].log.len()), (State::Established, 1));
+}
+
+#[test]
+fn a_connection_that_never_says_anything_does_not_keep_us_from_dialing() {
+    let mut network = Network::new(both(1, 2, 10), config(2, 1, Mode::Passive), 1);
+    let [local, remote] = [network.hosts[A].address, network.hosts[B].address];
+    network.weather = Weather::Cut;
+    network.start();
+    network.run_for(Duration::from_millis(10_100));
+    // The first attempt has failed; before the second, something connects and is silent.
+    network.input(A, bgp::Input::Connected { connection: ConnectionId::Accepted(99), local, remote });
+    network.weather = Weather::Fair;
+    network.run_for(secs(2));
+    assert_eq!(network.hosts[A].peer.state(), State::Established, "{}", network.log(A));
 }
