@@ -16,6 +16,19 @@ const REFUSED_MAX: Duration = Duration::from_secs(120);
 /// A session that lasted this long was no failure.
 pub(crate) const STABLE_AFTER: Duration = Duration::from_secs(60);
 
+/// A configured time that is shorter counts as this: attempts must let time pass.
+const EVERY_MIN: Duration = Duration::from_millis(100);
+
+impl ConnectRetry {
+    /// The configured time between attempts, if there is one.
+    pub(crate) fn interval(self) -> Option<Duration> {
+        match self {
+            ConnectRetry::BackOff => None,
+            ConnectRetry::Every(interval) => Some(interval.max(EVERY_MIN)),
+        }
+    }
+}
+
 /// How the last attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -52,14 +65,12 @@ impl BackOff {
             Cause::Lost => 0,
             Cause::Silent | Cause::Refused => self.failures.saturating_add(1),
         };
-        match retry {
-            ConnectRetry::Every(interval) => interval - ago,
-            ConnectRetry::BackOff => {
-                let longest = if cause == Cause::Silent { SILENT_MAX } else { REFUSED_MAX };
-                let delay = FIRST.times(1_u64.checked_shl(steps).unwrap_or(u64::MAX)).min(longest);
-                rng.jitter(delay, 75, 100)
-            }
+        if let Some(interval) = retry.interval() {
+            return interval - ago;
         }
+        let longest = if cause == Cause::Silent { SILENT_MAX } else { REFUSED_MAX };
+        let delay = FIRST.times(1_u64.checked_shl(steps).unwrap_or(u64::MAX)).min(longest);
+        rng.jitter(delay, 75, 100)
     }
 }
 
@@ -102,6 +113,11 @@ mod tests {
         let every = ConnectRetry::Every(Duration::from_secs(7));
         check(every, Cause::Silent, Duration::from_secs(3), expect!["4.0 4.0 4.0 4.0 4.0 4.0 4.0 4.0 4.0 4.0 4.0 4.0"]);
         check(every, Cause::Lost, Duration::from_secs(300), expect!["0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0"]);
+    }
+
+    #[test]
+    fn no_time_at_all_is_not_taken_at_its_word() {
+        assert_eq!(ConnectRetry::Every(Duration::ZERO).interval(), Some(EVERY_MIN));
     }
 
     #[test]

@@ -360,9 +360,7 @@ impl AdjRibOut {
         prefixes: &[IpNet],
         out: &mut Writer<'_>,
     ) {
-        let Ok(next_hop) = self.path.next_hop(family) else {
-            return;
-        };
+        let Ok(next_hop) = self.path.next_hop(family) else { return };
         let announcer = Announcer::new(family, next_hop, &self.path.attributes(attributes), self.path.asn_size);
         let mut rest = prefixes;
         while !rest.is_empty() && out.has_room() {

@@ -9,7 +9,7 @@ use crate::backoff::Cause;
 use crate::negotiation::{Direction, collision_winner, negotiate};
 use crate::view::{DownReason, State};
 use crate::wire::{self, ErrorCode, MessageType, Notification, Open};
-use crate::{ConnectError, ConnectRetry, ConnectionId, Mode, Output};
+use crate::{ConnectError, ConnectionId, Mode, Output};
 
 /// How long an attempt to connect may take. A configured retry time that is shorter holds instead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -145,10 +145,7 @@ impl Peer {
         let connection = ConnectionId::Dialed(self.dials);
         opening.outgoing = Outgoing::Dialing(connection);
         self.last_dial = moment.now;
-        let timeout = match self.config.connect_retry {
-            ConnectRetry::BackOff => CONNECT_TIMEOUT,
-            ConnectRetry::Every(interval) => interval.min(CONNECT_TIMEOUT),
-        };
+        let timeout = self.config.connect_retry.interval().map_or(CONNECT_TIMEOUT, |time| time.min(CONNECT_TIMEOUT));
         self.timers.set(Timer::ConnectTimeout, moment.now + timeout);
         moment.out.push(Output::Dial { connection });
     }
