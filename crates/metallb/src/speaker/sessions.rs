@@ -162,6 +162,15 @@ impl Sessions {
                 Some(Output::AttemptFailed { reason }) => {
                     news.push(News::AttemptFailed { peer: peer(), reason: reason.to_string() });
                 }
+                // RFC 7606 section 6 wants it logged; a router can send such messages without end.
+                Some(Output::MalformedUpdate { errors, text, message, .. }) => tracing::warn!(
+                    limited = true,
+                    peer = %session.endpoint.address,
+                    error = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+                    update = text,
+                    bytes = message.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+                    "malformed UPDATE from the peer"
+                ),
                 // Routes that peers send are refused by configuration, so there is nothing else.
                 Some(_) | None => {}
             }
