@@ -124,15 +124,13 @@ pub(crate) async fn source(
         identity: Identity { component, instance: instance.to_owned() },
         pool_status,
     };
-    match &flags.manifests {
-        Some(directory) => Ok(source::manifests::start(directory.clone(), options, status_files)),
-        None => {
-            let client = source::kube::connect(flags.kubeconfig.as_deref(), component)
-                .await
-                .context("cannot connect to the Kubernetes API")?;
-            Ok(source::kube::start(client, options))
-        }
+    if let Some(directory) = &flags.manifests {
+        return Ok(source::manifests::start(directory.clone(), options, status_files));
     }
+    let client = source::kube::connect(flags.kubeconfig.as_deref(), component)
+        .await
+        .context("cannot connect to the Kubernetes API")?;
+    Ok(source::kube::start(client, options))
 }
 
 /// The signals that end the program in order.

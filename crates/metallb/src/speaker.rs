@@ -132,7 +132,7 @@ impl Node {
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         if is_due(self.sessions.next_deadline()) {
             let news = self.sessions.tick(now);
-            self.session_news(news);
+            log_sessions(news);
         }
         if is_due(self.segment.next_deadline()) {
             self.segment.tell(now, l2::Input::Tick);
@@ -206,28 +206,7 @@ impl Node {
 
     fn session_input(&mut self, now: Instant, session: SessionId, input: bgp::Input) {
         let news = self.sessions.tell(now, session, input);
-        self.session_news(news);
-    }
-
-    fn session_news(&mut self, news: Vec<News>) {
-        for news in news {
-            match news {
-                News::Up { peer, local } => tracing::info!(
-                    event = "sessionUp",
-                    peer = %peer.endpoint,
-                    localAddress = local.map(|local| local.to_string()),
-                    localASN = %peer.local_asn.unwrap_or(peer.my_asn),
-                    peerASN = %peer.remote_as,
-                    "BGP session established"
-                ),
-                News::Down { peer, reason } => {
-                    tracing::warn!(event = "sessionDown", peer = %peer.endpoint, error = reason, "BGP session down");
-                }
-                News::AttemptFailed { peer, reason } => {
-                    tracing::warn!(peer = %peer.endpoint, error = reason, "failed to establish BGP session");
-                }
-            }
-        }
+        log_sessions(news);
     }
 
     /// Gives the decisions one input, and has carried out what they want.
@@ -261,6 +240,27 @@ impl Node {
                 ),
                 Output::Write(write) => self.writer.write(write),
                 Output::Settled => tracing::info!(event = "settled", "everything known at the start is announced"),
+            }
+        }
+    }
+}
+
+fn log_sessions(news: Vec<News>) {
+    for news in news {
+        match news {
+            News::Up { peer, local } => tracing::info!(
+                event = "sessionUp",
+                peer = %peer.endpoint,
+                localAddress = local.map(|local| local.to_string()),
+                localASN = %peer.local_asn.unwrap_or(peer.my_asn),
+                peerASN = %peer.remote_as,
+                "BGP session established"
+            ),
+            News::Down { peer, reason } => {
+                tracing::warn!(event = "sessionDown", peer = %peer.endpoint, error = reason, "BGP session down");
+            }
+            News::AttemptFailed { peer, reason } => {
+                tracing::warn!(peer = %peer.endpoint, error = reason, "failed to establish BGP session");
             }
         }
     }

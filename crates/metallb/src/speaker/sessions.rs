@@ -157,7 +157,7 @@ impl Sessions {
                     news.push(News::Up { peer: peer(), local });
                 }
                 Some(Output::SessionDown { reason }) => {
-                    news.push(News::Down { peer: peer(), reason: reason.to_string() })
+                    news.push(News::Down { peer: peer(), reason: reason.to_string() });
                 }
                 Some(Output::AttemptFailed { reason }) => {
                     news.push(News::AttemptFailed { peer: peer(), reason: reason.to_string() });
