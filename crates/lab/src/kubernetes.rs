@@ -15,13 +15,16 @@ use kit::Duration;
 use serde_json::Value;
 use sys::process::Signal;
 
-use crate::{Host, Process, eventually, http};
+use crate::{Host, Output, Process, eventually, http};
 
 const START_LIMIT: Duration = Duration::from_secs(120);
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 const API_PORT: u16 = 6443;
 /// `kubectl proxy` on the control host: the API without TLS, as the administrator, for the test itself.
 const PROXY: &str = "127.0.0.1:8001";
+
+/// Where the API server notes what controller and speakers ask of it.
+const AUDIT_LOG: &str = "audit.json";
 
 /// Addresses of ClusterIP Services.
 pub const SERVICE_NETWORKS: &str = "10.96.0.0/16,fd00:96::/112";
@@ -50,13 +53,21 @@ impl User {
         }
     }
 
+    /// What the API server calls it.
+    pub fn name(self) -> String {
+        match self {
+            User::Administrator => "admin".to_owned(),
+            User::Controller | User::Speaker => format!("system:serviceaccount:{NAMESPACE}:{}", self.token()),
+        }
+    }
+
     /// Its line in the API server's token file: token, name, uid, groups.
     fn token_line(self) -> String {
-        let token = self.token();
+        let (token, name) = (self.token(), self.name());
         match self {
-            User::Administrator => format!("{token},admin,1,\"system:masters\"\n"),
+            User::Administrator => format!("{token},{name},1,\"system:masters\"\n"),
             User::Controller | User::Speaker => format!(
-                "{token},system:serviceaccount:{NAMESPACE}:{token},{token},\
+                "{token},{name},{token},\
                  \"system:serviceaccounts,system:serviceaccounts:{NAMESPACE},system:authenticated\"\n"
             ),
         }
@@ -81,6 +92,45 @@ pub enum ProxyMode {
     Iptables,
 }
 
+/// A request that was answered, as the audit log of the API server has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditedRequest {
+    /// Who asked, by [`User::name`].
+    pub user: String,
+    /// `get`, `list`, `watch`, `create`, `update`, `patch` or `delete`.
+    pub verb: String,
+    /// The plural of the kind, with the subresource if there is one: `services/status`.
+    pub resource: String,
+    /// The namespace; empty where there is none.
+    pub namespace: String,
+    /// The name; empty where there is none.
+    pub name: String,
+    /// The status of the answer.
+    pub code: u64,
+}
+
+impl AuditedRequest {
+    fn read(line: &str) -> Result<AuditedRequest> {
+        let event: Value = serde_json::from_str(line)?;
+        let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let subresource = text("/objectRef/subresource");
+        let resource = text("/objectRef/resource");
+        Ok(AuditedRequest {
+            user: text("/user/username"),
+            verb: text("/verb"),
+            resource: if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") },
+            namespace: text("/objectRef/namespace"),
+            name: text("/objectRef/name"),
+            code: event.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or_default(),
+        })
+    }
+
+    /// True for what changes nothing.
+    pub fn is_read(&self) -> bool {
+        matches!(self.verb.as_str(), "get" | "list" | "watch")
+    }
+}
+
 /// A running API.
 #[derive(Debug)]
 pub struct Cluster {
@@ -99,6 +149,7 @@ impl Cluster {
         certificates_make(control, address)?;
         let tokens: String = User::ALL.into_iter().map(User::token_line).collect();
         fs::write(control.folder().join("tokens.csv"), tokens)?;
+        fs::write(control.folder().join("audit.yaml"), audit_policy())?;
         for user in User::ALL {
             fs::write(kubeconfig_path(control, user), kubeconfig(control, address, user))?;
         }
@@ -124,11 +175,16 @@ impl Cluster {
 
     /// Runs `kubectl` as the administrator.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.kubectl_any(arguments)?.ok().with_context(|| format!("kubectl {}", arguments.join(" ")))
+    }
+
+    /// Runs `kubectl` as the administrator, whatever comes of it; its warnings are in the standard error.
+    pub fn kubectl_any(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(&self.program);
         command.args(["kubectl", "--cache-dir=/run/kubectl", "--kubeconfig"]);
         let mut command = with(command, self.kubeconfig(User::Administrator));
         command.args(arguments);
-        self.control.output(command)?.ok().with_context(|| format!("kubectl {}", arguments.join(" ")))
+        self.control.output(command)
     }
 
     /// Applies manifests.
@@ -181,6 +237,14 @@ impl Cluster {
     /// Removes an object.
     pub fn delete(&self, path: &str) -> Result<()> {
         self.request("DELETE", path, None).map(drop)
+    }
+
+    /// The requests of controller and speakers that were answered so far, in order; a watch counts when it has ended.
+    pub fn audit(&self) -> Result<Vec<AuditedRequest>> {
+        let log = fs::read_to_string(self.control.folder().join(AUDIT_LOG)).unwrap_or_default();
+        // The last line may be half written.
+        let complete = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        complete.map(|line| AuditedRequest::read(line).with_context(|| line.to_owned())).collect()
     }
 
     /// Makes a Node that is ready and has these addresses.
@@ -319,6 +383,15 @@ fn kubeconfig(control: &Host, address: IpAddr, user: User) -> String {
     )
 }
 
+/// Notes each request of controller and speakers once, when it has been answered.
+fn audit_policy() -> String {
+    let users = [User::Controller.name(), User::Speaker.name()].join("\", \"");
+    format!(
+        "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived, ResponseStarted]\n\
+         rules:\n- {{level: Metadata, users: [\"{users}\"]}}\n- {{level: None}}\n"
+    )
+}
+
 fn etcd_start(control: &Host, program: &Path) -> Result<Process> {
     let mut command = Command::new(program);
     command.args(["etcd", "--unsafe-no-fsync", "--log-level=warn", "--data-dir"]).arg(control.folder().join("etcd"));
@@ -340,6 +413,8 @@ fn api_start(control: &Host, program: &Path, address: IpAddr) -> Result<Process>
         ("--tls-private-key-file", "server.key"),
         ("--client-ca-file", "ca.crt"),
         ("--token-auth-file", "tokens.csv"),
+        ("--audit-policy-file", "audit.yaml"),
+        ("--audit-log-path", AUDIT_LOG),
         ("--service-account-key-file", "accounts.key"),
         ("--service-account-signing-key-file", "accounts.key"),
     ] {
