@@ -32,8 +32,8 @@ impl Capture {
     /// Begins to capture on an interface what passes the filter, in tcpdump's language. Returns when it does.
     pub fn start(host: &Host, interface: &str, filter: &str) -> Result<Capture> {
         let mut command = Command::new("tcpdump");
-        // Ethernet addresses, no names, a line at once, time as seconds since 1970.
-        command.args(["-e", "-n", "-l", "-tt", "-i", interface, filter]);
+        // Ethernet addresses, no names, packet and line at once, time as seconds since 1970.
+        command.args(["-e", "-n", "--immediate-mode", "-l", "-tt", "-i", interface, filter]);
         let tcpdump = host.spawn(&format!("capture-{interface}"), command).context("is tcpdump installed?")?;
         eventually(START_LIMIT, || {
             let text = tcpdump.log();

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use ipnet::IpNet;
 use kit::{Duration, Family, Mac};
 
+pub use self::upkeep::forwards_of;
 use self::upkeep::{NodeRecord, Upkeep, World};
 use crate::backend::Backend;
 use crate::manifests::{LabService, ManifestFolder, services_in};

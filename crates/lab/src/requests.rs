@@ -3,12 +3,13 @@
 //! Requests begin on a grid of time that does not wait for answers, so an outage is known to within one step of the grid.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
 use kit::{Duration, Instant};
 use netio::clock::Clock;
+use tokio::net::UdpSocket;
 
 use crate::backend::Answer;
 use crate::{Host, Task, http};
@@ -147,6 +148,21 @@ impl Host {
     /// Asks a Service once.
     pub fn ask(&self, service: SocketAddr, limit: Duration) -> Result<Answer> {
         self.run(async move || ask(service, limit).await)
+    }
+
+    /// Asks a Service once over UDP, with one packet.
+    pub fn ask_udp(&self, service: SocketAddr, limit: Duration) -> Result<Answer> {
+        self.run(async move || {
+            let any: IpAddr =
+                if service.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = UdpSocket::bind((any, 0)).await?;
+            socket.connect(service).await?;
+            socket.send(b"?").await?;
+            let mut answer = [0; 2048];
+            let received = tokio::time::timeout(limit.into(), socket.recv(&mut answer)).await;
+            let length = received.with_context(|| format!("no answer within {limit}"))??;
+            Answer::parse(&String::from_utf8_lossy(answer.get(..length).unwrap_or_default()))
+        })
     }
 }
 

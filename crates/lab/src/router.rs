@@ -16,6 +16,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::IpNet;
 use kit::{Asn, Community, Duration, Family, HoldTime, RouterId, Secret};
+use sys::process::Signal;
 
 use crate::{Host, eventually};
 
@@ -323,6 +324,25 @@ impl Router {
             Daemon::Frr(frr) => frr.processes().iter_mut().try_for_each(|process| process.stop().map(drop)),
             Daemon::Bird(bird) => bird.process().stop().map(drop),
             Daemon::GoBgp(gobgp) => gobgp.process().stop().map(drop),
+        }
+    }
+
+    /// Makes the router hold still: its connections stay open, and it says nothing until [`Router::go_on`].
+    pub fn hold_still(&mut self) -> Result<()> {
+        self.signal(Signal::Stop)
+    }
+
+    /// Makes the router go on where it was held.
+    pub fn go_on(&mut self) -> Result<()> {
+        self.signal(Signal::Continue)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<()> {
+        match &mut self.daemon {
+            Daemon::Embedded(_) => bail!("the embedded router is no process of its own"),
+            Daemon::Frr(frr) => frr.processes().iter().try_for_each(|process| process.signal(signal)),
+            Daemon::Bird(bird) => bird.process().signal(signal),
+            Daemon::GoBgp(gobgp) => gobgp.process().signal(signal),
         }
     }
 

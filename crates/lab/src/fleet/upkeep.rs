@@ -142,9 +142,9 @@ impl World {
     }
 }
 
-/// What a node does with packets for a Service. It prefers its own endpoint, as `trafficDistribution: PreferSameNode` has
+/// What a node does with packets for a Service that has these addresses. It prefers its own endpoint, as `trafficDistribution: PreferSameNode` has
 /// it, so that what is measured is the way to the node.
-fn forwards_of(service: &LabService, addresses: &[IpAddr], node: &str, endpoints: &[LabEndpoint]) -> Vec<Forward> {
+pub fn forwards_of(service: &LabService, addresses: &[IpAddr], node: &str, endpoints: &[LabEndpoint]) -> Vec<Forward> {
     let mut forwards = Vec::new();
     for address in addresses {
         let family = Family::of(address);

@@ -1,0 +1,23 @@
+//! The real program against real counterparts: controller and speakers as processes on a folder of manifests; the Linux
+//! kernel, FRR and BIRD on the other side of every wire.
+//!
+//! `cluster` is what the tests stand on; the other modules hold the tests by subject. A test waits for what must come with
+//! [`lab::eventually`], and says what was seen last when it does not come.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may panic"
+)]
+
+mod cluster;
+mod layer2;
+mod objects;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lab::testing::main([layer2::trials()].into_iter().flatten())
+}
