@@ -142,8 +142,13 @@ fn columns(kind: Kind) -> &'static [Column] {
             Column("Receive Interval", ".spec.receiveInterval", "integer", 0),
             Column("Multiplier", ".spec.detectMultiplier", "integer", 0),
         ],
-        Kind::ServiceL2Status | Kind::ServiceBGPStatus => &[
+        Kind::ServiceL2Status => &[
             Column("Allocated Node", ".status.node", "string", 0),
+            Column("Service Name", ".status.serviceName", "string", 0),
+            Column("Service Namespace", ".status.serviceNamespace", "string", 0),
+        ],
+        Kind::ServiceBGPStatus => &[
+            Column("Node", ".status.node", "string", 0),
             Column("Service Name", ".status.serviceName", "string", 0),
             Column("Service Namespace", ".status.serviceNamespace", "string", 0),
         ],

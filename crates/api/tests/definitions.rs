@@ -384,7 +384,7 @@ fn contract_1_versions_and_columns() {
             Node Selectors: .spec.nodeSelectors string priority 10
         servicebgpstatuses.metallb.io Namespaced
           v1beta1 served true storage true subresources {"status":{}}
-            Allocated Node: .status.node string
+            Node: .status.node string
             Service Name: .status.serviceName string
             Service Namespace: .status.serviceNamespace string
         servicel2statuses.metallb.io Namespaced
