@@ -118,14 +118,15 @@ impl Reporter {
         self.sender.send_if_modified(|connection| {
             if connection.state != state {
                 connection.since = now;
-                match state {
-                    ConnectionState::Down => {
-                        tracing::warn!(
-                            error = error.as_deref().unwrap_or_default(),
-                            "lost the source of objects; what is known stays in force"
-                        );
+                let error = error.as_deref().unwrap_or_default();
+                match (connection.state, state) {
+                    (ConnectionState::Connecting, ConnectionState::Down) => {
+                        tracing::warn!(error, "cannot reach the source of objects; waiting for it");
                     }
-                    ConnectionState::Up | ConnectionState::Connecting => {
+                    (_, ConnectionState::Down) => {
+                        tracing::warn!(error, "lost the source of objects; what is known stays in force");
+                    }
+                    (_, ConnectionState::Up | ConnectionState::Connecting) => {
                         tracing::info!("reached the source of objects");
                     }
                 }
