@@ -43,16 +43,21 @@ fn addresses(service: &Service, served_class: &str) -> Result<Vec<IpAddr>, Refus
         return Err(Refusal::OtherClass);
     }
     let ingress = &service.status.load_balancer.ingress;
-    if ingress.is_empty() {
-        return Err(Refusal::NoAddress);
+    // Contract 2.3: a name is no address to announce. Beside addresses it is somebody's remark, which the controller
+    // leaves alone.
+    let written: Vec<&str> =
+        ingress.iter().filter_map(|entry| entry.ip.as_deref()).filter(|ip| !ip.is_empty()).collect();
+    match (written.as_slice(), ingress.first()) {
+        ([], Some(entry)) => Err(Refusal::InvalidAddress(entry.hostname.clone().unwrap_or_default())),
+        ([], None) => Err(Refusal::NoAddress),
+        (written, _) => written
+            .iter()
+            .map(|text| {
+                let address = text.parse().map(|address: IpAddr| address.to_canonical());
+                address.map_err(|_| Refusal::InvalidAddress((*text).to_owned()))
+            })
+            .collect(),
     }
-    ingress
-        .iter()
-        .map(|entry| {
-            let text = entry.ip.as_deref().or(entry.hostname.as_deref()).unwrap_or_default();
-            text.parse().map(|address: IpAddr| address.to_canonical()).map_err(|_| Refusal::InvalidAddress(text.into()))
-        })
-        .collect()
 }
 
 /// The usable backends of one EndpointSlice.

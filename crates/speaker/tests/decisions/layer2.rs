@@ -351,6 +351,29 @@ fn all_addresses_follow_the_first() {
 }
 
 #[test]
+fn contract_2_3_a_name_alone_is_no_address_and_beside_addresses_it_does_no_harm() {
+    check(
+        "eps web n1:ready
+         svc web name:lb.example
+         why web
+         svc web 10.0.0.4,name:lb.example
+         why web",
+        expect![[r#"
+            > synced
+              settled
+            web layer2 Address: the Service's status holds "lb.example", which is no address (invalidIP)
+            web bgp Address: the Service's status holds "lb.example", which is no address (invalidIP)
+            > svc web 10.0.0.4,name:lb.example
+              answer for 10.0.0.4 on All
+              announced default/web by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+            web layer2 announced
+            web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+        "#]],
+    );
+}
+
+#[test]
 fn a_bad_or_foreign_address_is_named() {
     check(
         "svc web 10.0.0.4,banana

@@ -282,7 +282,10 @@ pub(crate) fn service(name: &str, addresses: &str, words: &[&str]) -> Service {
     service.metadata.namespace = "default".to_owned();
     service.metadata.uid = format!("uid-{name}");
     service.spec.type_ = Some("LoadBalancer".to_owned());
-    let ingress = |ip: &str| Ingress { ip: Some(ip.to_owned()), ..Ingress::default() };
+    let ingress = |text: &str| match text.strip_prefix("name:") {
+        Some(name) => Ingress { hostname: Some(name.to_owned()), ..Ingress::default() },
+        None => Ingress { ip: Some(text.to_owned()), ..Ingress::default() },
+    };
     service.status.load_balancer.ingress = addresses.split(',').filter(|a| *a != "-").map(ingress).collect();
     for word in words {
         match word.split_once('=') {
