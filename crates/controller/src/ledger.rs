@@ -22,7 +22,7 @@ pub(crate) const RESTORE_PAUSE_MAX: Duration = Duration::from_secs(300);
 pub(crate) const CALM: Duration = Duration::from_secs(600);
 /// After this time a write that was not seen to arrive is repeated; doubles each time. Whoever writes tries again by
 /// itself while the API server is away; this is for what it gave up, and for what arrived and was overwritten unseen.
-const REPEAT_PAUSE: Duration = Duration::from_secs(60);
+pub(crate) const REPEAT_PAUSE: Duration = Duration::from_secs(60);
 /// The longest such pause.
 const REPEAT_PAUSE_MAX: Duration = Duration::from_secs(900);
 /// The mode of an address that the API server fills in.
@@ -191,6 +191,8 @@ pub(crate) struct Ledger {
     pub(crate) is_outdated: bool,
     /// What the cluster may show until our newest write is there; empty when nothing is on its way.
     in_flight: Box<[Shown]>,
+    /// The newest write, until it is seen to have arrived: whatever is shown now, this will be shown next.
+    newest: Option<Box<Shown>>,
     /// How often the newest write was repeated.
     repeated: u32,
     /// A pause is over.
@@ -250,12 +252,15 @@ impl Ledger {
     /// What to do about the status, given what it should show.
     pub(crate) fn settle(&mut self, now: Instant, holding: Option<&Holding>) -> Step {
         let (is_outdated, is_due) = (std::mem::take(&mut self.is_outdated), std::mem::take(&mut self.is_due));
-        if self.seen.shows(holding) {
+        // What is shown may be right and yet about to be overwritten, by a write of ours that is no longer meant.
+        let is_superseded = self.newest.as_ref().is_some_and(|newest| **newest != Shown::of(holding));
+        if self.seen.shows(holding) && !is_superseded {
             self.in_flight = Box::default();
+            self.newest = None;
             self.repeated = 0;
             return Step::Settled;
         }
-        if is_outdated {
+        if is_outdated || self.seen.shows(holding) {
             self.expect(holding);
             self.repeated = 0;
             return Step::Write(now + REPEAT_PAUSE);
@@ -312,6 +317,7 @@ impl Ledger {
             }
         }
         self.in_flight = in_flight.into();
+        self.newest = Some(Box::new(Shown::of(written)));
     }
 }
 

@@ -8,7 +8,7 @@ use ipam::{Allocator, PoolName, PoolUsage};
 use kit::{Instant, Outbox, TimerTable};
 
 use crate::controller::Timer;
-use crate::ledger::{CALM, RESTORE_PAUSE, pause};
+use crate::ledger::{CALM, REPEAT_PAUSE, RESTORE_PAUSE, pause};
 
 /// What is known about the status of every pool.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub(crate) struct Pools {
 /// The status of one pool.
 #[derive(Clone, Debug, Default)]
 struct Book {
+    /// The cluster has shown it. A pool can be in force without, while what is left is no valid configuration.
+    is_there: bool,
     /// What the cluster showed last.
     seen: Option<PoolCounters>,
     /// What was written last, or seen to be right already.
@@ -42,19 +44,19 @@ impl Pools {
         timers: &mut TimerTable<Timer>,
     ) {
         let book = self.books.entry(pool.clone()).or_default();
-        book.seen = status;
+        (book.is_there, book.seen) = (true, status);
         let timer = Timer::Pool(pool.clone());
         if book.written.is_none() {
             // A pool that was created again under its name may be no change of the configuration.
             self.changed.insert(pool);
         } else if book.written == book.seen {
             timers.clear(&timer);
-        } else if timers.get(&timer).is_none() {
+        } else {
             // Most likely an earlier status of ours, with the newest still on its way; else somebody edited it.
             if now.since(book.last_restored) >= CALM {
                 book.restored = 0;
             }
-            timers.set(timer, now + pause(book.restored).max(RESTORE_PAUSE));
+            set_earlier(timers, timer, now + pause(book.restored).max(RESTORE_PAUSE));
         }
     }
 
@@ -105,8 +107,18 @@ impl Pools {
                 book.restored = book.restored.saturating_add(1);
                 book.last_restored = now;
             }
+            if book.is_there {
+                // It may arrive and be overwritten unseen.
+                set_earlier(timers, Timer::Pool(pool.clone()), now + pause(book.restored).max(REPEAT_PAUSE));
+            }
             out.push(Write::PoolStatus { pool: Key::new(namespace, &*pool), status });
         }
+    }
+}
+
+fn set_earlier(timers: &mut TimerTable<Timer>, timer: Timer, due: Instant) {
+    if timers.get(&timer).is_none_or(|planned| due < planned) {
+        timers.set(timer, due);
     }
 }
 

@@ -327,6 +327,44 @@ fn a_pool_status_that_somebody_edits_again_and_again_is_restored_with_pauses() {
     );
 }
 
+/// Found by the simulator: it may have arrived and been overwritten while nobody watched.
+#[test]
+fn a_pool_status_that_is_not_seen_to_arrive_is_repeated() {
+    check(
+        "pool a 10.0.0.0/32
+         config
+         deaf
+         sync
+         +59s
+         hear
+         +1s
+         +1000s",
+        expect![[r#"
+            pool a := 0+0 used, 1+0 free
+            pool a := 0+0 used, 1+0 free
+        "#]],
+    );
+}
+
+/// Found by the simulator: or it would be repeated for ever.
+#[test]
+fn the_status_of_a_pool_that_is_gone_but_in_force_is_not_repeated() {
+    check(
+        "pool a 10.0.0.0/32
+         config
+         sync
+         no-pool a
+         svc x/a
+         +1000s",
+        expect![[r#"
+            pool a := 0+0 used, 1+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 0+0 free
+        "#]],
+    );
+}
+
 #[test]
 fn what_is_in_the_way_of_ports_is_told_by_name() {
     check(
@@ -385,7 +423,11 @@ fn a_write_that_is_lost_is_repeated_quietly_with_growing_pauses() {
             x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 3+0 free
             x/a := [10.0.0.0] from a
+            pool a := 1+0 used, 3+0 free
+            pool a := 1+0 used, 3+0 free
             x/a := [10.0.0.0] from a
+            pool a := 1+0 used, 3+0 free
+            pool a := 1+0 used, 3+0 free
             x/a := [10.0.0.0] from a
         "#]],
     );
@@ -493,6 +535,31 @@ fn d16_a_service_that_stops_being_ours_in_a_contest_is_released_too() {
             x/a Warning StatusOverwritten: Something else set the status of service "x/a" to [] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
             x/b := [10.0.0.0] from a
             x/b Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+        "#]],
+    );
+}
+
+/// Found by the simulator: the address that the late write shows may be another Service's by then.
+#[test]
+fn what_is_shown_is_written_again_while_a_write_that_is_no_longer_meant_is_on_its_way() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         svc x/a v4
+         deaf
+         svc x/a v4 ip 10.0.0.2
+         hear
+         svc x/a v4 ip 10.0.0.0",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            x/a := [10.0.0.2] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.2"] from pool "a"
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
         "#]],
     );
 }

@@ -300,6 +300,9 @@ impl Cluster {
                     pool.name, status.assigned_ipv4, status.assigned_ipv6, status.available_ipv4, status.available_ipv6
                 )
                 .unwrap();
+                if self.is_deaf || !self.pools.contains_key(&pool.name) {
+                    return None;
+                }
                 self.pool_statuses.insert(pool.name.clone(), status);
                 Some(Input::PoolStatus { pool: pool.name, status: Some(status) })
             }
