@@ -295,9 +295,13 @@ fn d23_the_order_in_which_pool_and_advertisement_come_does_not_matter() {
 #[test]
 fn contract_4_3_raw_frr_configuration_is_told_and_not_ignored() {
     let text = r#"ConfigMap metallb-system/bgpextras {"data": {"extras": "router bgp 64512\n"}}"#;
-    check(text, SPEAKER, expect![[r#"
+    check(
+        text,
+        SPEAKER,
+        expect![[r#"
         accepted
-        warning[bgp-extras] /data/extras of ConfigMap metallb-system/bgpextras: raw FRR configuration cannot be honoured: BGP is spoken without FRR"#]]);
+        warning[bgp-extras] /data/extras of ConfigMap metallb-system/bgpextras: raw FRR configuration cannot be honoured: BGP is spoken without FRR"#]],
+    );
     check(text, Scope::Controller, expect!["accepted"]);
     check(r#"ConfigMap metallb-system/bgpextras {"data": {"extras": "\n"}}"#, SPEAKER, expect!["accepted"]);
     check(r#"ConfigMap metallb-system/other {"data": {"extras": "x"}}"#, SPEAKER, expect!["accepted"]);
