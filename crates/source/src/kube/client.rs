@@ -30,16 +30,17 @@ const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections without work are closed after this time.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Why there is no way to the API server.
+/// Why there is no way to the API server. The causes are in the text and no sources: their own texts hold their sources
+/// already, so that a chain of them would say everything twice.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The kubeconfig cannot be used.
-    #[error("cannot use the kubeconfig {path}: {source}")]
+    #[error("cannot use the kubeconfig {path}: {reason}")]
     Kubeconfig {
         /// Which one.
         path: String,
         /// Why.
-        source: ::kube::config::KubeconfigError,
+        reason: ::kube::config::KubeconfigError,
     },
     /// Neither runs this in a cluster nor is there a kubeconfig.
     #[error("not in a cluster ({cluster}) and no kubeconfig ({kubeconfig}); name one by --kubeconfig")]
@@ -54,7 +55,13 @@ pub enum ConnectError {
     Proxy(String),
     /// Certificates, keys or credentials cannot be used.
     #[error("cannot use the credentials or certificates: {0}")]
-    Credentials(#[from] Box<::kube::Error>),
+    Credentials(Box<::kube::Error>),
+}
+
+impl From<::kube::Error> for ConnectError {
+    fn from(error: ::kube::Error) -> ConnectError {
+        ConnectError::Credentials(Box::new(error))
+    }
 }
 
 /// A client for the API server: of this kubeconfig; else, in a pod, of its service account; else of the default
@@ -70,7 +77,7 @@ pub async fn connect(kubeconfig: Option<&Path>, user_agent: &str) -> Result<Clie
 }
 
 async fn from_file(path: &Path) -> Result<Config, ConnectError> {
-    let failed = |source| ConnectError::Kubeconfig { path: path.display().to_string(), source };
+    let failed = |reason| ConnectError::Kubeconfig { path: path.display().to_string(), reason };
     let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)
 }
@@ -100,7 +107,7 @@ pub(super) fn client(mut config: Config, user_agent: &str) -> Result<Client, Con
     tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
     tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
     tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
-    let tls = config.rustls_https_connector_with_connector(tcp).map_err(Box::new)?;
+    let tls = config.rustls_https_connector_with_connector(tcp)?;
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
@@ -108,9 +115,9 @@ pub(super) fn client(mut config: Config, user_agent: &str) -> Result<Client, Con
         .build::<_, Body>(tls);
     let builder = ClientBuilder::new(http, config.default_namespace.clone())
         .with_layer(&MapErrLayer::new(BoxError::from))
-        .with_layer(&config.extra_headers_layer().map_err(Box::new)?);
+        .with_layer(&config.extra_headers_layer()?);
     let base = config.base_uri_layer();
-    Ok(match config.auth_layer().map_err(Box::new)? {
+    Ok(match config.auth_layer()? {
         Some(auth) => builder.with_layer(&auth).with_layer(&base).build(),
         None => builder.with_layer(&base).build(),
     })
@@ -181,7 +188,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_kubeconfig_that_is_not_there_is_named() {
-        let error = connect(Some(Path::new("no-such-kubeconfig")), "x").await.err().unwrap().to_string();
-        assert!(error.starts_with("cannot use the kubeconfig no-such-kubeconfig: "), "{error}");
+        let error = connect(Some(Path::new("no-such-kubeconfig")), "x").await.err().unwrap();
+        assert!(error.to_string().starts_with("cannot use the kubeconfig no-such-kubeconfig: "), "{error}");
+        assert!(std::error::Error::source(&error).is_none(), "the reason would be told twice");
     }
 }
