@@ -64,6 +64,7 @@ impl Configuration {
                 for finding in &accepted.warnings {
                     tracing::warn!(
                         object = %finding.object,
+                        path = finding.pointer,
                         code = finding.code,
                         hint = finding.hint,
                         "{}",
@@ -82,6 +83,7 @@ impl Configuration {
                     tracing::error!(
                         op = "setConfig",
                         object = %finding.object,
+                        path = finding.pointer,
                         code = finding.code,
                         error = finding.message,
                         hint = finding.hint,
