@@ -159,6 +159,11 @@ impl Cluster {
         &self.node(node).addresses
     }
 
+    /// The names of the nodes.
+    pub(crate) fn node_names(&self) -> impl Iterator<Item = &'static str> {
+        self.nodes.keys().copied()
+    }
+
     fn node(&self, node: &str) -> &Node {
         self.nodes.get(node).unwrap_or_else(|| panic!("there is no node {node}"))
     }
@@ -386,51 +391,13 @@ impl Cluster {
 
     /// Waits until this node answers on the segment for an address, as the client's kernel finds out when it asks anew.
     pub(crate) fn wait_owner(&self, address: IpAddr, node: &str) -> Result<()> {
-        let mac = self.host(node).mac("eth0")?;
-        let owner = eventually(LIMIT, || {
-            let found = resolve(&self.client, address)?;
-            ensure!(found == Some(mac), "{} answers", self.node_with_mac(found)?);
-            Ok(())
-        });
-        owner.with_context(|| format!("{node} answers for {address}"))
+        wait_mac(&self.client, address, self.host(node).mac("eth0")?)
+            .with_context(|| format!("{node} answers for {address}"))
     }
 
     /// Waits until nobody answers for an address on the segment, and makes sure that it stays so.
     pub(crate) fn wait_silence(&self, address: IpAddr) -> Result<()> {
-        let silence = eventually(LIMIT, || {
-            let found = resolve(&self.client, address)?;
-            ensure!(found.is_none(), "{} answers", self.node_with_mac(found)?);
-            Ok(())
-        });
-        silence.with_context(|| format!("nobody answers for {address}"))?;
-        let again = resolve(&self.client, address)?;
-        ensure!(again.is_none(), "{} answers again for {address}", self.node_with_mac(again)?);
-        Ok(())
-    }
-
-    fn node_with_mac(&self, mac: Option<Mac>) -> Result<String> {
-        let Some(mac) = mac else { return Ok("nobody".to_owned()) };
-        for (name, node) in &self.nodes {
-            if node.host.mac("eth0")? == mac {
-                return Ok((*name).to_owned());
-            }
-        }
-        Ok(mac.to_string())
-    }
-
-    /// Waits for a line in a program's log that has all these pieces.
-    pub(crate) fn wait_log(&self, process: &Process, pieces: &[&str]) -> Result<String> {
-        self.wait_log_after(process, 0, pieces)
-    }
-
-    /// The same among the lines after the first `lines`.
-    pub(crate) fn wait_log_after(&self, process: &Process, lines: usize, pieces: &[&str]) -> Result<String> {
-        eventually(LIMIT, || {
-            let log = process.log();
-            let found = log.lines().skip(lines).find(|line| pieces.iter().all(|piece| line.contains(piece)));
-            let Some(line) = found else { bail!("{} has logged no line with {pieces:?}", process.name()) };
-            Ok(line.to_owned())
-        })
+        wait_nobody(&self.client, address)
     }
 
     /// How many lines the speaker of a node has logged.
@@ -440,8 +407,12 @@ impl Cluster {
 
     /// Waits for a line in the log of a node's speaker, after the first `lines`.
     pub(crate) fn wait_speaker_log(&self, node: &str, lines: usize, pieces: &[&str]) -> Result<String> {
-        let found = self.wait_log_after(&self.node(node).speaker, lines, pieces);
-        found.with_context(|| format!("the log of the speaker of {node}"))
+        wait_log(&self.node(node).speaker, lines, pieces).with_context(|| format!("the log of the speaker of {node}"))
+    }
+
+    /// Waits for a line in the log of the controller, after the first `lines`.
+    pub(crate) fn wait_controller_log(&self, lines: usize, pieces: &[&str]) -> Result<String> {
+        wait_log(&self.controller, lines, pieces)
     }
 
     /// The events so far, in order.
@@ -467,6 +438,17 @@ impl Cluster {
     pub(crate) fn status_file(&self, service: &str) -> String {
         let file = self.folder.path().join(format!("status/service.default.{service}.yaml"));
         fs::read_to_string(file).unwrap_or_default()
+    }
+
+    /// Waits until the status of a pool says that so many IPv4 addresses are in use, and so many are not.
+    pub(crate) fn wait_pool(&self, pool: &str, assigned: i64, available: i64) -> Result<()> {
+        let file = self.folder.path().join(format!("status/ipaddresspool.{NAMESPACE}.{pool}.yaml"));
+        eventually(LIMIT, || {
+            let text = fs::read_to_string(&file).with_context(|| format!("pool {pool} has no status"))?;
+            let wanted = [format!("assignedIPv4: {assigned}\n"), format!("availableIPv4: {available}\n")];
+            ensure!(wanted.iter().all(|line| text.contains(line)), "{assigned} and {available} wanted: {text}");
+            Ok(())
+        })
     }
 
     /// The folder of the manifests.
@@ -504,6 +486,37 @@ pub(crate) fn resolve(host: &Host, address: IpAddr) -> Result<Option<Mac>> {
             None => Ok(None),
             Some(neighbour) => bail!("{neighbour:?}"),
         }
+    })
+}
+
+/// Waits until this MAC address answers for an address, as a host's kernel finds out when it asks anew.
+pub(crate) fn wait_mac(host: &Host, address: IpAddr, mac: Mac) -> Result<()> {
+    eventually(LIMIT, || {
+        let found = resolve(host, address)?;
+        ensure!(found == Some(mac), "{found:?} answers for {address}, not {mac}");
+        Ok(())
+    })
+}
+
+/// Waits until nobody answers for an address, and makes sure that it stays so: the kernel asks three times, gives up, and
+/// is made to ask three times again.
+pub(crate) fn wait_nobody(host: &Host, address: IpAddr) -> Result<()> {
+    eventually(LIMIT, || {
+        let found = resolve(host, address)?;
+        ensure!(found.is_none(), "{found:?} answers for {address}, and nobody should");
+        Ok(())
+    })?;
+    let again = resolve(host, address)?;
+    ensure!(again.is_none(), "{again:?} answers again for {address}");
+    Ok(())
+}
+
+/// Waits for a line in a program's log that has all these pieces, after the first `lines`.
+pub(crate) fn wait_log(process: &Process, lines: usize, pieces: &[&str]) -> Result<String> {
+    eventually(LIMIT, || {
+        let log = process.log();
+        let found = log.lines().skip(lines).find(|line| pieces.iter().all(|piece| line.contains(piece)));
+        Ok(found.with_context(|| format!("{} has logged no line with {pieces:?}", process.name()))?.to_owned())
     })
 }
 

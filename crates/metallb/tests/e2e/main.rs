@@ -13,11 +13,31 @@
 )]
 
 mod cluster;
+mod command_line;
+mod configuration;
+mod edge;
+mod failover;
+mod interfaces;
 mod layer2;
 mod objects;
+mod restarts;
+mod routes;
+mod services;
+mod sessions;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    lab::testing::main([layer2::trials()].into_iter().flatten())
+    let modules = [
+        layer2::trials(),
+        interfaces::trials(),
+        routes::trials(),
+        sessions::trials(),
+        services::trials(),
+        restarts::trials(),
+        failover::trials(),
+        configuration::trials(),
+        command_line::trials(),
+    ];
+    lab::testing::main(modules.into_iter().flatten())
 }
