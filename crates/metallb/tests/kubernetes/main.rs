@@ -1,0 +1,49 @@
+//! The real program against a real Kubernetes API: kube-apiserver with etcd, kube-proxy on the nodes, FRR as the router.
+//!
+//! Each trial has a cluster of its own (`site.rs`). Controller and speakers always run with the rights of their service
+//! accounts and no others, and each trial ends with a look at the audit log: nothing was denied.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test may panic, and tells what it measured"
+)]
+
+mod definitions;
+mod oddities;
+mod outages;
+mod restarts;
+mod secrets;
+mod services;
+mod site;
+mod start;
+mod traffic;
+mod writes;
+
+use std::process::ExitCode;
+
+use lab::kubernetes::ProxyMode;
+use lab::testing::Trial;
+
+fn main() -> ExitCode {
+    // The longest first, so that none of them is alone at the end.
+    lab::testing::main([
+        Trial::new("an_allocation_is_one_write_and_heartbeats_are_none", writes::writes),
+        Trial::new("a_killed_api_server_costs_no_request", outages::kill),
+        Trial::new("a_frozen_api_server_costs_no_request", outages::freeze),
+        Trial::new("a_partition_from_the_api_server_costs_no_request", outages::partition),
+        Trial::new("restarts_move_nothing", restarts::restarts),
+        Trial::new("services_are_served_with_kube_proxy_in_nftables_mode", |lab| {
+            services::services(lab, ProxyMode::Nftables)
+        }),
+        Trial::new("services_are_served_with_kube_proxy_in_iptables_mode", |lab| {
+            services::services(lab, ProxyMode::Iptables)
+        }),
+        Trial::new("contract_1_what_the_api_server_accepts_refuses_and_shows", definitions::cases),
+        Trial::new("odd_objects_hold_up_nobody_else", oddities::oddities),
+        Trial::new("passwords_come_from_secrets_and_change_at_run_time", secrets::secrets),
+        Trial::new("rights_and_definitions_may_come_later_and_in_any_order", start::start),
+    ])
+}

@@ -1,0 +1,199 @@
+//! How much is written, and what it costs: one status for each allocation, nothing for heartbeats.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::thread;
+
+use anyhow::{Context as _, Result, ensure};
+use kit::Duration;
+use lab::kubernetes::AuditedRequest;
+use lab::{Lab, Process, eventually};
+use netio::clock::Clock;
+use serde_json::{Value, json};
+
+use crate::site::{LIMIT, Site, addresses_of, on_site, ours, peer};
+
+const FEW: usize = 20;
+const MANY: usize = 1_000;
+const HEARTBEATS: Duration = Duration::from_secs(60);
+/// What the kernel counts processor time in: USER_HZ is 100 on every Linux.
+const TICKS_PER_SECOND: u64 = 100;
+
+pub(crate) fn writes(lab: &Lab) -> Result<()> {
+    on_site(lab, |site| {
+        let router = site.frr(None)?;
+        let (controller, speakers) = (site.controller()?, site.speakers()?);
+        let processes: Vec<&Process> = speakers.iter().chain([&controller]).collect();
+        site.apply(&[
+            ours("IPAddressPool", "v1beta1", "many", json!({"addresses": ["198.18.0.0/21"]})),
+            ours("BGPAdvertisement", "v1beta1", "many", json!({})),
+            peer(0, |_| {}),
+        ])?;
+        let peers: Vec<_> = site.nodes.iter().map(|node| Ok(addresses_of(node)?[0])).collect::<Result<_>>()?;
+        router.wait_established(&peers, LIMIT)?;
+        report_memory(&processes, "without Services")?;
+
+        let few: Vec<Value> = (0..FEW).map(many_service).chain((0..FEW).map(many_slice)).collect();
+        site.apply(&few)?;
+        wait_assigned(site, FEW)?;
+        eventually(LIMIT, || {
+            let routes = router.routes()?.len();
+            ensure!(routes == FEW * 2, "the router has {routes} routes");
+            Ok(())
+        })?;
+        settle(site)?;
+        one_status_each(site, FEW)?;
+
+        heartbeats(site, &processes)?;
+
+        let clock = Clock::start();
+        for number in FEW..MANY {
+            site.cluster.create("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", &many_slice(number))?;
+            site.cluster.create("/api/v1/namespaces/default/services", &many_service(number))?;
+        }
+        let made = clock.now();
+        wait_assigned(site, MANY)?;
+        eprintln!(
+            "measured: {} Services were made in {} ms; {} ms later all had an address",
+            MANY - FEW,
+            made.as_micros() / 1000,
+            clock.now().since(made).as_millis()
+        );
+        eventually(LIMIT, || {
+            let routes = router.routes()?.len();
+            ensure!(routes == MANY * 2, "the router has {routes} routes");
+            Ok(())
+        })?;
+        settle(site)?;
+        one_status_each(site, MANY)?;
+        report_memory(&processes, "with 1,000 Services")
+    })
+}
+
+fn name(number: usize) -> String {
+    format!("many-{number:04}")
+}
+
+fn many_service(number: usize) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name(number), "namespace": "default"},
+        "spec": {
+            "type": "LoadBalancer", "allocateLoadBalancerNodePorts": false,
+            "ports": [{"port": 80, "targetPort": 8080, "protocol": "TCP"}],
+        },
+    })
+}
+
+fn many_slice(number: usize) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {
+            "name": name(number), "namespace": "default", "labels": {"kubernetes.io/service-name": name(number)},
+        },
+        "endpoints": [{"addresses": ["10.0.0.1"], "nodeName": "node1", "conditions": {"ready": true}}],
+        "ports": [{"port": 8080, "protocol": "TCP", "name": ""}],
+    })
+}
+
+fn wait_assigned(site: &Site, count: usize) -> Result<()> {
+    eventually(LIMIT, || {
+        let list = site.cluster.get("/api/v1/namespaces/default/services")?;
+        let is_assigned = |item: &&Value| item["status"]["loadBalancer"]["ingress"][0]["ip"].is_string();
+        let assigned = list["items"].as_array().context("a list without items")?.iter().filter(is_assigned).count();
+        ensure!(assigned == count, "{assigned} of {count} Services have an address");
+        Ok(())
+    })
+}
+
+/// What controller and speakers wrote so far.
+fn written(site: &Site) -> Result<Vec<AuditedRequest>> {
+    Ok(site.cluster.audit()?.into_iter().filter(|request| !request.is_read()).collect())
+}
+
+/// Waits until nothing has been written for a few seconds.
+fn settle(site: &Site) -> Result<()> {
+    let mut last = usize::MAX;
+    eventually(LIMIT, || {
+        let now = written(site)?.len();
+        let before = std::mem::replace(&mut last, now);
+        if now != before {
+            thread::sleep(Duration::from_secs(3).into());
+        }
+        ensure!(now == before, "still writing: {now} writes after {before}");
+        Ok(())
+    })
+}
+
+/// Each Service's status was written exactly once, at the first try.
+fn one_status_each(site: &Site, count: usize) -> Result<()> {
+    let mut by_service: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for request in written(site)?.into_iter().filter(|request| request.resource == "services/status") {
+        by_service.entry(request.name).or_default().push(request.code);
+    }
+    ensure!(by_service.len() == count, "the statuses of {} Services were written", by_service.len());
+    let more: Vec<_> = by_service.iter().filter(|(_, codes)| **codes != [200]).collect();
+    ensure!(more.is_empty(), "not one write each: {more:?}");
+    let pools = written(site)?.iter().filter(|request| request.resource == "ipaddresspools/status").count();
+    eprintln!("measured: {count} allocations, {pools} writes of the pool's counters");
+    ensure!((1..=count).contains(&pools), "the counters of the pool were written {pools} times");
+    Ok(())
+}
+
+/// For a minute the nodes show that they are alive, as kubelets do, but more often. Nobody of ours writes, or lists
+/// anything, and next to no time is spent.
+fn heartbeats(site: &Site, processes: &[&Process]) -> Result<()> {
+    let requests_before = site.cluster.audit()?.len();
+    let spent = || processes.iter().map(|process| processor_time(process)).collect::<Result<Vec<u64>>>();
+    let spent_before = spent()?;
+    for node in &site.nodes {
+        site.cluster.create(
+            "/apis/coordination.k8s.io/v1/namespaces/default/leases",
+            &json!({"kind": "Lease", "metadata": {"name": node.name()}, "spec": {"holderIdentity": node.name()}}),
+        )?;
+    }
+    let clock = Clock::start();
+    let mut beats = 0;
+    while clock.now().as_micros() < HEARTBEATS.as_micros() {
+        beats += 1;
+        let time = format!("2026-01-01T00:{:02}:{:02}.000000Z", beats / 60, beats % 60);
+        for node in &site.nodes {
+            let name = node.name();
+            let condition = json!({
+                "type": "Ready", "status": "True", "reason": "Lab", "message": "made by the lab",
+                "lastHeartbeatTime": time.replace(".000000", ""),
+            });
+            let status = json!({"status": {"conditions": [condition]}});
+            site.cluster.patch(&format!("/api/v1/nodes/{name}/status"), &status)?;
+            let lease = json!({"spec": {"renewTime": time}});
+            site.cluster.patch(&format!("/apis/coordination.k8s.io/v1/namespaces/default/leases/{name}"), &lease)?;
+        }
+        thread::sleep(Duration::from_secs(1).into());
+    }
+    let requests = site.cluster.audit()?.split_off(requests_before);
+    // A watch may have come to its planned end meanwhile.
+    let other: Vec<_> = requests.iter().filter(|request| request.verb != "watch").collect();
+    ensure!(other.is_empty(), "requests during {beats} heartbeats: {other:?}");
+    for ((process, before), after) in processes.iter().zip(spent_before).zip(spent()?) {
+        let millis = (after - before) * 1000 / TICKS_PER_SECOND;
+        eprintln!("measured: a {} spent {millis} ms of processor time in a minute of heartbeats", process.name());
+        ensure!(millis < 3_000, "{} spent {millis} ms of processor time doing nothing", process.name());
+    }
+    Ok(())
+}
+
+/// Processor time that a process has spent, in ticks (proc(5): the fields 14 and 15 of `stat`).
+fn processor_time(process: &Process) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.id().get()))?;
+    let after_name = stat.rsplit_once(')').context("no name in stat")?.1;
+    let field = |number: usize| after_name.split_whitespace().nth(number - 3).and_then(|text| text.parse::<u64>().ok());
+    Ok(field(14).context("no user time")? + field(15).context("no system time")?)
+}
+
+fn report_memory(processes: &[&Process], when: &str) -> Result<()> {
+    for process in processes {
+        let status = fs::read_to_string(format!("/proc/{}/status", process.id().get()))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+        eprintln!("measured {when}: a {} has {line}", process.name());
+    }
+    Ok(())
+}
