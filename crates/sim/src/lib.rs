@@ -1,1 +1,1 @@
-//!
+//! A seeded cluster of the real cores in virtual time.

@@ -90,7 +90,7 @@ pub(crate) fn partition(lab: &Lab) -> Result<()> {
         let control = site.cluster.control().clone();
         let nft = |script: &str| control.output_ok("nft", &[script]);
         nft(
-            "table inet partition { chain input { type filter hook input priority 0; iifname eth0 tcp dport 6443 drop; } }",
+            "table inet partition { chain input { type filter hook input priority 0; iifname eth0 tcp dport 6443 drop; }; }",
         )?;
         hold(site, &mut running, LOOK_EVERY, &[0, 1])?;
         // Only the test itself still reaches the API.
