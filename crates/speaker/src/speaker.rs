@@ -516,6 +516,8 @@ impl ServiceState {
         let owner = match self.layer2.as_ref().map(|decision| &decision.outcome) {
             Some(Ok(_) | Err(Refusal::NoSuchInterface(_))) => Some(around.node),
             Some(Err(Refusal::NotElected(owner))) => owner.as_deref(),
+            // It is the last choice, for as long as there is another.
+            Some(Err(Refusal::NodeNotReady)) => return true,
             Some(Err(_)) | None => return false,
         };
         owner == Some(node) || decide::layer2_challenges(node, owner, facts, Backends(&self.slices), around)
