@@ -307,6 +307,9 @@ impl Speaker {
         let affected: Vec<Key> = if name == self.options.node {
             self.peers_due = true;
             self.services.keys().cloned().collect()
+        } else if !self.may_decide() {
+            // All Services are to be decided anyway; looking at each for each node would be quadratic.
+            Vec::new()
         } else {
             let around = self.surroundings();
             let affected = |state: &ServiceState| state.is_affected_by(name, &around);
