@@ -57,7 +57,7 @@ pub enum Input {
     NodeApplied(Node),
     /// A node is gone, by name.
     NodeDeleted(String),
-    /// The interfaces of this host, by name: all of them.
+    /// The interfaces of this host that may announce, by name: all of them.
     Interfaces(BTreeSet<String>),
     /// Everything that exists has been told once: from now on it may be decided.
     Synced,
