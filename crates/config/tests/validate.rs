@@ -658,6 +658,8 @@ fn only_what_validation_looks_at_counts_as_a_change() {
     assert!(objects.insert(pool(json!(null))));
     assert!(!objects.insert(pool(json!({"assignedIPv4": 1}))));
     assert!(!objects.insert(object("Service web {}")));
+    assert!(!objects.insert(object(r#"ConfigMap other {"data": {"extras": "x"}}"#)));
+    assert!(objects.insert(object(r#"ConfigMap bgpextras {"data": {"extras": "x"}}"#)));
     assert!(objects.remove(&pool(json!(null)).reference()));
     assert!(!objects.remove(&pool(json!(null)).reference()));
 }
