@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::{Kind, Object, ObjectRef, Report, ReportParts, Write};
+use api::{ConfigurationVerdict, Kind, Object, ObjectRef, Report, ReportParts, Write};
 use kit::{Duration, Instant, Outbox, TimerTable};
 
 /// A write that showed no effect is repeated after this time: another writer may have undone it unseen.
@@ -238,7 +238,7 @@ impl Book {
                     Some(Ask::Delete(seen.uid.clone()))
                 } else if !is_framed {
                     Some(Ask::Write(wanted.clone(), ReportParts::Whole))
-                } else if seen.report.as_ref() != Some(wanted) {
+                } else if seen.report.as_ref() != Some(wanted) && !is_unknown(wanted) {
                     Some(Ask::Write(wanted.clone(), ReportParts::Status))
                 } else {
                     None
@@ -269,6 +269,11 @@ impl Book {
         let is_of_this_node = seen.labels.get(api::STATUS_NODE) == Some(node);
         is_of_this_node || (object.kind == Kind::ServiceL2Status && says(service))
     }
+}
+
+/// Before it has looked, a process that was restarted does not take back what it said.
+fn is_unknown(report: &Report) -> bool {
+    matches!(report, Report::Configuration { verdict: ConfigurationVerdict::Unknown, .. })
 }
 
 fn layer2_service(reference: &ObjectRef, seen: &Seen) -> Option<api::Key> {

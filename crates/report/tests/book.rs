@@ -87,6 +87,7 @@ impl Scene {
     fn play(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
+            ["say", "state", "unknown"] => self.tell(Input::Say(state(ConfigurationVerdict::Unknown))),
             ["say", "state", "ok"] => {
                 self.tell(Input::Say(state(ConfigurationVerdict::Valid { warnings: String::new() })))
             }
@@ -214,6 +215,24 @@ fn contract_1_9_the_state_of_the_configuration_is_written_when_it_changes() {
             write speaker-n1 whole {"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"","reason":"Reconciled","status":"True","type":"configReconcilerValid"}],"result":"Valid"}
             > say state bad why
             write speaker-n1 status {"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"why","reason":"ConfigurationError","status":"False","type":"configReconcilerValid"}],"errorSummary":"why","result":"Invalid"}
+            > say state ok
+            write speaker-n1 status {"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"","reason":"Reconciled","status":"True","type":"configReconcilerValid"}],"result":"Valid"}
+        "#]],
+    );
+}
+
+#[test]
+fn a_restarted_process_does_not_take_back_what_it_said() {
+    check(
+        "say state unknown
+         echo
+         say state ok
+         echo
+         say state unknown
+         say state ok",
+        expect![[r#"
+            > say state unknown
+            write speaker-n1 whole {"result":"Unknown"}
             > say state ok
             write speaker-n1 status {"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"","reason":"Reconciled","status":"True","type":"configReconcilerValid"}],"result":"Valid"}
         "#]],
