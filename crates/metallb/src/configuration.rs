@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use api::{ConfigurationVerdict, Object, ObjectRef};
-use config::{Config, Objects, Scope, Severity};
+use config::{Config, Finding, Objects, Scope, Severity};
 
 /// Collects objects and validates them, all at once, when they have changed.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Configuration {
     /// Something changed since the last validation.
     is_dirty: bool,
     in_force: Option<Arc<Config>>,
+    /// What the last validation found.
+    found: Vec<Finding>,
     verdict: ConfigurationVerdict,
 }
 
@@ -38,14 +40,8 @@ pub(crate) enum Verdict {
 impl Configuration {
     /// The configuration of a controller: pools, communities and namespaces count.
     pub(crate) fn of_controller(namespace: Option<String>) -> Self {
-        Configuration {
-            objects: Objects::new(),
-            node: None,
-            namespace,
-            is_dirty: true,
-            in_force: None,
-            verdict: ConfigurationVerdict::Unknown,
-        }
+        let (objects, found, verdict) = (Objects::new(), Vec::new(), ConfigurationVerdict::Unknown);
+        Configuration { objects, node: None, namespace, is_dirty: true, in_force: None, found, verdict }
     }
 
     /// The configuration of the speaker on a node.
@@ -77,14 +73,14 @@ impl Configuration {
         }
         match config::validate(&self.objects, self.scope(), self.namespace.as_deref()) {
             Ok(accepted) => {
-                for finding in &accepted.warnings {
+                for finding in self.news(&accepted.warnings) {
                     tracing::warn!(
                         object = %finding.object,
                         path = finding.pointer,
                         code = finding.code,
+                        warning = finding.message,
                         hint = finding.hint,
-                        "{}",
-                        finding.message
+                        "a part of the configuration should be changed"
                     );
                 }
                 let warnings: Vec<String> = accepted.warnings.iter().map(ToString::to_string).collect();
@@ -97,7 +93,8 @@ impl Configuration {
                 Some(Verdict::Changed(config))
             }
             Err(refused) => {
-                for finding in refused.findings.iter().filter(|finding| finding.severity == Severity::Error) {
+                let news = self.news(&refused.findings);
+                for finding in news.iter().filter(|finding| finding.severity == Severity::Error) {
                     tracing::error!(
                         op = "setConfig",
                         object = %finding.object,
@@ -113,6 +110,13 @@ impl Configuration {
                 Some(Verdict::Refused(text))
             }
         }
+    }
+
+    /// Those that the validation before did not find. Whatever changes about a node has everything validated, which must
+    /// not tell everything again.
+    fn news(&mut self, findings: &[Finding]) -> Vec<Finding> {
+        let before = std::mem::replace(&mut self.found, findings.to_vec());
+        findings.iter().filter(|finding| !before.contains(finding)).cloned().collect()
     }
 
     fn scope(&self) -> Scope<'_> {
@@ -153,6 +157,13 @@ mod tests {
         let Some(Verdict::Refused(text)) = configuration.validate() else { panic!("two pools that overlap") };
         assert_eq!(configuration.verdict(), ConfigurationVerdict::Invalid(text.clone()));
         assert!(text.starts_with("configuration error: "), "{text}");
+
+        let findings = configuration.found.clone();
+        assert_eq!(findings.len(), 1);
+        configuration.apply(pool("c", "192.0.2.0/24"));
+        assert!(matches!(configuration.validate(), Some(Verdict::Refused(_))));
+        assert_eq!(configuration.news(&findings), [], "it was told");
+        configuration.delete(&pool("c", "").reference());
 
         // D2: back to what is in force counts as valid.
         configuration.delete(&pool("b", "").reference());
