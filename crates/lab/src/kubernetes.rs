@@ -290,16 +290,24 @@ impl Cluster {
         Ok(proxy)
     }
 
-    /// Runs our program on a host, as one of its faces and with the rights of a user.
+    /// Runs our program on a host, as one of its faces and with the rights of a user. It takes itself for the pod that
+    /// [`Cluster::pod_of`] names.
     pub fn ours_start(&self, host: &Host, program: &Path, face: Face, user: User) -> Result<Process> {
         let mut command = Command::new(program);
         match face {
             Face::Controller => command.arg("controller"),
             Face::Speaker => command.args(["speaker", "--node-name", host.name()]),
         };
-        command.args(["--namespace", NAMESPACE, "--port", "0", "--kubeconfig"]);
+        command.args(["--namespace", NAMESPACE, "--port", "0", "--pod-name", &Cluster::pod_of(host, face)]);
+        command.arg("--kubeconfig");
         let name = if face == Face::Controller { "controller" } else { "speaker" };
         host.spawn(name, with(command, self.kubeconfig(user)))
+    }
+
+    /// The name of the pod that our program on a host takes itself for.
+    pub fn pod_of(host: &Host, face: Face) -> String {
+        let name = if face == Face::Controller { "controller" } else { "speaker" };
+        format!("{name}-{}", host.name())
     }
 
     /// Freezes the API server: connections stay open, nothing is answered.

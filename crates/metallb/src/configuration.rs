@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use api::{Object, ObjectRef};
+use api::{ConfigurationVerdict, Object, ObjectRef};
 use config::{Config, Finding, Objects, Scope, Severity};
 
 /// Collects objects and validates them, all at once, when they have changed.
@@ -20,7 +20,11 @@ pub(crate) struct Configuration {
     in_force: Option<Arc<Config>>,
     /// What the last validation found.
     found: Vec<Finding>,
+    verdict: ConfigurationVerdict,
 }
+
+/// The longest text of a condition, in bytes (Kubernetes meta/v1).
+const CONDITION_TEXT_MAX: usize = 32_768;
 
 /// What came of looking at the objects again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +40,8 @@ pub(crate) enum Verdict {
 impl Configuration {
     /// The configuration of a controller: pools, communities and namespaces count.
     pub(crate) fn of_controller(namespace: Option<String>) -> Self {
-        let (objects, found) = (Objects::new(), Vec::new());
-        Configuration { objects, node: None, namespace, is_dirty: true, in_force: None, found }
+        let (objects, found, verdict) = (Objects::new(), Vec::new(), ConfigurationVerdict::Unknown);
+        Configuration { objects, node: None, namespace, is_dirty: true, in_force: None, found, verdict }
     }
 
     /// The configuration of the speaker on a node.
@@ -57,6 +61,11 @@ impl Configuration {
         self.is_dirty |= self.objects.remove(reference);
     }
 
+    /// What the last validation came to.
+    pub(crate) fn verdict(&self) -> ConfigurationVerdict {
+        self.verdict.clone()
+    }
+
     /// Validates what has changed since the last time; `None` when nothing has.
     pub(crate) fn validate(&mut self) -> Option<Verdict> {
         if !std::mem::take(&mut self.is_dirty) {
@@ -74,6 +83,8 @@ impl Configuration {
                         "a part of the configuration should be changed"
                     );
                 }
+                let warnings: Vec<String> = accepted.warnings.iter().map(ToString::to_string).collect();
+                self.verdict = ConfigurationVerdict::Valid { warnings: condition_text(&warnings.join("\n")) };
                 if let Some(in_force) = self.in_force.as_ref().filter(|in_force| ***in_force == accepted.config) {
                     return Some(Verdict::Same(Arc::clone(in_force)));
                 }
@@ -94,7 +105,9 @@ impl Configuration {
                         "failed to parse the configuration"
                     );
                 }
-                Some(Verdict::Refused(format!("configuration error: {refused}")))
+                let text = format!("configuration error: {refused}");
+                self.verdict = ConfigurationVerdict::Invalid(condition_text(&text));
+                Some(Verdict::Refused(text))
             }
         }
     }
@@ -112,6 +125,12 @@ impl Configuration {
             None => Scope::Controller,
         }
     }
+}
+
+/// As much of a text as a condition can hold.
+fn condition_text(text: &str) -> String {
+    let end = text.floor_char_boundary(CONDITION_TEXT_MAX);
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -136,6 +155,7 @@ mod tests {
 
         configuration.apply(pool("b", "10.0.0.0/25"));
         let Some(Verdict::Refused(text)) = configuration.validate() else { panic!("two pools that overlap") };
+        assert_eq!(configuration.verdict(), ConfigurationVerdict::Invalid(text.clone()));
         assert!(text.starts_with("configuration error: "), "{text}");
 
         let findings = configuration.found.clone();

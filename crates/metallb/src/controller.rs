@@ -1,7 +1,7 @@
 //! `metallb controller`: gives addresses to Services.
 
 use anyhow::Result;
-use api::{IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
+use api::{Component, IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
 use controller::{Controller, Input, Settings};
 use kit::{Instant, Outbox};
 use netio::clock::Clock;
@@ -11,6 +11,7 @@ use source::{Change, PoolStatus, Writer};
 use crate::arguments::ControllerFlags;
 use crate::configuration::{Configuration, Verdict};
 use crate::process::{self, Reach, Shutdown};
+use crate::reports::Reports;
 
 /// What a controller reads.
 const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community];
@@ -40,6 +41,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         instance,
         namespace.as_deref(),
         &KINDS,
+        Reports::kinds(&Component::Controller),
         PoolStatus::Read,
         StatusFiles::Owned,
     )
@@ -51,20 +53,30 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
             namespace: namespace.clone().unwrap_or_default(),
             load_balancer_class: (!class.is_empty()).then(|| class.clone()),
         }),
+        reports: Reports::new(Component::Controller, namespace.as_deref(), source.writer.clone()),
         configuration: Configuration::of_controller(namespace),
         writer: source.writer.clone(),
         out: Outbox::with_limit(OUTBOX_LIMIT),
         synced: false,
     };
+    cluster.reports.configuration(clock.now(), cluster.configuration.verdict());
+    cluster.reports.owned(clock.now(), &source.owner.borrow_and_update());
     let mut changes = Vec::with_capacity(CHANGES_PER_TURN);
     let signal = loop {
         let now = clock.now();
-        if cluster.decisions.next_deadline().is_some_and(|deadline| deadline <= now) {
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        if is_due(cluster.decisions.next_deadline()) {
             cluster.decide(now, Input::Tick);
+        }
+        if is_due(cluster.reports.next_deadline()) {
+            cluster.reports.tell(now, report::Input::Tick);
         }
         tokio::select! {
             signal = shutdown.wait() => break signal,
-            () = clock.sleep_until(cluster.decisions.next_deadline()) => {}
+            () = clock.sleep_until(cluster.next_deadline()) => {}
+            Ok(()) = source.owner.changed() => {
+                cluster.reports.owned(clock.now(), &source.owner.borrow_and_update());
+            }
             Ok(()) = source.connection.changed() => {
                 process::report_source(&health, &source.connection.borrow_and_update());
             }
@@ -84,6 +96,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
 struct Cluster {
     decisions: Controller,
     configuration: Configuration,
+    reports: Reports,
     writer: Writer,
     out: Outbox<Write>,
     /// Every object has been told once; before, a configuration would be half of the truth.
@@ -91,6 +104,10 @@ struct Cluster {
 }
 
 impl Cluster {
+    fn next_deadline(&self) -> Option<Instant> {
+        self.decisions.next_deadline().into_iter().chain(self.reports.next_deadline()).min()
+    }
+
     /// Takes in changes of objects; the configuration is looked at when no other change waits.
     fn objects_changed(&mut self, now: Instant, changes: impl Iterator<Item = Change>, is_last: bool) {
         for change in changes {
@@ -102,6 +119,7 @@ impl Cluster {
                     self.validate(now);
                     self.decide(now, Input::Synced);
                 }
+                Change::ReportsSynced => self.reports.tell(now, report::Input::Listed),
             }
         }
         if self.synced && is_last {
@@ -110,6 +128,7 @@ impl Cluster {
     }
 
     fn object_applied(&mut self, now: Instant, object: Object) {
+        let Some(object) = self.reports.applied(now, object) else { return };
         match object {
             Object::Service(service) => self.decide(now, Input::Service(Box::new(service))),
             Object::Namespace(namespace) => self.decide(now, Input::Namespace(Box::new(namespace))),
@@ -123,6 +142,7 @@ impl Cluster {
     }
 
     fn object_deleted(&mut self, now: Instant, reference: &ObjectRef) {
+        self.reports.deleted(now, reference);
         self.configuration.delete(reference);
         match reference.kind {
             Kind::Service => self.decide(now, Input::ServiceDeleted(reference.key.clone())),
@@ -133,7 +153,9 @@ impl Cluster {
     }
 
     fn validate(&mut self, now: Instant) {
-        match self.configuration.validate() {
+        let verdict = self.configuration.validate();
+        self.reports.configuration(now, self.configuration.verdict());
+        match verdict {
             Some(Verdict::Changed(config)) => {
                 tracing::info!(op = "setConfig", event = "configLoaded", "config (re)loaded");
                 self.decide(now, Input::Config(config));
@@ -162,7 +184,7 @@ impl Cluster {
                 Write::Event(event) => {
                     tracing::info!(event = event.reason, object = %event.object, "{}", event.message);
                 }
-                Write::PoolStatus { .. } => {}
+                Write::PoolStatus { .. } | Write::Report { .. } | Write::ReportGone { .. } => {}
             }
             self.writer.write(write);
         }

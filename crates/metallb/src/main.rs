@@ -9,6 +9,7 @@ mod controller;
 mod crds;
 mod lint;
 mod process;
+mod reports;
 mod speaker;
 
 use std::process::ExitCode;

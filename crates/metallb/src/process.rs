@@ -109,19 +109,26 @@ pub(crate) fn namespace(flags: &CommonFlags) -> Result<Option<String>> {
 }
 
 /// Starts the source that the flags ask for.
+#[expect(clippy::too_many_arguments, reason = "what a component is, once; a struct would only repeat the names")]
 pub(crate) async fn source(
     flags: &CommonFlags,
     component: &'static str,
     instance: &str,
     namespace: Option<&str>,
     kinds: &[Kind],
+    reports: Vec<source::Reports>,
     pool_status: PoolStatus,
     status_files: StatusFiles,
 ) -> Result<Source> {
     let options = source::Options {
         kinds: kinds.to_vec(),
+        reports,
         namespace: namespace.unwrap_or_default().to_owned(),
-        identity: Identity { component, instance: instance.to_owned() },
+        identity: Identity {
+            component,
+            instance: instance.to_owned(),
+            pod: (!flags.pod_name.is_empty()).then(|| flags.pod_name.clone()),
+        },
         pool_status,
     };
     if let Some(directory) = &flags.manifests {

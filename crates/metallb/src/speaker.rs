@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use api::{Kind, Object, ObjectRef};
+use api::{Component, Kind, Object, ObjectRef};
 use kit::{Instant, InterfaceIndex, Outbox};
 use netio::clock::Clock;
 use netio::interfaces::{self, Exclusions, Interface, Monitor};
@@ -19,6 +19,7 @@ use sys::packet::{Capture, PacketSocket};
 use crate::arguments::SpeakerFlags;
 use crate::configuration::{Configuration, Verdict};
 use crate::process::{self, Reach, Shutdown};
+use crate::reports::Reports;
 use segment::Segment;
 use sessions::{News, SessionId, Sessions};
 
@@ -57,12 +58,14 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
     let exclusions = read_exclusions(&flags.exclude_interfaces_file)?;
     let health = process::serve_health(Reach::Loopback, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
+    let component = Component::Speaker(flags.node_name.clone());
     let mut source = process::source(
         &flags.common,
         "metallb-speaker",
         &flags.node_name,
         namespace.as_deref(),
         &KINDS,
+        Reports::kinds(&component),
         PoolStatus::Ignored,
         StatusFiles::ReadOnly,
     )
@@ -75,6 +78,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
             load_balancer_class: flags.common.lb_class.clone(),
             exclusion: if flags.ignore_exclude_lb { Exclusion::Ignored } else { Exclusion::Honoured },
         }),
+        reports: Reports::new(component, namespace.as_deref(), source.writer.clone()),
         configuration: Configuration::of_speaker(flags.node_name.clone(), namespace),
         segment: Segment::new(),
         sessions: Sessions::new(&flags.node_name, seed()),
@@ -83,6 +87,8 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         out: Outbox::with_limit(OUTBOX_LIMIT),
         synced: false,
     };
+    node.reports.configuration(clock.now(), node.configuration.verdict());
+    node.reports.owned(clock.now(), &source.owner.borrow_and_update());
     let mut changes = Vec::with_capacity(CHANGES_PER_TURN);
     let signal = loop {
         node.tick(clock.now());
@@ -91,6 +97,9 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
             () = clock.sleep_until(node.next_deadline()) => {}
             Ok(()) = source.connection.changed() => {
                 process::report_source(&health, &source.connection.borrow_and_update());
+            }
+            Ok(()) = source.owner.changed() => {
+                node.reports.owned(clock.now(), &source.owner.borrow_and_update());
             }
             (session, input) = node.sessions.next() => node.session_input(clock.now(), session, input),
             input = node.segment.next() => node.segment.tell(clock.now(), input),
@@ -112,6 +121,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
 struct Node {
     decisions: Speaker,
     configuration: Configuration,
+    reports: Reports,
     segment: Segment,
     sessions: Sessions,
     writer: Writer,
@@ -123,7 +133,12 @@ struct Node {
 
 impl Node {
     fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = [self.decisions.next_deadline(), self.segment.next_deadline(), self.sessions.next_deadline()];
+        let deadlines = [
+            self.decisions.next_deadline(),
+            self.segment.next_deadline(),
+            self.sessions.next_deadline(),
+            self.reports.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -140,6 +155,9 @@ impl Node {
         if is_due(self.decisions.next_deadline()) {
             self.decide(now, Input::Tick);
         }
+        if is_due(self.reports.next_deadline()) {
+            self.reports.tell(now, report::Input::Tick);
+        }
     }
 
     /// Takes in changes of objects; the configuration is looked at when no other change waits.
@@ -153,6 +171,7 @@ impl Node {
                     self.validate(now);
                     self.decide(now, Input::Synced);
                 }
+                Change::ReportsSynced => self.reports.tell(now, report::Input::Listed),
             }
         }
         if self.synced && is_last {
@@ -161,6 +180,7 @@ impl Node {
     }
 
     fn object_applied(&mut self, now: Instant, object: Object) {
+        let Some(object) = self.reports.applied(now, object) else { return };
         match object {
             Object::Service(service) => self.decide(now, Input::ServiceApplied(service)),
             Object::EndpointSlice(slice) => self.decide(now, Input::EndpointSliceApplied(slice)),
@@ -173,6 +193,7 @@ impl Node {
     }
 
     fn object_deleted(&mut self, now: Instant, reference: &ObjectRef) {
+        self.reports.deleted(now, reference);
         self.configuration.delete(reference);
         match reference.kind {
             Kind::Service => self.decide(now, Input::ServiceDeleted(reference.key.clone())),
@@ -183,7 +204,9 @@ impl Node {
     }
 
     fn validate(&mut self, now: Instant) {
-        match self.configuration.validate() {
+        let verdict = self.configuration.validate();
+        self.reports.configuration(now, self.configuration.verdict());
+        match verdict {
             Some(Verdict::Changed(config)) => {
                 tracing::info!(op = "setConfig", event = "configLoaded", "config (re)loaded");
                 self.decide(now, Input::Configured(config));
@@ -240,7 +263,12 @@ impl Node {
                     "withdrawing service announcement"
                 ),
                 Output::Write(write) => self.writer.write(write),
-                Output::Settled => tracing::info!(event = "settled", "everything known at the start is announced"),
+                Output::Say(report) => self.reports.tell(now, report::Input::Say(report)),
+                Output::Unsay(report) => self.reports.tell(now, report::Input::Unsay(report)),
+                Output::Settled => {
+                    tracing::info!(event = "settled", "everything known at the start is announced");
+                    self.reports.tell(now, report::Input::Settled);
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use api::Key;
 use bgp::RouteAttributes;
 use config::{BgpAdvertisement, Peer};
 use ipnet::IpNet;
@@ -17,6 +18,8 @@ pub(crate) struct Routes {
     prefixes: BTreeMap<IpNet, Prefix>,
     /// Prefixes of which a source or a peer changed.
     dirty: BTreeSet<IpNet>,
+    /// Services with a prefix that other peers have now.
+    regiven: BTreeSet<Key>,
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +27,8 @@ struct Prefix {
     /// How many Services ask for the prefix through each advertisement. Counting keeps the cost of one Service's change
     /// independent of how many others lie under the same aggregate.
     sources: BTreeMap<String, (Arc<BgpAdvertisement>, usize)>,
+    /// The Services that have the prefix.
+    holders: BTreeSet<Key>,
     /// What each peer was told last.
     given: BTreeMap<String, Arc<RouteAttributes>>,
 }
@@ -32,9 +37,11 @@ type Wanted = BTreeMap<IpNet, Vec<Arc<BgpAdvertisement>>>;
 
 impl Routes {
     /// Replaces what one Service asks for.
-    pub(crate) fn replace(&mut self, old: &Wanted, new: &Wanted) {
+    pub(crate) fn replace(&mut self, service: &Key, old: &Wanted, new: &Wanted) {
+        self.regiven.insert(service.clone());
         for (prefix, advertisements) in new {
             let entry = self.prefixes.entry(*prefix).or_default();
+            entry.holders.insert(service.clone());
             for advertisement in advertisements {
                 let source =
                     entry.sources.entry(advertisement.name.clone()).or_insert_with(|| (Arc::clone(advertisement), 0));
@@ -46,6 +53,9 @@ impl Routes {
         }
         for (prefix, advertisements) in old {
             let Some(entry) = self.prefixes.get_mut(prefix) else { continue };
+            if !new.contains_key(prefix) {
+                entry.holders.remove(service);
+            }
             for advertisement in advertisements {
                 if let Some(source) = entry.sources.get_mut(&advertisement.name) {
                     source.1 = source.1.saturating_sub(1);
@@ -61,7 +71,9 @@ impl Routes {
     /// A peer came, went or was replaced: everything is to be looked at again for it.
     pub(crate) fn peer_changed(&mut self, name: &str) {
         for (prefix, entry) in &mut self.prefixes {
-            entry.given.remove(name);
+            if entry.given.remove(name).is_some() {
+                self.regiven.extend(entry.holders.iter().cloned());
+            }
             self.dirty.insert(*prefix);
         }
     }
@@ -76,11 +88,18 @@ impl Routes {
         while out.room() > peers.len() {
             let Some(prefix) = self.dirty.pop_first() else { return };
             let Some(entry) = self.prefixes.get_mut(&prefix) else { continue };
-            entry.settle(prefix, peers, out);
+            if entry.settle(prefix, peers, out) == Peers::Changed {
+                self.regiven.extend(entry.holders.iter().cloned());
+            }
             if entry.sources.is_empty() {
                 self.prefixes.remove(&prefix);
             }
         }
+    }
+
+    /// A Service whose routes other peers may have now than before.
+    pub(crate) fn pop_regiven(&mut self) -> Option<Key> {
+        if self.is_dirty() { None } else { self.regiven.pop_first() }
     }
 
     /// The peers that were given one of the prefixes.
@@ -92,22 +111,34 @@ impl Routes {
     }
 }
 
+/// Whether other peers have a prefix now than before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peers {
+    Same,
+    Changed,
+}
+
 impl Prefix {
-    fn settle(&mut self, prefix: IpNet, peers: &BTreeMap<String, Arc<Peer>>, out: &mut Outbox<Output>) {
+    fn settle(&mut self, prefix: IpNet, peers: &BTreeMap<String, Arc<Peer>>, out: &mut Outbox<Output>) -> Peers {
+        let mut changed = Peers::Same;
         for (name, peer) in peers {
             match self.merged(peer, prefix) {
                 Some(attributes) if self.given.get(name).is_some_and(|given| **given == attributes) => {}
                 Some(attributes) => {
                     let attributes = Arc::new(attributes);
-                    self.given.insert(name.clone(), Arc::clone(&attributes));
+                    if self.given.insert(name.clone(), Arc::clone(&attributes)).is_none() {
+                        changed = Peers::Changed;
+                    }
                     out.push(Output::RouteAnnounce { peer: name.clone(), prefix, attributes });
                 }
                 None if self.given.remove(name).is_some() => {
+                    changed = Peers::Changed;
                     out.push(Output::RouteWithdraw { peer: name.clone(), prefix });
                 }
                 None => {}
             }
         }
+        changed
     }
 
     /// One route out of all that asks for the prefix towards the peer: communities are united; of several local

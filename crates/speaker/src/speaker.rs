@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::core::{EndpointSlice, Node, Service};
-use api::{Event, EventType, Key, Kind, ObjectRef, Write};
+use api::{Event, EventType, Key, Kind, ObjectRef, Report, Write};
 use bgp::RouteAttributes;
 use config::{Config, Peer};
 use ipnet::IpNet;
@@ -124,6 +124,10 @@ pub enum Output {
     },
     /// Something to write.
     Write(Write),
+    /// This is to be shown from now on (contract 1.9).
+    Say(Report),
+    /// This is to be shown no more.
+    Unsay(Report),
     /// All that was known at the start is decided and told. Once.
     Settled,
 }
@@ -166,6 +170,9 @@ struct ServiceState {
     slices: BTreeMap<String, SliceFacts>,
     layer2: Option<Decision<Layer2Grant>>,
     bgp: Option<Decision<BgpGrant>>,
+    /// What is shown of it: the interfaces it is restricted to, and the peers it is announced to.
+    shown_interfaces: Option<Vec<String>>,
+    shown_peers: Vec<String>,
 }
 
 impl Speaker {
@@ -259,9 +266,16 @@ impl Speaker {
         self.dirty.remove(key);
         let Some(state) = self.services.get_mut(key) else { return };
         let (layer2, bgp) = (state.layer2.take(), state.bgp.take());
+        let (shown_interfaces, shown_peers) = (state.shown_interfaces.take(), std::mem::take(&mut state.shown_peers));
         state.facts = None;
         if state.slices.is_empty() {
             self.services.remove(key);
+        }
+        if shown_interfaces.is_some() {
+            out.push(Output::Unsay(self.report_layer2(key, Vec::new())));
+        }
+        if !shown_peers.is_empty() {
+            out.push(Output::Unsay(self.report_bgp(key, Vec::new())));
         }
         self.settle_layer2(key, layer2.as_ref(), None, out);
         self.settle_bgp(key, bgp.as_ref(), None, out);
@@ -353,8 +367,14 @@ impl Speaker {
         }
         if self.dirty.is_empty() {
             self.routes.settle(&self.peers, out);
+            while out.room() > 0
+                && let Some(key) = self.routes.pop_regiven()
+            {
+                self.show_peers(&key, out);
+            }
         }
-        if self.synced == Synced::Settling && self.dirty.is_empty() && !self.routes.is_dirty() && out.room() > 0 {
+        let is_done = self.dirty.is_empty() && !self.routes.is_dirty();
+        if self.synced == Synced::Settling && is_done && out.room() > 0 {
             self.synced = Synced::Settled;
             out.push(Output::Settled);
         }
@@ -403,6 +423,45 @@ impl Speaker {
         let old_bgp = state.bgp.replace(bgp.clone());
         self.settle_layer2(key, old_layer2.as_ref(), Some(&layer2), out);
         self.settle_bgp(key, old_bgp.as_ref(), Some(&bgp), out);
+        self.show_interfaces(key, out);
+    }
+
+    /// Shows on which interfaces the Service is answered for, if that is not what is shown.
+    fn show_interfaces(&mut self, key: &Key, out: &mut Outbox<Output>) {
+        let Some(state) = self.services.get_mut(key) else { return };
+        let interfaces = granted(state.layer2.as_ref()).map(|grant| match &grant.interfaces {
+            InterfaceSet::All => Vec::new(),
+            InterfaceSet::Named(names) => names.intersection(&self.interfaces).cloned().collect(),
+        });
+        if state.shown_interfaces == interfaces {
+            return;
+        }
+        state.shown_interfaces.clone_from(&interfaces);
+        out.push(match interfaces {
+            Some(interfaces) => Output::Say(self.report_layer2(key, interfaces)),
+            None => Output::Unsay(self.report_layer2(key, Vec::new())),
+        });
+    }
+
+    /// Shows to which peers the Service is announced, if that is not what is shown.
+    fn show_peers(&mut self, key: &Key, out: &mut Outbox<Output>) {
+        let peers: Vec<String> = self.peers_of(key).into_iter().map(str::to_owned).collect();
+        let Some(state) = self.services.get_mut(key) else { return };
+        if state.shown_peers == peers {
+            return;
+        }
+        state.shown_peers.clone_from(&peers);
+        let is_empty = peers.is_empty();
+        let report = self.report_bgp(key, peers);
+        out.push(if is_empty { Output::Unsay(report) } else { Output::Say(report) });
+    }
+
+    fn report_layer2(&self, service: &Key, interfaces: Vec<String>) -> Report {
+        Report::Layer2 { node: self.options.node.clone(), service: service.clone(), interfaces }
+    }
+
+    fn report_bgp(&self, service: &Key, peers: Vec<String>) -> Report {
+        Report::Bgp { node: self.options.node.clone(), service: service.clone(), peers }
     }
 
     fn settle_layer2(
@@ -440,7 +499,7 @@ impl Speaker {
         let (before, after) = (granted(old), granted(new));
         if before != after {
             let routes = |grant: Option<&BgpGrant>| grant.map_or_else(|| nothing.clone(), |it| it.routes.clone());
-            self.routes.replace(&routes(before), &routes(after));
+            self.routes.replace(key, &routes(before), &routes(after));
         }
         self.tell(key, Protocol::Bgp, before.map(addresses), after.map(addresses), refusal(new), out);
     }

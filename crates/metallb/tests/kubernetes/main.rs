@@ -16,6 +16,7 @@
 mod definitions;
 mod oddities;
 mod outages;
+mod reports;
 mod restarts;
 mod secrets;
 mod services;
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
         Trial::new("a_frozen_api_server_costs_no_request", outages::freeze),
         Trial::new("a_partition_from_the_api_server_costs_no_request", outages::partition),
         Trial::new("restarts_move_nothing", restarts::restarts),
+        Trial::new("contract_1_9_status_objects_show_who_announces_what", reports::announcements),
+        Trial::new("contract_1_9_states_of_the_configuration_follow_it", reports::configuration_states),
         Trial::new("services_are_served_with_kube_proxy_in_nftables_mode", |lab| {
             services::services(lab, ProxyMode::Nftables)
         }),

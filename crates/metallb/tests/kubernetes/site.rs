@@ -121,7 +121,10 @@ impl Site {
 
     /// Gives controller and speakers their rights.
     pub(crate) fn grant(&self) -> Result<()> {
-        self.cluster.apply(include_str!("rbac.yaml"))
+        self.cluster.apply(include_str!("rbac.yaml"))?;
+        let mut pods = vec![pod(&self.manager, Face::Controller)];
+        pods.extend(self.nodes.iter().map(|node| pod(node, Face::Speaker)));
+        self.apply(&pods)
     }
 
     /// Makes MetalLB's own kinds known, as `metallb crds` prints them.
@@ -320,6 +323,19 @@ pub(crate) fn pool(name: &str, first: [&str; 2], count: u8) -> Value {
     };
     let addresses = first.map(range);
     ours("IPAddressPool", "v1beta1", name, json!({"addresses": addresses}))
+}
+
+/// The pod that a program of ours takes itself for; there is no kubelet to run it.
+fn pod(host: &Host, face: Face) -> Value {
+    let account = if face == Face::Controller { "controller" } else { "speaker" };
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": Cluster::pod_of(host, face), "namespace": NAMESPACE},
+        "spec": {
+            "nodeName": host.name(), "serviceAccountName": account,
+            "containers": [{"name": account, "image": "metallb"}],
+        },
+    })
 }
 
 /// An object of MetalLB's own kinds.

@@ -23,8 +23,9 @@ const POOLS: &str = "/apis/metallb.io/v1beta1/ipaddresspools";
 fn options(kinds: &[Kind]) -> Options {
     Options {
         kinds: kinds.to_vec(),
+        reports: Vec::new(),
         namespace: "metallb-system".to_owned(),
-        identity: Identity { component: "metallb-controller", instance: "controller-1".to_owned() },
+        identity: Identity { component: "metallb-controller", instance: "controller-1".to_owned(), pod: None },
         pool_status: PoolStatus::Read,
     }
 }

@@ -20,6 +20,7 @@ struct World {
     sessions: BTreeMap<String, Arc<config::Peer>>,
     routes: BTreeMap<(String, IpNet), Arc<RouteAttributes>>,
     announced: BTreeMap<(api::Key, Protocol), Vec<IpAddr>>,
+    shown: BTreeMap<api::ObjectRef, api::Report>,
 }
 
 impl World {
@@ -53,8 +54,43 @@ impl World {
             Output::ServiceWithdrawn { service, protocol, addresses, .. } => {
                 assert_eq!(self.announced.remove(&(service, protocol)), Some(addresses));
             }
+            Output::Say(report) => {
+                let old = self.shown.insert(report.object("m"), report.clone());
+                assert_ne!(old, Some(report), "shown twice");
+            }
+            Output::Unsay(report) => {
+                assert!(self.shown.remove(&report.object("m")).is_some(), "{report:?} was not shown");
+            }
             Output::Write(_) | Output::Settled => {}
         }
+    }
+
+    /// What is shown is what is done (contract 1.9).
+    fn check_shown(&self) {
+        let services: BTreeSet<&api::Key> = self.announced.keys().map(|(service, _)| service).collect();
+        let count =
+            |protocol| services.iter().filter(|it| self.announced.contains_key(&((**it).clone(), protocol))).count();
+        let mut layer2 = 0;
+        for report in self.shown.values() {
+            match report {
+                api::Report::Layer2 { service, .. } => {
+                    layer2 += 1;
+                    assert!(self.announced.contains_key(&(service.clone(), Protocol::Layer2)), "{report:?}");
+                }
+                api::Report::Bgp { service, peers, .. } => {
+                    let addresses = &self.announced[&(service.clone(), Protocol::Bgp)];
+                    let has = |prefix: &IpNet| addresses.iter().any(|address| prefix.contains(address));
+                    let given: BTreeSet<&String> =
+                        self.routes.keys().filter(|(_, prefix)| has(prefix)).map(|(peer, _)| peer).collect();
+                    assert!(
+                        peers.iter().all(|peer| given.contains(peer)) && !peers.is_empty(),
+                        "{report:?}: {given:?}"
+                    );
+                }
+                api::Report::Configuration { .. } => panic!("{report:?}"),
+            }
+        }
+        assert_eq!(layer2, count(Protocol::Layer2));
     }
 
     fn sessions_touched(output: &Output) -> bool {
@@ -117,6 +153,7 @@ fn run(script: &str) -> World {
             );
             world.apply(output);
         }
+        world.check_shown();
     }
     world
 }

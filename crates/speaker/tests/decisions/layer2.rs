@@ -520,8 +520,10 @@ fn a_slice_that_changes_its_service_is_taken_from_the_old_one() {
           answer for 10.0.0.5 on All
           announced default/db by layer2 with [10.0.0.5] of p
           event Normal nodeAssigned on Service default/db: announcing from node "n1" with protocol "layer2"
+        show layer2 db []
           no answer for 10.0.0.4
           withdrawn default/web by layer2 with [10.0.0.4]: no backend can take traffic
+        show no layer2 web []
         web layer2 Endpoints: no backend can take traffic (noEndpoints)
         web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
         db layer2 announced

@@ -12,4 +12,5 @@
 mod bgp;
 mod incremental;
 mod layer2;
+mod reports;
 mod scenario;

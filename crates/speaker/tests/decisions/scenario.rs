@@ -31,15 +31,28 @@ pub(crate) fn play(script: &str) -> String {
     scenario.play(script)
 }
 
+/// The same, but what is shown in status objects is printed and nothing else.
+pub(crate) fn play_reports(script: &str) -> String {
+    let mut scenario = Scenario::new(Options { node: "n1".into(), ..Options::default() });
+    scenario.shows_reports = true;
+    scenario.play(script)
+}
+
+fn is_report(output: &Output) -> bool {
+    matches!(output, Output::Say(_) | Output::Unsay(_))
+}
+
 /// A speaker with the draft of its next configuration.
 pub(crate) struct Scenario {
     pub(crate) speaker: Speaker,
     draft: Config,
+    /// Whether what is shown in status objects is printed, in place of everything else.
+    shows_reports: bool,
 }
 
 impl Scenario {
     pub(crate) fn new(options: Options) -> Self {
-        Scenario { speaker: Speaker::new(options), draft: Config::default() }
+        Scenario { speaker: Speaker::new(options), draft: Config::default(), shows_reports: false }
     }
 
     pub(crate) fn play(&mut self, script: &str) -> String {
@@ -49,7 +62,8 @@ impl Scenario {
                 said.push_str(&self.why(name));
                 continue;
             }
-            let outputs = self.feed(line);
+            let outputs: Vec<Output> =
+                self.feed(line).into_iter().filter(|it| is_report(it) == self.shows_reports).collect();
             if !outputs.is_empty() {
                 writeln!(said, "> {line}").unwrap();
             }
@@ -354,10 +368,20 @@ fn show(output: &Output) -> String {
             let why = refusal.as_ref().map_or("it is gone or moved".to_owned(), ToString::to_string);
             format!("  withdrawn {service} by {protocol} with {addresses:?}: {why}")
         }
+        Output::Say(report) => format!("show {}", said(report)),
+        Output::Unsay(report) => format!("show no {}", said(report)),
         Output::Write(api::Write::Event(event)) => {
             format!("  event {} {} on {}: {}", event.type_.as_str(), event.reason, event.object, event.message)
         }
         Output::Write(write) => format!("  write {write:?}"),
         Output::Settled => "  settled".to_owned(),
+    }
+}
+
+fn said(report: &api::Report) -> String {
+    match report {
+        api::Report::Layer2 { service, interfaces, .. } => format!("layer2 {} {interfaces:?}", service.name),
+        api::Report::Bgp { service, peers, .. } => format!("bgp {} {peers:?}", service.name),
+        api::Report::Configuration { .. } => unreachable!("the speaker's decisions judge no configuration"),
     }
 }
