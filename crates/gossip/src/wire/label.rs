@@ -49,7 +49,7 @@ mod tests {
         assert_eq!(bytes, b"\xf4\x04blue\x00\x01");
         assert_eq!(split(&bytes), Ok(Some((&b"blue"[..], &[0, 1][..]))));
         assert_eq!(split(&[0, 1]), Ok(Some((&[][..], &[0, 1][..]))));
-        assert_eq!(encode(b""), []);
+        assert!(encode(b"").is_empty());
         for cut in 1..6 {
             assert_eq!(split(&bytes[..cut]), Ok(None), "{cut}");
         }

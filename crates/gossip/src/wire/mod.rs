@@ -28,7 +28,7 @@ pub use push_pull::{Health, MEMBERS_MAX, NodeState, PushPull};
 pub use stream::{STREAM_BYTES_MAX, StreamMessage};
 
 pub(crate) use compound::{OVERHEAD as COMPOUND_OVERHEAD, PARTS_MAX};
-pub(crate) use packet::{Checksum, Dress, Guard, Opened, open};
+pub(crate) use packet::{Checksum, Dress, Guard, open};
 pub(crate) use stream::{Direction, StreamReader};
 
 /// The first byte of a message.
