@@ -335,8 +335,12 @@ impl Watch {
         self.heard(now);
     }
 
-    /// The member answered somebody who was asked at this time to ping it.
+    /// The member answered somebody who was asked at this time to ping it. One that never answered us is not judged by us in
+    /// any case.
     pub(crate) fn vouched(&mut self, now: Instant, asked: Instant) {
+        if matches!(self.phase, Phase::Unproven) {
+            return;
+        }
         self.outstanding.retain(|it| it.sent > asked);
         self.heard(now);
     }
@@ -485,3 +489,6 @@ impl RoundTrip {
         late.clamp(LATE_MIN, LATE_MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,7 @@ impl Membership {
         self.stream_insert(
             moment.now,
             connection,
-            Stream { remote: address, role, reader: StreamReader::new() },
+            Stream { remote: address, role, reader: StreamReader::new(Direction::Answer) },
             timeout,
         );
         moment.out.push(Output::Dial { connection, address });
@@ -94,7 +94,7 @@ impl Membership {
             self.counters.streams_refused = self.counters.streams_refused.saturating_add(1);
             return moment.out.push(Output::Close { connection });
         }
-        let stream = Stream { remote, role: Role::Accepted, reader: StreamReader::new() };
+        let stream = Stream { remote, role: Role::Accepted, reader: StreamReader::new(Direction::Dialed) };
         self.stream_insert(moment.now, connection, stream, self.config.profile.tcp_timeout);
     }
 

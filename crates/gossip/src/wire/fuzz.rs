@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::packet::{Guard, Plaintext, open};
-use super::stream::StreamReader;
+use super::stream::{Direction, StreamReader};
 use super::{DecodeError, Message, PACKET_MESSAGES_MAX, STREAM_BYTES_MAX, StreamMessage};
 use crate::key::{Key, Keyring, NONCE_LEN, Seal, TAG_LEN};
 
@@ -83,7 +83,7 @@ pub fn fuzz_stream(bytes: &[u8]) {
 }
 
 fn read(bytes: &[u8], piece: usize, guard: &Guard<'_>) -> Result<Option<StreamMessage>, DecodeError> {
-    let mut reader = StreamReader::new();
+    let mut reader = StreamReader::new(Direction::Dialed);
     for bytes in bytes.chunks(piece) {
         let outcome = reader.read(bytes, guard)?;
         assert!(reader.buffered() <= STREAM_BYTES_MAX);

@@ -45,7 +45,7 @@ pub(crate) struct StreamReader {
 enum Stage {
     /// Nothing yet.
     Label,
-    /// The label was ours.
+    /// The label was ours, or none is said.
     Message,
     /// Within a bare push/pull.
     PushPull(Progress),
@@ -54,8 +54,13 @@ enum Stage {
 }
 
 impl StreamReader {
-    pub(crate) fn new() -> Self {
-        StreamReader { buffer: Vec::new(), stage: Stage::Label }
+    /// A reader of what comes in this direction.
+    pub(crate) fn new(direction: Direction) -> Self {
+        let stage = match direction {
+            Direction::Dialed => Stage::Label,
+            Direction::Answer => Stage::Message,
+        };
+        StreamReader { buffer: Vec::new(), stage }
     }
 
     /// How many bytes it holds.

@@ -26,6 +26,19 @@ pub(crate) struct Vector {
     pub(crate) bytes: Vec<u8>,
 }
 
+impl Vector {
+    /// The label of its cluster.
+    fn label(&self) -> &'static [u8] {
+        if self.variant.starts_with("labelled") { b"blue" } else { b"" }
+    }
+
+    /// Only who dials says a label; without one there is no difference.
+    fn direction(&self) -> Direction {
+        let is_answer = !self.label().is_empty() && self.bytes.first() != Some(&244);
+        if is_answer { Direction::Answer } else { Direction::Dialed }
+    }
+}
+
 pub(crate) fn vectors() -> Vec<Vector> {
     let text = include_str!("../../tests/vectors.txt");
     let parse = |line: &str| {
@@ -50,12 +63,17 @@ fn dress(label: &'static [u8], compression: Compression) -> Dress<'static> {
 }
 
 fn read_stream(bytes: &[u8], guard: &Guard<'_>) -> Result<Option<StreamMessage>, DecodeError> {
-    Ok(StreamReader::new().read(bytes, guard)?.map(|(message, _)| message))
+    read_direction(bytes, guard, Direction::Dialed)
+}
+
+fn read_direction(bytes: &[u8], guard: &Guard<'_>, direction: Direction) -> Result<Option<StreamMessage>, DecodeError> {
+    Ok(StreamReader::new(direction).read(bytes, guard)?.map(|(message, _)| message))
 }
 
 /// What is in a vector, a message a line.
 fn show(vector: &Vector) -> String {
-    let label: &[u8] = if vector.variant.starts_with("labelled") && vector.bytes[0] == 244 { b"blue" } else { b"" };
+    let label = vector.label();
+    let direction = vector.direction();
     match vector.carrier {
         Carrier::Packet => match open(&vector.bytes, &plain_guard(label)) {
             Ok(opened) => {
@@ -67,7 +85,7 @@ fn show(vector: &Vector) -> String {
             }
             Err(error) => format!("    error: {error}\n"),
         },
-        Carrier::Stream => match read_stream(&vector.bytes, &plain_guard(label)) {
+        Carrier::Stream => match read_direction(&vector.bytes, &plain_guard(label), direction) {
             Ok(Some(StreamMessage::PushPull(exchange))) => {
                 let join = if exchange.join { "join" } else { "exchange" };
                 let node = |it: &NodeState| format!("    {:?}: {}\n", it.health, Message::Alive(it.node.clone()));
@@ -244,9 +262,7 @@ fn what_go_sends_is_what_we_send() {
             "labelled" => (b"blue", Compression::Off),
             _ => continue,
         };
-        let labelled: &[u8] = if vector.bytes[0] == 244 { label } else { b"" };
-        let guard = plain_guard(labelled);
-        let direction = if labelled.is_empty() && !label.is_empty() { Direction::Answer } else { Direction::Dialed };
+        let (guard, direction) = (plain_guard(label), vector.direction());
         match vector.carrier {
             Carrier::Packet => {
                 let messages = open(&vector.bytes, &guard).unwrap().messages;
@@ -255,7 +271,7 @@ fn what_go_sends_is_what_we_send() {
                 let checksum = if after_label == 12 { Checksum::Added } else { Checksum::Absent };
                 assert_eq!(dress(label, compression).packet(messages, checksum), vector.bytes);
             }
-            Carrier::Stream => match read_stream(&vector.bytes, &guard) {
+            Carrier::Stream => match read_direction(&vector.bytes, &guard, direction) {
                 Ok(Some(StreamMessage::User)) | Err(_) => continue,
                 Ok(Some(message)) => {
                     assert_eq!(dress(label, compression).stream(&message, direction), vector.bytes);
@@ -352,14 +368,14 @@ fn a_push_pull_that_claims_a_million_members_is_refused_at_once() {
     let million = claim(&[0xce, 0, 0x0f, 0x42, 0x40]);
     let refusal = Err(DecodeError::TooLarge { field: "Nodes", limit: MEMBERS_MAX });
     assert_eq!(read_stream(&million, &plain_guard(b"")), refusal);
-    let mut reader = StreamReader::new();
+    let mut reader = StreamReader::new(Direction::Dialed);
     assert!(matches!(reader.read(&claim(&[0xcd, 0x20, 0]), &plain_guard(b"")), Ok(None)), "8192 are waited for");
     assert!(reader.buffered() < 100);
 }
 
 #[test]
 fn a_stream_that_never_ends_is_given_up() {
-    let mut reader = StreamReader::new();
+    let mut reader = StreamReader::new(Direction::Dialed);
     assert!(matches!(reader.read(b"\x00\x81\xa4Node\xdb\x7f\xff\xff\xff", &plain_guard(b"")), Ok(None)));
     let outcome = (0..100).find_map(|_| reader.read(&vec![0; 65_536], &plain_guard(b"")).err());
     assert_eq!(outcome, Some(DecodeError::TooLarge { field: "a message", limit: STREAM_BYTES_MAX }));

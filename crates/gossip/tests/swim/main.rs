@@ -10,6 +10,10 @@
     reason = "a test may panic"
 )]
 
+mod believing;
+mod encryption;
+mod hostile;
 mod lifecycle;
 mod network;
+mod properties;
 mod watch;

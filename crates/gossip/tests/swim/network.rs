@@ -148,6 +148,8 @@ pub(crate) struct Network {
     pub(crate) changes: Vec<Change>,
     pub(crate) reports: Vec<(Instant, usize, Report)>,
     pub(crate) left: BTreeSet<usize>,
+    /// Hosts whose program was told to leave, and was not started anew.
+    pub(crate) leaving: BTreeSet<usize>,
     /// Pairs of hosts that do not reach each other; the lower number first.
     pub(crate) cuts: BTreeSet<(usize, usize)>,
     /// A clock for those who want to know what the members cost: nanoseconds.
@@ -222,6 +224,7 @@ impl Network {
             changes: Vec::new(),
             reports: Vec::new(),
             left: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             cuts: BTreeSet::new(),
             clock: || 0,
             spent: 0,
@@ -331,6 +334,8 @@ impl Network {
         (started.power, started.program) = (Power::On, Program::Running);
         started.membership = membership;
         started.life += 1;
+        self.left.remove(&host);
+        self.leaving.remove(&host);
         self.tick_schedule(host);
         let addresses = self.hosts.iter().map(|host| host.address).collect();
         self.input(host, Input::Peers { addresses });
@@ -346,6 +351,9 @@ impl Network {
 
     /// Tells a program something.
     pub(crate) fn input(&mut self, host: usize, input: Input) {
+        if let Input::Leave = input {
+            self.leaving.insert(host);
+        }
         match self.hosts[host].program {
             Program::Running => self.handle(host, input),
             Program::Paused => self.hosts[host].inbox.push_back(input),
