@@ -4,6 +4,7 @@
 
 pub mod bgp;
 pub mod clock;
+pub mod gossip;
 pub mod interfaces;
 pub mod packet;
 mod watch;
