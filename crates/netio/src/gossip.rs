@@ -273,9 +273,11 @@ impl Transport {
         }
     }
 
-    /// Waits until what was written is out, for a second at most.
+    /// Closes the sockets, and waits until what was written to connections is out, for a second at most.
     pub async fn finish(mut self) {
         self.connections.clear();
+        self.pings.clear();
+        self.listeners.shutdown().await;
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(FINISH_TIMEOUT, all).await.is_err() {
             tracing::debug!("not all connections were closed in time");
