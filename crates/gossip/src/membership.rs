@@ -363,6 +363,7 @@ impl Membership {
         MembershipView {
             name: self.config.name.clone(),
             members: self.members.iter().map(member).collect(),
+            missing: self.missing().collect(),
             health_score: self.awareness.score(),
             queued: self.queue.len(),
             connections: self.streams.len(),

@@ -13,6 +13,8 @@ pub struct MembershipView {
     pub name: Name,
     /// All that are known, this node included, in the order of their names. The dead stay for a while.
     pub members: Vec<MemberView>,
+    /// Where speakers should be, and are no members.
+    pub missing: Vec<SocketAddr>,
     /// How well this node does itself: 0 is well, and others get more time the higher it is.
     pub health_score: u32,
     /// Messages that are on their way to everybody.

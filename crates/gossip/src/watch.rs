@@ -148,8 +148,19 @@ pub(crate) struct Watch {
     kernel: Kernel,
     /// When the next ping is due.
     ping_due: Instant,
-    /// Nothing is judged before: this program may not have read all answers.
-    judge_from: Instant,
+    /// Whether the next step may judge.
+    judgement: Judgement,
+}
+
+/// After a pause of this program one step only asks: answers may not all have been read. Pauses without end must not keep it
+/// from judging at all, so it is one step of two at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judgement {
+    Free,
+    /// The next step does not judge.
+    Withheld,
+    /// The last step did not judge.
+    WasWithheld,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -197,7 +208,7 @@ impl Watch {
             round_trip: RoundTrip::default(),
             kernel: Kernel { answers: false, looks: 0, look_due: now },
             ping_due: now,
-            judge_from: now,
+            judgement: Judgement::Free,
         }
     }
 
@@ -268,14 +279,18 @@ impl Watch {
     }
 
     fn doubtful(&mut self, now: Instant, patience: &Patience, company: Company) -> Vec<Action> {
-        if let Some(silence) = self.verdict(now, patience, company) {
+        let is_withheld = self.judgement == Judgement::Withheld;
+        self.judgement = if is_withheld { Judgement::WasWithheld } else { Judgement::Free };
+        if !is_withheld && let Some(silence) = self.verdict(now, patience, company) {
             self.phase = Phase::Declared { since: now };
             self.outstanding.clear();
             self.ping_due = now + INTERVAL_IN_DOUBT;
             return vec![Action::Declare(silence), Action::PingAccused];
         }
         let Phase::Doubtful(doubt) = &mut self.phase else { return Vec::new() };
-        let is_patient = now - doubt.since > patience.silent;
+        // While its kernel answers there is time; once that is late too, every question counts.
+        let is_patient = doubt.kernel_heard.is_some_and(|heard| now - heard <= INTERVAL_PATIENT + LATE_MIN)
+            && now - doubt.since > patience.silent;
         let ask = now >= doubt.ask_due;
         if ask {
             doubt.ask_due = now + WITNESS_INTERVAL;
@@ -293,7 +308,7 @@ impl Watch {
         let silence = now - doubt.since;
         let kernel_silence = doubt.kernel_heard.map_or(silence, |heard| now - heard.max(doubt.since));
         let is = |borne: Duration, silence: Duration| silence >= self.stretched(borne);
-        if doubt.pings < PINGS_MIN || now < self.judge_from {
+        if doubt.pings < PINGS_MIN {
             return None;
         }
         if self.kernel.answers && is(patience.silent, kernel_silence) {
@@ -408,7 +423,9 @@ impl Watch {
             doubt.kernel_heard = doubt.kernel_heard.map(|heard| heard + pause);
         }
         self.ping_due = self.ping_due.min(now);
-        self.judge_from = now + LATE_MIN;
+        if self.judgement == Judgement::Free {
+            self.judgement = Judgement::Withheld;
+        }
     }
 
     /// True while it answers, and has done so a moment ago: then nobody else knows better.

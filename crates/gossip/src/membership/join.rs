@@ -59,21 +59,21 @@ impl Membership {
         self.join_due(moment);
     }
 
+    /// Where speakers should be, and are no members.
+    pub(super) fn missing(&self) -> impl Iterator<Item = SocketAddr> {
+        let members = self.members.iter().filter(|(_, member)| member.state().is_member());
+        let members: BTreeSet<SocketAddr> = members.map(|(_, member)| member.address()).collect();
+        self.peers.by_address.keys().copied().filter(move |address| !members.contains(address))
+    }
+
     /// Contacts speakers that are no members, those first that were not contacted for longest.
     pub(super) fn join_due(&mut self, moment: &mut Moment<'_>) {
         self.timers.clear(&Timer::Join);
         if !self.presence.is_member() {
             return;
         }
-        let members: BTreeSet<SocketAddr> = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.state().is_member())
-            .map(|(_, member)| member.address())
-            .collect();
-        let missing = self.peers.by_address.iter().filter(|(address, _)| !members.contains(address));
-        let (going_on, waiting): (Vec<_>, Vec<_>) =
-            missing.map(|(address, peer)| (*address, *peer)).partition(|(_, peer)| peer.attempt == Attempt::GoingOn);
+        let missing = self.missing().filter_map(|address| Some((address, *self.peers.by_address.get(&address)?)));
+        let (going_on, waiting): (Vec<_>, Vec<_>) = missing.partition(|(_, peer)| peer.attempt == Attempt::GoingOn);
         let mut waiting = waiting;
         waiting.sort_by_key(|(address, peer)| (peer.due, *address));
         let free = AT_ONCE.saturating_sub(going_on.len());

@@ -198,13 +198,16 @@ impl Membership {
         let Some(member) = self.members.get(name).filter(|member| member.state().is_member()) else { return };
         self.counters.watch_declared = self.counters.watch_declared.saturating_add(1);
         let dead = Dead { incarnation: member.node.incarnation, node: name.clone(), from: self.config.name.clone() };
-        if silence != Silence::Alone {
-            self.tell_everybody(moment, &Message::Dead(dead.clone()));
-        }
         if let Some(watched) = self.watches.get_mut(name) {
             watched.declared = Some(silence);
         }
+        let news = Message::Dead(dead.clone());
         self.died(moment, dead, Cause::Watch(silence));
+        // The speaker first, then all others. The dead itself is pinged with the accusation in any case.
+        self.changes_tell(moment);
+        if silence != Silence::Alone {
+            self.tell_everybody(moment, &news);
+        }
     }
 
     pub(super) fn watch_answered(&mut self, moment: &mut Moment<'_>, name: &Name, sequence: u32) {
