@@ -38,7 +38,7 @@ mod echo;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,8 +63,9 @@ const EVENTS_MAX: usize = 256;
 const WRITES_MAX: usize = 8;
 /// Connections at a time. The core takes fewer.
 const CONNECTIONS_MAX: usize = 256;
-/// Connections that the kernel keeps for us.
-const BACKLOG: i32 = 128;
+/// Connections that the kernel keeps for us. While this program does not run, others that cannot use ICMP see by them that
+/// the host lives, twenty times a second each.
+const BACKLOG: i32 = 1024;
 /// How long to wait when accepting fails: when there are no descriptors left, trying at once would only burn time.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// The largest packet that UDP has.
@@ -152,6 +153,8 @@ enum ConnectionState {
 enum Event {
     /// Something for the core.
     Input(Input),
+    /// A kernel answered an ICMP echo.
+    Echo { from: IpAddr },
     /// Somebody knocks.
     Accepted { stream: TcpStream, remote: SocketAddr },
 }
@@ -290,10 +293,13 @@ impl Transport {
         while self.listeners.try_join_next().is_some() {}
         let input = match event {
             Event::Accepted { stream, remote } => return self.admit(stream, remote),
+            Event::Echo { from } => {
+                self.prober.answered(from);
+                Input::KernelAnswered { address: from }
+            }
             Event::Input(input) => input,
         };
         match &input {
-            Input::KernelAnswered { address } => self.prober.answered(*address),
             Input::Connected { connection } => self.connections.get_mut(connection)?.state = ConnectionState::Open,
             Input::Received { connection, .. } => drop(self.connections.get(connection)?),
             Input::Closed { connection, .. } => drop(self.connections.remove(connection)?),

@@ -24,7 +24,7 @@ use super::Event;
 const CONNECTS_MAX: usize = 128;
 /// A kernel that lives answers sooner.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// After so many questions without an answer TCP is used too.
+/// After so many echoes without an answer TCP is used too.
 const UNANSWERED_MAX: u32 = 3;
 
 const ECHO_REQUEST_V4: u8 = 8;
@@ -42,7 +42,7 @@ pub(super) struct Prober {
     v6: Icmp,
     /// Who asks: answers to others are told apart by it.
     mark: [u8; MARK_LEN],
-    /// Questions without an answer, of each host that is asked.
+    /// ICMP echoes without an answer, of each host that is asked.
     unanswered: HashMap<IpAddr, u32>,
     events: mpsc::Sender<Event>,
     /// Readers of ICMP sockets, and connections that are being made.
@@ -95,6 +95,7 @@ impl Prober {
         }
     }
 
+    /// A host answered by ICMP.
     pub(super) fn answered(&mut self, address: IpAddr) {
         if let Some(unanswered) = self.unanswered.get_mut(&address) {
             *unanswered = 0;
@@ -217,7 +218,7 @@ async fn read(socket: Arc<UdpSocket>, family: Family, kind: Kind, mark: [u8; MAR
         match socket.recv_from(&mut buffer).await {
             Ok((length, from)) => {
                 if is_answer(buffer.get(..length).unwrap_or_default(), family, kind, mark) {
-                    drop(events.try_send(Event::Input(Input::KernelAnswered { address: from.ip() })));
+                    drop(events.try_send(Event::Echo { from: from.ip() }));
                 }
             }
             Err(error) => {
@@ -252,6 +253,44 @@ mod tests {
         for length in 0..16 {
             assert!(!is_answer(&reply[..length], Family::V6, Kind::Raw, mark));
             assert!(!is_answer(&behind_header[..length], Family::V4, Kind::Raw, mark));
+        }
+    }
+
+    async fn event(events: &mut mpsc::Receiver<Event>) -> Event {
+        let limit = Duration::from_secs(20);
+        tokio::time::timeout(limit, events.recv()).await.expect("an event in time").expect("the prober lives")
+    }
+
+    #[tokio::test]
+    async fn without_icmp_a_kernel_is_asked_over_tcp() {
+        let (sender, mut events) = mpsc::channel(8);
+        let mut prober = Prober::new(sender);
+        (prober.v4, prober.v6) = (Icmp::Refused, Icmp::Refused);
+        // Nobody accepts, as if the program were stopped.
+        let listener = std::net::TcpListener::bind("127.0.0.51:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        prober.ask(address);
+        let answered = event(&mut events).await;
+        assert!(matches!(answered, Event::Input(Input::KernelAnswered { address: it }) if it == address.ip()));
+        drop(listener);
+        prober.ask(address);
+        let answered = [event(&mut events).await, event(&mut events).await];
+        assert!(matches!(answered[0], Event::Input(Input::KernelAnswered { .. })));
+        assert!(matches!(answered[1], Event::Input(Input::Refused { address: it }) if it == address));
+    }
+
+    #[tokio::test]
+    async fn the_kernel_of_this_host_answers_by_whatever_is_permitted() {
+        for address in ["127.0.0.1:9", "[::1]:9"] {
+            let (sender, mut events) = mpsc::channel(8);
+            let mut prober = Prober::new(sender);
+            let address: SocketAddr = address.parse().unwrap();
+            prober.ask(address);
+            let from = match event(&mut events).await {
+                Event::Echo { from } | Event::Input(Input::KernelAnswered { address: from }) => from,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(from, address.ip());
         }
     }
 }
