@@ -1,8 +1,8 @@
 //! What membership costs and how quickly and calmly it finds the dead, in virtual time:
 //! `cargo run --release -p gossip --example swim_figures [traffic] [detection] [calm]`.
 //!
-//! Each table has memberlist's own timing beside the watch. The exit status is 1 when a budget is missed: a node without
-//! power is found in 450 ms, and no living node is declared dead, whatever the network and the scheduler do.
+//! Each table has memberlist's own timing beside the watch. The exit status is 1 when a budget is missed: a node
+//! without power is found in 450 ms, and no living node is declared dead, whatever the network and the scheduler do.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -200,9 +200,10 @@ struct Trouble {
     pauses: Option<(Duration, Duration, Duration)>,
 }
 
-fn troubles() -> [Trouble; 6] {
+fn troubles() -> [Trouble; 8] {
     let half = millis(500);
     let pauses = Some((half, half, Duration::from_secs(5)));
+    let long = Some((half.times(3), half.times(3), Duration::from_secs(20)));
     // A third of the time something else runs, up to 150 ms at a time.
     let slow = Some((millis(1), millis(150), millis(225)));
     let plain = |text, weather, pauses| Trouble { text, weather, pauses };
@@ -212,6 +213,8 @@ fn troubles() -> [Trouble; 6] {
         plain("slow scheduling", Weather::FAIR, slow),
         plain("20% loss and pauses", Weather::LOSSY, pauses),
         plain("20% loss and slow scheduling", Weather::LOSSY, slow),
+        plain("pauses of 1.5 s", Weather::FAIR, long),
+        plain("20% loss and pauses of 1.5 s", Weather::LOSSY, long),
         plain("no kernel probes, pauses of 500 ms", Weather { echo: network::Echo::Dropped, ..Weather::FAIR }, pauses),
     ]
 }

@@ -1,4 +1,5 @@
-//! Messages that are on their way to everybody: each is sent a few times, to members chosen at random, the new ones first.
+//! Messages that are on their way to everybody: each is sent a few times, to members chosen at random, the new ones
+//! first.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -38,8 +39,8 @@ pub(crate) struct Queue {
 pub(crate) enum For {
     /// A round of gossip: chance decides who gets them.
     Gossip,
-    /// A packet that goes to this member anyway. It gets each message once: it may be one that we talk to all the time, and
-    /// would use up what others are to hear.
+    /// A packet that goes to this member anyway. It gets each message once: it may be one that we talk to all the time,
+    /// and would use up what others are to hear.
     Company(SocketAddr),
 }
 
@@ -67,8 +68,8 @@ impl Queue {
         self.waiting.len()
     }
 
-    /// Messages for one packet that has `room` bytes, each of which costs `overhead` beside its own length. A message that
-    /// was taken `limit` times is removed.
+    /// Messages for one packet that has `room` bytes, each of which costs `overhead` beside its own length. A message
+    /// that was taken `limit` times is removed.
     pub(crate) fn take(&mut self, room: usize, overhead: usize, limit: u32, purpose: For) -> Vec<Vec<u8>> {
         let mut taken = Vec::new();
         let mut again = Vec::new();

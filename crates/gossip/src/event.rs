@@ -107,8 +107,8 @@ pub enum Output {
         /// All of it.
         bytes: Vec<u8>,
     },
-    /// Send a packet from a socket that is connected to this address, for the kernel to tell of a closed port. The answer
-    /// comes to the socket of our address.
+    /// Send a packet from a socket that is connected to this address, for the kernel to tell of a closed port. The
+    /// answer comes to the socket of our address.
     Ping {
         /// Where to.
         to: SocketAddr,

@@ -30,9 +30,9 @@ pub struct EmptySecret;
 impl Key {
     /// The key of MetalLB's memberlist secret, the content of its key `secretkey` (contract 5.2).
     ///
-    /// It is no hash of the secret, though it was meant to be: Go's `sha256.New().Sum(secret)` appends the hash of nothing
-    /// to the secret, and the first 32 bytes of that are taken. Old and new speakers only understand each other when both
-    /// do the same.
+    /// It is no hash of the secret, though it was meant to be: Go's `sha256.New().Sum(secret)` appends the hash of
+    /// nothing to the secret, and the first 32 bytes of that are taken. Old and new speakers only understand each other
+    /// when both do the same.
     pub fn from_secret(secret: &[u8]) -> Result<Key, EmptySecret> {
         if secret.is_empty() {
             return Err(EmptySecret);

@@ -1,12 +1,13 @@
 //! HashiCorp's memberlist as a sans-IO core: who is a member, who failed, and who must be believed about it.
 //!
 //! - [`wire`] turns bytes into messages and back.
-//! - [`Membership`] is one member: SWIM with Lifeguard, as memberlist v0.5.1 does it, and a watch over the members whose
-//!   addresses this node would inherit, which finds a dead node in less than half a second.
+//! - [`Membership`] is one member: SWIM with Lifeguard, as memberlist v0.5.1 does it, and a watch over the members
+//!   whose addresses this node would inherit, which finds a dead node in less than half a second.
 //!
-//! The core reads no clock, opens no socket, draws no random number of its own and holds no cryptography: time comes with
-//! every input, packets and streams come and go as inputs and outputs, the generator comes with the constructor, and keys are
-//! something that can [`Seal`]. It knows nothing of Services. Contract 5.2; `docs/protocols/memberlist.md`.
+//! The core reads no clock, opens no socket, draws no random number of its own and holds no cryptography: time comes
+//! with every input, packets and streams come and go as inputs and outputs, the generator comes with the constructor,
+//! and keys are something that can [`Seal`]. It knows nothing of Services. Contract 5.2;
+//! `docs/protocols/memberlist.md`.
 //!
 //! # Driving a member
 //!

@@ -76,8 +76,8 @@ pub(crate) enum Confirmed {
 }
 
 impl Suspicion {
-    /// A suspicion in a cluster of this size. Its time is counted in probe intervals; some of them pass before all who will
-    /// share it can know, so two fewer confirmations are expected than intervals.
+    /// A suspicion in a cluster of this size. Its time is counted in probe intervals; some of them pass before all who
+    /// will share it can know, so two fewer confirmations are expected than intervals.
     pub(crate) fn new(now: Instant, from: Name, members: usize, mult: u32, max_mult: u32, probe: Duration) -> Self {
         let expected = mult.saturating_sub(2);
         // Neither the suspect nor we can confirm.
@@ -208,8 +208,8 @@ impl Members {
         self.by_name.iter_mut().filter_map(shifted).collect()
     }
 
-    /// At most `count` members that are wanted, by chance. If many of all are asked for, none is missed; else the search ends
-    /// before it has seen all.
+    /// At most `count` members that are wanted, by chance. If many of all are asked for, none is missed; else the
+    /// search ends before it has seen all.
     pub(crate) fn random(&self, count: usize, rng: &mut Rng, wanted: impl Fn(&Member) -> bool) -> Vec<Name> {
         let mut found: Vec<Name> = Vec::new();
         if self.ring.len() <= SMALL.max(count.saturating_mul(4)) {

@@ -1,8 +1,9 @@
 //! One member: what it knows of all others, and what it tells them.
 //!
-//! Here is what all parts share: inputs come in, timers fire, packets go out. The parts: [`merge`] decides whom to believe,
-//! [`probe`] finds members that failed, [`spread`] tells everybody, [`exchange`] compares whole lists over TCP, [`join`] and
-//! [`leave`] are what they say, and [`watching`] looks closely at the members whose addresses this node would inherit.
+//! Here is what all parts share: inputs come in, timers fire, packets go out. The parts: [`merge`] decides whom to
+//! believe, [`probe`] finds members that failed, [`spread`] tells everybody, [`exchange`] compares whole lists over
+//! TCP, [`join`] and [`leave`] are what they say, and [`watching`] looks closely at the members whose addresses this
+//! node would inherit.
 //!
 //! It knows no socket and no clock, and nothing of Services: who announces what is decided by the speaker.
 
@@ -25,12 +26,12 @@ use crate::event::{ConnectionId, Input, MemberChange, Output, Report};
 use crate::member::{Condition, Member, Members};
 use crate::view::{Counters, MemberView, MembershipView, WatchView};
 use crate::wire::{self, Alive, Dress, Guard, Message, Ping, Source, Versions};
-use crate::{Cause, Config, Keyring, Name};
+use crate::{Cause, Config, Name};
 
 use exchange::Stream;
 use join::Peers;
 use leave::Presence;
-use probe::{Awaited, Expected, Probe};
+use probe::{Expected, Probe};
 use watching::Watched;
 
 /// A tick that comes so late means that this program did not run: time that must not be held against others.
@@ -156,8 +157,8 @@ impl Membership {
         }
     }
 
-    /// Tells the member something that happened. The outputs are to be executed in order, and the outbox emptied, before the
-    /// next call.
+    /// Tells the member something that happened. The outputs are to be executed in order, and the outbox emptied,
+    /// before the next call.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Outbox<Output>) {
         let moment = &mut Moment { now, out };
         match input {
@@ -207,8 +208,8 @@ impl Membership {
         }
     }
 
-    /// This program did not run for so long. What others said meanwhile has been read; what they did not say, they could
-    /// not: we were not there to ask.
+    /// This program did not run for so long. What others said meanwhile has been read; what they did not say, they
+    /// could not: we were not there to ask.
     fn own_pause(&mut self, now: Instant, pause: Duration) {
         self.counters.own_pauses = self.counters.own_pauses.saturating_add(1);
         for timer in [Timer::ProbeTimeout, Timer::ProbeEnd] {
@@ -370,16 +371,5 @@ impl Membership {
             is_encrypted: !self.config.keyring.is_empty(),
             counters: self.counters,
         }
-    }
-}
-
-impl Membership {
-    /// The keys in use.
-    pub fn keyring(&self) -> &Keyring {
-        &self.config.keyring
-    }
-
-    fn awaited(&mut self, sequence: u32) -> Option<Awaited> {
-        self.expected.remove(sequence)
     }
 }

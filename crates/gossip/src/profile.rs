@@ -1,7 +1,8 @@
 //! The timing of memberlist: its LAN and WAN profiles (contract 5.2), and the profile that a file may give instead.
 //!
-//! The file is JSON with the names of memberlist's configuration. MetalLB takes a missing number for zero, which switches
-//! failure detection off without a word (contract D43); here the file is refused, with all that is wrong with it.
+//! The file is JSON with the names of memberlist's configuration. MetalLB takes a missing number for zero, which
+//! switches failure detection off without a word (contract D43); here the file is refused, with all that is wrong with
+//! it.
 
 use std::fmt;
 

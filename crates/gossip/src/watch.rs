@@ -1,9 +1,11 @@
-//! The watch over one member whose addresses this node would inherit: pings at short intervals, and a judgement of silence.
+//! The watch over one member whose addresses this node would inherit: pings at short intervals, and a judgement of
+//! silence.
 //!
-//! Silence has three reasons, which cost a client very different things. The node is dead: nothing reaches its addresses,
-//! and every tenth of a second counts. The program is gone, or stopped: the node's kernel still forwards what comes, for as
-//! long as clients know its MAC address, and moving would break every open connection; so there is time to see whether
-//! the program comes back. The network loses packets, or this node itself is slow: nothing has happened at all.
+//! Silence has three reasons, which cost a client very different things. The node is dead: nothing reaches its
+//! addresses, and every tenth of a second counts. The program is gone, or stopped: the node's kernel still forwards
+//! what comes, for as long as clients know its MAC address, and moving would break every open connection; so there is
+//! time to see whether the program comes back. The network loses packets, or this node itself is slow: nothing has
+//! happened at all.
 //!
 //! They are told apart by asking the kernel of the node beside its program (`docs/adr/0006-watching-owners.md`):
 //!
@@ -12,7 +14,7 @@
 //! | answers | | it lives | |
 //! | silent | answers | it is stopped, or starved of processor time | [`Patience::stopped`] |
 //! | silent | says that the port is closed | it ended | [`Patience::closed`] |
-//! | silent | silent | the node is dead | [`Patience::silent`] |
+//! | silent | silent | the node is dead | [`Patience::silent`], half as much again after an answer of its kernel |
 //! | silent | never answered us | nobody knows | [`Patience::unknown`] |
 //! | silent | silent, and so is everybody else | we may be cut off ourselves | [`Patience::alone`] |
 //!
@@ -38,7 +40,8 @@ const LATE_MIN: Duration = Duration::from_millis(25);
 const LATE_MAX: Duration = Duration::from_millis(500);
 /// An answer that took long is believed to be the usual case only in steps: it may have been a pause.
 const LATE_GROWTH: u64 = 2;
-/// The time between looks whether the kernel of the node answers at all, after one that it answered and one that it did not.
+/// The time between looks whether the kernel of the node answers at all, after one that it answered and one that it did
+/// not.
 const KERNEL_INTERVAL: Duration = Duration::from_secs(10);
 const KERNEL_INTERVAL_UNANSWERED: Duration = Duration::from_secs(1);
 /// A kernel that left so many looks unanswered, while its program answered, is asked in vain: a firewall, perhaps.
@@ -152,8 +155,8 @@ pub(crate) struct Watch {
     judgement: Judgement,
 }
 
-/// After a pause of this program one step only asks: answers may not all have been read. Pauses without end must not keep it
-/// from judging at all, so it is one step of two at most.
+/// After a pause of this program one step only asks: answers may not all have been read. Pauses without end must not
+/// keep it from judging at all, so it is one step of two at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Judgement {
     Free,
@@ -306,12 +309,17 @@ impl Watch {
     fn verdict(&self, now: Instant, patience: &Patience, company: Company) -> Option<Silence> {
         let Phase::Doubtful(doubt) = &self.phase else { return None };
         let silence = now - doubt.since;
-        let kernel_silence = doubt.kernel_heard.map_or(silence, |heard| now - heard.max(doubt.since));
+        // A kernel that has spoken in this silence has shown that its node lives. That it died since is less likely
+        // than that its answers were lost.
+        let (kernel_silence, kernel_silent) = match doubt.kernel_heard {
+            Some(heard) => (now - heard.max(doubt.since), patience.silent.times(3).divided_by(2)),
+            None => (silence, patience.silent),
+        };
         let is = |borne: Duration, silence: Duration| silence >= self.stretched(borne);
         if doubt.pings < PINGS_MIN {
             return None;
         }
-        if self.kernel.answers && is(patience.silent, kernel_silence) {
+        if self.kernel.answers && is(kernel_silent, kernel_silence) {
             // Without anybody else there is nobody to ask whether it is us.
             if doubt.witnessed || company == Company::Nobody {
                 return Some(Silence::Node);
@@ -350,8 +358,8 @@ impl Watch {
         self.heard(now);
     }
 
-    /// The member answered somebody who was asked at this time to ping it. One that never answered us is not judged by us in
-    /// any case.
+    /// The member answered somebody who was asked at this time to ping it. One that never answered us is not judged by
+    /// us in any case.
     pub(crate) fn vouched(&mut self, now: Instant, asked: Instant) {
         if matches!(self.phase, Phase::Unproven) {
             return;
@@ -372,6 +380,7 @@ impl Watch {
                     doubt.since = oldest.sent;
                     doubt.pings = u32::try_from(self.outstanding.len()).unwrap_or(u32::MAX);
                     doubt.refused = false;
+                    doubt.kernel_heard = None;
                 }
                 _ => {
                     self.phase = Phase::Answering;

@@ -1,8 +1,8 @@
 //! A long run of our members beside HashiCorp's, while every host loses a part of what comes to it:
 //! `cargo run --release -p lab --example memberlist_loss [SECONDS] [PERCENT]`, by default 600 seconds and 20 per cent.
 //!
-//! It needs `scripts/memberlist.sh`. The exit status is 1 when one of ours declared a living member dead, or when a node
-//! without power is not found in two seconds at the end.
+//! It needs `scripts/memberlist.sh`. The exit status is 1 when one of ours declared a living member dead, or when a
+//! node without power is not found in two seconds at the end.
 
 #![allow(
     clippy::arithmetic_side_effects,

@@ -1,7 +1,8 @@
 //! The sockets of memberlist: a [`Transport`] executes what the core wants and says what happened.
 //!
-//! It owns the UDP socket and the listening TCP socket of the member's address, a UDP socket for each watched member (so
-//! that the kernel tells when its port is closed), and the connections. It decides nothing. The loop around it and the core:
+//! It owns the UDP socket and the listening TCP socket of the member's address, a UDP socket for each watched member
+//! (so that the kernel tells when its port is closed), and the connections. It decides nothing. The loop around it and
+//! the core:
 //!
 //! ```no_run
 //! # async fn drive(name: gossip::Name, address: std::net::SocketAddr) -> Result<(), netio::gossip::BindError> {
@@ -63,8 +64,8 @@ const EVENTS_MAX: usize = 256;
 const WRITES_MAX: usize = 8;
 /// Connections at a time. The core takes fewer.
 const CONNECTIONS_MAX: usize = 256;
-/// Connections that the kernel keeps for us. While this program does not run, others that cannot use ICMP see by them that
-/// the host lives, twenty times a second each.
+/// Connections that the kernel keeps for us. While this program does not run, others that cannot use ICMP see by them
+/// that the host lives, twenty times a second each.
 const BACKLOG: i32 = 1024;
 /// How long to wait when accepting fails: when there are no descriptors left, trying at once would only burn time.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -343,7 +344,8 @@ impl Transport {
         }
     }
 
-    /// Sends from the common socket. The socket is asked directly: the reactor would have to hear first that it is ready.
+    /// Sends from the common socket. The socket is asked directly: the reactor would have to hear first that it is
+    /// ready.
     fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
         let sent = SockRef::from(&self.socket).send_to(bytes, &to.into());
         self.sent(sent, to);

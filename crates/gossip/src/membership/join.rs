@@ -1,5 +1,5 @@
-//! Finding the other speakers: addresses of all that should be there are given from outside, and those that are no members
-//! are contacted until they are.
+//! Finding the other speakers: addresses of all that should be there are given from outside, and those that are no
+//! members are contacted until they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

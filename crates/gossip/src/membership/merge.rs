@@ -74,8 +74,8 @@ impl Membership {
         }
     }
 
-    /// Somebody says that we live, which we know; unless it is about a former life of ours, or about somebody else of our
-    /// name.
+    /// Somebody says that we live, which we know; unless it is about a former life of ours, or about somebody else of
+    /// our name.
     fn we_are_alive(&mut self, moment: &mut Moment<'_>, alive: &Alive) {
         let Some(ourselves) = self.members.get(&alive.node) else { return };
         if !self.presence.is_member() {
@@ -181,8 +181,8 @@ impl Membership {
         }
         let by_itself = dead.node == dead.from;
         if !by_itself && self.watch_answers(&dead.node) {
-            // It answered us a moment ago. Whoever says that it is dead does not reach it, or does not run properly; it will
-            // deny that itself, if it is asked.
+            // It answered us a moment ago. Whoever says that it is dead does not reach it, or does not run properly; it
+            // will deny that itself, if it is asked.
             let Dead { incarnation, node, from } = dead;
             return self.suspect_heard(moment, Suspect { incarnation, node, from });
         }

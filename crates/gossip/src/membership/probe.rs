@@ -1,5 +1,6 @@
-//! Finding members that failed: one is pinged each interval; if it does not answer, others are asked to ping it, and it is
-//! pinged over TCP; if none of that helps, it is suspected. And the other side of it: answering pings, and pinging for others.
+//! Finding members that failed: one is pinged each interval; if it does not answer, others are asked to ping it, and it
+//! is pinged over TCP; if none of that helps, it is suspected. And the other side of it: answering pings, and pinging
+//! for others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -209,7 +210,7 @@ impl Membership {
             self.watch_vouched(moment, &probe.name, probe.sent);
             return self.witnessed(&probe.name);
         }
-        match self.awaited(sequence) {
+        match self.expected.remove(sequence) {
             None => {}
             Some(Awaited::Relay { to, sequence: asked, .. }) => {
                 self.timers.clear(&Timer::Relay(sequence));

@@ -25,7 +25,8 @@ impl Member {
         self.node.versions.map_or(0, |versions| versions.protocol_max)
     }
 
-    /// Whether packets to it have a checksum. As in Go, those that answer do not, for they go to an address and to no member.
+    /// Whether packets to it have a checksum. As in Go, those that answer do not, for they go to an address and to no
+    /// member.
     pub(super) fn checksum(&self) -> Checksum {
         if self.protocol_max() >= CHECKSUM_FROM { Checksum::Added } else { Checksum::Absent }
     }

@@ -1,4 +1,5 @@
-//! Looking closely at the members whose addresses this node would inherit: a [`Watch`] over each, and what it wants done.
+//! Looking closely at the members whose addresses this node would inherit: a [`Watch`] over each, and what it wants
+//! done.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -49,8 +50,8 @@ impl Membership {
         ranked.into_iter().take(WATCHED_MAX).map(|(_, name)| name).collect()
     }
 
-    /// A watch goes on over one who was declared dead, until it is back: its addresses are not its own meanwhile, so nobody
-    /// wants it watched.
+    /// A watch goes on over one who was declared dead, until it is back: its addresses are not its own meanwhile, so
+    /// nobody wants it watched.
     fn is_watched_still(&self, name: &Name) -> bool {
         let is_dead = || matches!(self.members.get(name).map(|it| &it.condition), Some(Condition::Dead));
         self.wanted.contains(name) || is_dead()

@@ -1,4 +1,5 @@
-//! Compressed messages (type 9): LZW, least significant bit first, literals of 8 bits, as Go's `compress/lzw` writes it.
+//! Compressed messages (type 9): LZW, least significant bit first, literals of 8 bits, as Go's `compress/lzw` writes
+//! it.
 
 use weezl::{BitOrder, LzwStatus, decode::Decoder, encode::Encoder};
 

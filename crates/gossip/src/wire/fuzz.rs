@@ -1,5 +1,5 @@
-//! Entry points for fuzzers, and what `cargo test` does with them: all that Go sent in the vectors, cut at every length and
-//! with random edits. Nothing may panic, memory stays bounded, and what is believed can be sent again.
+//! Entry points for fuzzers, and what `cargo test` does with them: all that Go sent in the vectors, cut at every length
+//! and with random edits. Nothing may panic, memory stays bounded, and what is believed can be sent again.
 
 use std::sync::Arc;
 

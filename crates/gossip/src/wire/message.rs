@@ -1,7 +1,7 @@
 //! The messages that members send each other, one by one (message types 0 to 5, 8 and 11).
 //!
-//! Field names are memberlist's. Missing fields are zero, unknown ones are skipped: so versions of the protocol lived and
-//! live beside each other.
+//! Field names are memberlist's. Missing fields are zero, unknown ones are skipped: so versions of the protocol lived
+//! and live beside each other.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -277,7 +277,8 @@ fn address_encode(out: &mut Vec<u8>, key: &str, address: IpAddr) {
     }
 }
 
-/// Four or sixteen bytes. An IPv4 address in sixteen bytes is left as it is, for it is passed on, and Go compares bytes.
+/// Four or sixteen bytes. An IPv4 address in sixteen bytes is left as it is, for it is passed on, and Go compares
+/// bytes.
 fn address_decode(bytes: &[u8], field: &'static str) -> Result<IpAddr, DecodeError> {
     if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
         return Ok(octets.into());
@@ -420,8 +421,8 @@ fn accusation_decode(body: &[u8], what: &'static str) -> Result<(u32, Name, Name
     Ok((incarnation, name_decode(node, "Node")?, name_decode(from, "From")?))
 }
 
-/// An alive message, or the state of a node in a push/pull, as it was sent. They differ in the key of the name and in the
-/// state.
+/// An alive message, or the state of a node in a push/pull, as it was sent. They differ in the key of the name and in
+/// the state.
 #[derive(Default)]
 pub(super) struct RawNode<'a> {
     name: &'a [u8],

@@ -1,7 +1,8 @@
 //! HashiCorp memberlist v0.5.1 on the wire: messages, and the envelopes that they travel in.
 //!
-//! `docs/protocols/memberlist.md` describes all of it. Nothing here panics, whatever the bytes are; what is allocated is
-//! bounded by [`STREAM_BYTES_MAX`] for a stream and by a few times the packet for a packet, however bytes are packed.
+//! `docs/protocols/memberlist.md` describes all of it. Nothing here panics, whatever the bytes are; what is allocated
+//! is bounded by [`STREAM_BYTES_MAX`] for a stream and by a few times the packet for a packet, however bytes are
+//! packed.
 //!
 //! It knows no member and no time, and decides nothing.
 

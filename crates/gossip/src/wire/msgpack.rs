@@ -1,8 +1,8 @@
 //! As much MessagePack as memberlist needs: maps with text keys, text, bytes, integers, booleans and nil.
 //!
-//! It is written the way `go-msgpack` writes it: text and bytes both as the older "raw" type, keys in alphabetical order,
-//! empty byte slices as nil. It is read in every form that the specification allows, unknown keys are skipped, and nil is
-//! the zero value of each type. Nothing is allocated here.
+//! It is written the way `go-msgpack` writes it: text and bytes both as the older "raw" type, keys in alphabetical
+//! order, empty byte slices as nil. It is read in every form that the specification allows, unknown keys are skipped,
+//! and nil is the zero value of each type. Nothing is allocated here.
 
 use super::DecodeError;
 

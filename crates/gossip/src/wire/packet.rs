@@ -3,8 +3,8 @@
 use super::{DecodeError, Message, MessageType, compound, compress, crc, envelope, label};
 use crate::key::{Keyring, Seal};
 
-/// How much all compressed parts of a packet may become together. A packet has 65,507 bytes at most, and no member packs
-/// more than one packet's worth.
+/// How much all compressed parts of a packet may become together. A packet has 65,507 bytes at most, and no member
+/// packs more than one packet's worth.
 const UNPACKED_MAX: usize = 256 * 1024;
 
 /// The most messages that are taken from one packet. A packet of 1,400 bytes holds about 60.

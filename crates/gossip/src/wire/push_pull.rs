@@ -91,8 +91,8 @@ impl Progress {
         Ok(Progress { join, left, nodes: Vec::new() })
     }
 
-    /// Reads as many members as are there, and leaves the reader behind the last whole one. A member that makes no sense
-    /// is left out: it is not to keep the others away.
+    /// Reads as many members as are there, and leaves the reader behind the last whole one. A member that makes no
+    /// sense is left out: it is not to keep the others away.
     pub(super) fn advance(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
         while self.left > 0 {
             let mut ahead = *reader;

@@ -1,7 +1,7 @@
 //! One message over TCP in each direction: a label, then an encrypted frame or the bare message, compressed or not.
 //!
-//! There is no length before a bare message, so [`StreamReader`] reads on as bytes come, and never reads twice what it has
-//! understood.
+//! There is no length before a bare message, so [`StreamReader`] reads on as bytes come, and never reads twice what it
+//! has understood.
 
 use super::msgpack::{Known, Reader};
 use super::packet::{Dress, Guard, Plaintext};
@@ -245,7 +245,8 @@ impl StreamMessage {
     }
 }
 
-/// Who speaks first on a connection says the label; the answer comes without (Go's transport adds it when dialing only).
+/// Who speaks first on a connection says the label; the answer comes without (Go's transport adds it when dialing
+/// only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Dialed,

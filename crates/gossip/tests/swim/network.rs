@@ -1,5 +1,5 @@
-//! A cluster in virtual time: members on hosts, and a network that loses, delays and cuts. Programs pause and end, hosts lose
-//! their power, kernels answer for themselves. The same seed gives the same history.
+//! A cluster in virtual time: members on hosts, and a network that loses, delays and cuts. Programs pause and end,
+//! hosts lose their power, kernels answer for themselves. The same seed gives the same history.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};

@@ -1,5 +1,5 @@
-//! What holds for any history: members converge when trouble ends, nobody is declared dead for a loss that is bounded, and
-//! each change is told exactly once (which the network checks in every test).
+//! What holds for any history: members converge when trouble ends, nobody is declared dead for a loss that is bounded,
+//! and each change is told exactly once (which the network checks in every test).
 
 use gossip::{Input, MemberState};
 use kit::{Duration, Instant};
@@ -84,7 +84,7 @@ fn heal(network: &mut Network) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(debug_assertions) { 60 } else { 2000 }, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 40 } else { 500 }))]
 
     #[test]
     fn whatever_happened_members_agree_in_the_end(

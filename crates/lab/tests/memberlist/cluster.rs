@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use gossip::{
     Config, Counters, Input, Key, Keyring, MemberChange, MemberState, Membership, Name, OUTBOX_LIMIT, Output,
 };
-use kit::{Duration, Instant, Outbox, Rng};
+use kit::{Duration, Family, Instant, Outbox, Rng};
 use lab::{Host, Lab, Process, Switch, Task, eventually};
 use netio::clock::Clock;
 use netio::gossip::{AesGcm, Transport};
@@ -87,14 +87,23 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// A cluster of these members, all of whom know each other.
     pub(crate) fn start(lab: &Lab, secrecy: Secrecy, makers: &[Maker]) -> Result<Cluster> {
+        Cluster::start_over(lab, Family::V4, secrecy, makers)
+    }
+
+    /// A cluster over this family of addresses.
+    pub(crate) fn start_over(lab: &Lab, family: Family, secrecy: Secrecy, makers: &[Maker]) -> Result<Cluster> {
         let clock = Clock::start();
         let lan = lab.switch("lan")?;
         let mut cluster = Cluster { clock, members: Vec::new(), secrecy, _lan: lan.clone() };
         for number in 0..makers.len() {
             let host = lab.host(&format!("node-{number}"))?;
-            let address = Ipv4Addr::new(10, 0, 0, u8::try_from(number + 1)?);
-            host.plug("eth0", &lan)?.address(&format!("{address}/24"))?;
-            let (name, address) = (host.name().to_owned(), address.into());
+            let last = u8::try_from(number + 1)?;
+            let (address, length): (IpAddr, _) = match family {
+                Family::V4 => (Ipv4Addr::new(10, 0, 0, last).into(), 24),
+                Family::V6 => (Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into(), 64),
+            };
+            host.plug("eth0", &lan)?.address(&format!("{address}/{length}"))?;
+            let name = host.name().to_owned();
             cluster.members.push(Member { host, name, address, program: Program::Ended });
         }
         for (number, maker) in makers.iter().enumerate() {
@@ -104,8 +113,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts a program on a host. Members of ours are told of all; Go's only of the first two others, as its joins are one
-    /// after the other.
+    /// Starts a program on a host. Members of ours are told of all; Go's only of the first two others, as its joins are
+    /// one after the other.
     pub(crate) fn program_start(&mut self, number: usize, maker: Maker) -> Result<()> {
         let program = match maker {
             Maker::Ours => Program::Ours(self.ours_start(number)?),
@@ -137,7 +146,7 @@ impl Cluster {
         let mut command = Command::new(program()?);
         command.args(["member", &member.name, &member.address.to_string(), &PORT.to_string()]);
         let others = self.members.iter().filter(|other| other.name != member.name).take(2);
-        let join: Vec<String> = others.map(|other| format!("{}:{PORT}", other.address)).collect();
+        let join: Vec<String> = others.map(|other| SocketAddr::new(other.address, PORT).to_string()).collect();
         command.arg(format!("join={}", join.join(",")));
         if self.secrecy == Secrecy::Encrypted {
             let key = Key::from_secret(SECRET)?;
@@ -191,8 +200,8 @@ impl Cluster {
         Ok(cut)
     }
 
-    /// Waits until every other member of ours has told this, since `from`, and gives back how long the first and the last
-    /// took.
+    /// Waits until every other member of ours has told this, since `from`, and gives back how long the first and the
+    /// last took.
     pub(crate) fn told(&self, of: usize, state: MemberState, from: Instant) -> Result<(Duration, Duration)> {
         let name = &self.members[of].name;
         eventually(LIMIT, || {

@@ -16,7 +16,7 @@ use std::thread;
 
 use anyhow::{Result, ensure};
 use gossip::{MemberState, Silence};
-use kit::Duration;
+use kit::{Duration, Family};
 use lab::testing::Trial;
 use lab::{Lab, eventually};
 use sys::process::Signal;
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             let makers: Vec<Maker> = (0..20).map(|number| if number % 2 == 0 { Ours } else { Go }).collect();
             sizes(lab, Encrypted, &makers)
         }),
+        Trial::new("three_members_over_ipv6", over_ipv6),
         Trial::new("a_node_without_power_is_found_by_ours_and_believed_by_go", power),
         Trial::new("a_stopped_go_member_is_waited_for", stopped),
         Trial::new("a_killed_go_member_is_told_by_its_kernel", killed),
@@ -99,6 +100,21 @@ fn sizes(lab: &Lab, secrecy: Secrecy, makers: &[Maker]) -> Result<()> {
     cluster.power_off(last)?;
     cluster.agrees()?;
     cluster.members[0].leave()?;
+    cluster.agrees()
+}
+
+fn over_ipv6(lab: &Lab) -> Result<()> {
+    let mut cluster = Cluster::start_over(lab, Family::V6, Encrypted, &[Ours, Go, Ours])?;
+    thread::sleep(std::time::Duration::from_secs(2));
+    let start = cluster.clock.now();
+    cluster.members[1].end()?;
+    let (first, _) = cluster.told(1, MemberState::Dead, start)?;
+    ensure!(first >= Duration::from_millis(900), "{first}: its kernel was not heard");
+    cluster.program_start(1, Go)?;
+    cluster.agrees()?;
+    let cut = cluster.power_off(2)?;
+    let (first, last) = cluster.told(2, MemberState::Dead, cut)?;
+    ensure!(last <= Duration::from_millis(1500), "{first} to {last}");
     cluster.agrees()
 }
 

@@ -9,9 +9,9 @@ use gossip::{Key, NONCE_LEN, Seal};
 
 /// AES-256-GCM with one key.
 ///
-/// Nonces count up from a random start. Drawn anew for each message, as Go's members do, they would begin to repeat after
-/// 2^48 messages of all members together, and we send many; counted, two programs would have to start within reach of each
-/// other among 2^96 numbers.
+/// Nonces count up from a random start. Drawn anew for each message, as Go's members do, they would begin to repeat
+/// after 2^48 messages of all members together, and we send many; counted, two programs would have to start within
+/// reach of each other among 2^96 numbers.
 #[derive(Debug)]
 pub struct AesGcm {
     key: LessSafeKey,

@@ -1,5 +1,5 @@
-//! Asking the kernel of another host whether it lives: ICMP echo, or a TCP connection to the member's port, which a kernel
-//! makes or refuses without its program.
+//! Asking the kernel of another host whether it lives: ICMP echo, or a TCP connection to the member's port, which a
+//! kernel makes or refuses without its program.
 //!
 //! An unprivileged ICMP socket is tried first (`net.ipv4.ping_group_range`), then a raw one (`CAP_NET_RAW`, which the
 //! speaker has). Without either, and for hosts whose firewall drops ICMP, TCP is used.
