@@ -380,7 +380,6 @@ impl Watch {
                     doubt.since = oldest.sent;
                     doubt.pings = u32::try_from(self.outstanding.len()).unwrap_or(u32::MAX);
                     doubt.refused = false;
-                    doubt.kernel_heard = None;
                 }
                 _ => {
                     self.phase = Phase::Answering;

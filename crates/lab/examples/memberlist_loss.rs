@@ -44,11 +44,13 @@ fn main() -> Result<()> {
     thread::sleep(std::time::Duration::from_secs(2));
     cluster.lose(percent)?;
     println!("{percent}% loss at each of {} hosts, of which 4 run our members and 2 HashiCorp's\n", MEMBERS.len());
-    println!("  seconds  false deaths, ours  false deaths, Go  suspicions, ours  packets/s of one of ours");
+    println!(
+        "  seconds  false deaths, ours  false deaths, Go  suspicions, ours    of one of ours: packets/s  CPU us/s"
+    );
     let start = cluster.clock.now();
     while cluster.clock.now() - start < Duration::from_secs(seconds.into()) {
-        let before = cluster.members[0].seen()?.counters.packets_sent;
-        thread::sleep(ROW.min(Duration::from_secs(seconds.into())).into());
+        let before = (cluster.members[0].seen()?.counters.packets_sent, processor_time()?);
+        thread::sleep(ROW.into());
         row(&cluster, start, before)?;
     }
     let deaths = cluster.false_deaths()?;
@@ -60,7 +62,16 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn row(cluster: &Cluster, start: kit::Instant, sent_before: u64) -> Result<()> {
+/// What this program has used, in microseconds: our members, their drivers, and the little that the lab does meanwhile.
+fn processor_time() -> Result<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit(')').next().context("no name in it")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    // The kernel counts a hundred a second.
+    Ok(ticks * 10_000)
+}
+
+fn row(cluster: &Cluster, start: kit::Instant, before: (u64, u64)) -> Result<()> {
     let ours = cluster.false_deaths()?.len();
     let left = |log: String| log.lines().filter(|line| line.starts_with("left ")).count();
     let go: usize = cluster.go().map(|(_, member)| left(member.log())).sum();
@@ -70,7 +81,8 @@ fn row(cluster: &Cluster, start: kit::Instant, sent_before: u64) -> Result<()> {
         suspicions += member.seen()?.changes.iter().filter(is_suspicion).count();
     }
     let seconds = (cluster.clock.now() - start).as_secs();
-    let rate = (cluster.members[0].seen()?.counters.packets_sent - sent_before) / ROW.as_secs();
-    println!("  {seconds:7}  {ours:18}  {go:16}  {suspicions:16}  {rate:24}");
+    let rate = (cluster.members[0].seen()?.counters.packets_sent - before.0) / ROW.as_secs();
+    let processor = (processor_time()? - before.1) / ROW.as_secs() / u64::try_from(cluster.ours().count())?;
+    println!("  {seconds:7}  {ours:18}  {go:16}  {suspicions:16}    {rate:25}  {processor:8}");
     Ok(())
 }

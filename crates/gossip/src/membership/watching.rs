@@ -17,7 +17,7 @@ use crate::{Name, Silence};
 
 /// The most members that are watched, at ten pings a second each. In a large cluster every member has still so many
 /// watchers, on average, and what one of them finds, all hear at once.
-pub(super) const WATCHED_MAX: usize = 32;
+pub(super) const WATCHED_MAX: usize = 16;
 /// How many others are asked when a watched member is silent.
 const WITNESSES: usize = 3;
 

@@ -320,6 +320,23 @@ fn one_long_pause_of_a_member_does_not_make_us_slow() {
 }
 
 #[test]
+fn answers_that_come_one_by_one_after_a_pause_are_not_mistaken() {
+    let mut watched = Watched::doubtful();
+    watched.watch.witnessed();
+    let first = watched.sequence;
+    while watched.sequence < first + 30 {
+        watched.step();
+        watched.watch.kernel_answered(watched.now);
+    }
+    // The program runs again; between two of its answers we go on asking.
+    for sequence in first..first + 30 {
+        watched.watch.answered(watched.now, sequence);
+        let actions = watched.step();
+        assert!(!actions.iter().any(|it| matches!(it, Action::Declare(_))), "after the answer {sequence}: {actions:?}");
+    }
+}
+
+#[test]
 fn the_dead_are_pinged_less_often_after_a_while() {
     let mut watched = Watched::declared();
     let start = watched.now;

@@ -122,7 +122,7 @@ fn whatever_it_is_told_a_member_keeps_its_limits() {
             // Edits make new names.
             assert!(view.members.len() <= 200 && view.queued <= 200, "{} {}", view.members.len(), view.queued);
             assert!(view.connections <= 150, "{}", view.connections);
-            assert!(view.members.iter().filter(|it| it.watch.is_some()).count() <= 32);
+            assert!(view.members.iter().filter(|it| it.watch.is_some()).count() <= 16);
         }
     }
 }
