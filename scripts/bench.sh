@@ -5,3 +5,11 @@ cd "$(dirname "$0")/.."
 scripts/rust.sh
 echo "== controller: addresses for 100,000 Services"
 cargo run --release --quiet -p controller --example allocation
+echo "== gossip: what membership costs, and how quickly and calmly the dead are found"
+cargo run --release --quiet -p gossip --example swim_figures
+# `scripts/bench.sh long` adds what takes minutes.
+if [ "${1:-}" = long ]; then
+  scripts/memberlist.sh
+  echo "== gossip: ten minutes under loss, beside HashiCorp's members"
+  cargo run --release --quiet -p lab --example memberlist_loss
+fi

@@ -29,8 +29,9 @@ conclude() {
 }
 failed=0
 
-# Kubernetes is compiled by Go, the rest by cargo: the first time both take minutes, and each has phases with one core.
-scripts/kubernetes.sh >"$logs/kubernetes-build" 2>&1 &
+# Kubernetes and HashiCorp's members are compiled by Go, the rest by cargo: the first time both take minutes, and each has
+# phases with one core.
+{ scripts/memberlist.sh && scripts/kubernetes.sh; } >"$logs/kubernetes-build" 2>&1 &
 kubernetes_build=$!
 
 say "format and lints"
@@ -43,7 +44,7 @@ wait "$kubernetes_build" || { cat "$logs/kubernetes-build" >&2; exit 1; }
 
 # The end-to-end binaries: package and name.
 end_to_end=(
-  "lab enter" "lab fleet" "lab hosts" "lab kubernetes" "lab l2_kernel" "lab routers" "lab traffic"
+  "lab enter" "lab fleet" "lab hosts" "lab kubernetes" "lab l2_kernel" "lab memberlist" "lab routers" "lab traffic"
   "metallb demo" "metallb kubernetes" "metallb e2e"
 )
 only_unit=(--workspace --lib --bins --examples)

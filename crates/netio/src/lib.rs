@@ -5,6 +5,7 @@
 pub mod bgp;
 mod causes;
 pub mod clock;
+pub mod gossip;
 pub mod interfaces;
 pub mod packet;
 mod watch;
