@@ -117,7 +117,29 @@ impl<K: Ord + Clone> Registry<K> {
 
     /// The sessions, those included whose neighbour is just told good-bye.
     pub fn sessions(&self) -> impl Iterator<Item = SessionView<K>> {
-        self.sessions.values().map(Entry::view)
+        self.sessions.values().map(|entry| entry.view(Vec::new()))
+    }
+
+    /// Replaces `views` by those of all sessions. Where nothing but numbers has changed, no memory is asked for.
+    pub fn sessions_into(&self, views: &mut Vec<SessionView<K>>) {
+        views.truncate(self.sessions.len());
+        for (position, entry) in self.sessions.values().enumerate() {
+            match views.get_mut(position) {
+                Some(view) => *view = entry.view(std::mem::take(&mut view.clients)),
+                None => views.push(entry.view(Vec::new())),
+            }
+        }
+    }
+
+    /// The state of the session that a client watches.
+    pub fn state_of(&self, client: &K) -> Option<State> {
+        let id = self.by_path.get(self.clients.get(client)?)?;
+        self.sessions.get(id).map(|entry| entry.session.state())
+    }
+
+    /// The paths of the sessions.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.by_path.keys()
     }
 
     /// True when there are no sessions.
@@ -396,11 +418,16 @@ impl<K: Ord + Clone> Entry<K> {
         [self.session.next_deadline(), self.closes_at].into_iter().flatten().min()
     }
 
-    fn view(&self) -> SessionView<K> {
+    /// `clients` is what has been there before.
+    fn view(&self, mut clients: Vec<K>) -> SessionView<K> {
         let session = &self.session;
+        if !clients.iter().eq(self.users.keys()) {
+            clients.clear();
+            clients.extend(self.users.keys().cloned());
+        }
         SessionView {
             path: *session.path(),
-            clients: self.users.keys().cloned().collect(),
+            clients,
             profile: *session.profile(),
             local: session.local(),
             remote: session.remote().copied(),

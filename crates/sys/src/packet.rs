@@ -280,7 +280,7 @@ mod tests {
         frame[12..14].copy_from_slice(&u16::to_be_bytes(ether_type));
         frame[14] = if family == Family::V4 { 0x45 } else { 0x60 };
         frame[protocol_at] = 17;
-        frame[port_at..port_at + 2].copy_from_slice(&port.to_be_bytes());
+        frame[port_at..][..2].copy_from_slice(&port.to_be_bytes());
         frame
     }
 

@@ -78,11 +78,15 @@ pub struct UdpSocket {
 
 impl UdpSocket {
     /// Opens a socket that receives on a port, at all addresses; with a `device`, only over that interface or VRF.
+    ///
+    /// Other receivers of the caller's on the same port, with other devices, are told as `beside`. Any other socket on the
+    /// port is an error: two programs would take each other's datagrams.
     pub fn receiver(
         family: Family,
         port: u16,
         device: Option<InterfaceIndex>,
         reception: Reception,
+        beside: &[&UdpSocket],
     ) -> Result<Self, UdpError> {
         let socket = open(family, device)?;
         let (level, options) = match family {
@@ -98,8 +102,16 @@ impl UdpSocket {
             socket.attach_filter(&from_link(family)).map_err(UdpError::refused("attach a filter to"))?;
         }
         socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(UdpError::refused("set the receive buffer of"))?;
-        bind(&socket, SocketAddr::new(unspecified(family), port))?;
-        Ok(UdpSocket { socket })
+        let share = |shared| {
+            let sockets = beside.iter().map(|other| &other.socket).chain([&socket]);
+            // Where it fails, so does binding, which is reported.
+            sockets.for_each(|socket| drop(socket.set_reuse_address(shared)));
+        };
+        // For this moment only: the kernel compares when it binds.
+        share(!beside.is_empty());
+        let bound = bind(&socket, SocketAddr::new(unspecified(family), port));
+        share(false);
+        bound.map(|()| UdpSocket { socket })
     }
 
     /// Opens a socket that only sends, from this address (unspecified for the kernel's choice) and port, with this TTL; with
@@ -112,12 +124,6 @@ impl UdpSocket {
         socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]).map_err(UdpError::refused("attach a filter to"))?;
         bind(&socket, local)?;
         Ok(UdpSocket { socket })
-    }
-
-    /// Lets another socket be bound to the same port, or not any more. Only needed while a socket with a device is bound
-    /// beside one without; otherwise a second program on the port would go unnoticed.
-    pub fn share_port(&self, sharing: PortSharing) -> io::Result<()> {
-        self.socket.set_reuse_address(sharing == PortSharing::Allowed)
     }
 
     /// The port it is bound to.
@@ -191,15 +197,6 @@ impl UdpSocket {
         let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), &raw const message, 0) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
-}
-
-/// Whether a port may have several sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PortSharing {
-    /// It may.
-    Allowed,
-    /// It may not.
-    Refused,
 }
 
 impl AsFd for UdpSocket {
@@ -387,7 +384,7 @@ mod tests {
 
     /// A receiver on a free port of its own.
     fn receiver(family: Family, reception: Reception) -> (UdpSocket, u16) {
-        let socket = UdpSocket::receiver(family, 0, None, reception).unwrap();
+        let socket = UdpSocket::receiver(family, 0, None, reception, &[]).unwrap();
         let port = socket.port().unwrap();
         (socket, port)
     }
@@ -473,15 +470,22 @@ mod tests {
     }
 
     #[test]
-    fn a_port_has_one_receiver_unless_sharing_is_allowed() {
-        for (_, family) in LOOPBACK {
+    fn a_port_has_one_receiver_but_for_those_of_other_devices_that_are_our_own() {
+        for (address, family) in LOOPBACK {
             let (socket, port) = receiver(family, Reception::All);
-            let error = UdpSocket::receiver(family, port, None, Reception::All).unwrap_err();
-            assert_eq!(error.to_string(), format!("UDP port {port} is in use"));
             let loopback = InterfaceIndex::new(1);
-            assert!(UdpSocket::receiver(family, port, loopback, Reception::All).is_err());
-            socket.share_port(PortSharing::Refused).unwrap();
-            assert!(UdpSocket::receiver(family, port, loopback, Reception::All).is_err());
+            for device in [None, loopback] {
+                let error = UdpSocket::receiver(family, port, device, Reception::All, &[]).unwrap_err();
+                assert_eq!(error.to_string(), format!("UDP port {port} is in use"));
+            }
+            let beside = UdpSocket::receiver(family, port, loopback, Reception::All, &[&socket]).unwrap();
+            assert!(
+                UdpSocket::receiver(family, port, loopback, Reception::All, &[&socket]).is_err(),
+                "the same device"
+            );
+            assert!(UdpSocket::receiver(family, port, None, Reception::All, &[]).is_err(), "another program");
+            sender(address, 255).send(b"x", SocketAddr::new(address.parse().unwrap(), port)).unwrap();
+            assert!(next(&socket).is_none() && next(&beside).is_some(), "the one with the device is nearer");
         }
     }
 

@@ -179,6 +179,7 @@ fn clients_of_one_path_share_a_session_and_are_told_together() {
     assert_eq!(changes(&bench.up(single_hop())), [("a", Change::Up), ("b", Change::Up)]);
     assert_eq!(changes(&bench.watch("c", single_hop(), profile(300, 3))), [("c", Change::Up)], "it is up already");
     assert_eq!(changes(&bench.watch("c", single_hop(), profile(300, 3))), [], "and is told so once");
+    assert_eq!((bench.registry.state_of(&"c"), bench.registry.state_of(&"d")), (Some(State::Up), None));
     let down = Change::Down(DownReason::DetectionExpired);
     assert_eq!(changes(&bench.run(millis(900))), [("a", down), ("b", down), ("c", down)]);
     assert_eq!(bench.view(single_hop()).counters.zebra_notifications, 3);
@@ -275,6 +276,27 @@ fn what_cannot_be_watched_is_refused() {
         let (mut bench, _) = Bench::with_session(single_hop(), profile(300, 3));
         assert!(bench.watch("a", path, profile(300, 3)).contains(&Output::Refused { client: "a", refusal }));
         assert_eq!(bench.view(single_hop()).clients, Vec::<&str>::new());
+    }
+}
+
+#[test]
+fn views_are_the_same_in_new_memory_and_in_old() {
+    let mut bench = Bench::new();
+    let mut views = Vec::new();
+    let steps: [fn(&mut Bench) -> Said; 6] = [
+        |bench| bench.watch("a", single_hop(), profile(300, 3)),
+        |bench| bench.watch("b", single_hop(), profile(100, 3)),
+        |bench| bench.watch("b", multi_hop(), profile(100, 3)),
+        |bench| bench.up(multi_hop()),
+        |bench| bench.unwatch("a"),
+        |bench| bench.run(Duration::from_secs(60)),
+    ];
+    for step in steps {
+        step(&mut bench);
+        bench.registry.sessions_into(&mut views);
+        assert_eq!(views, bench.registry.sessions().collect::<Vec<_>>());
+        let paths: BTreeSet<Path> = views.iter().map(|view| view.path).collect();
+        assert_eq!(bench.registry.paths().copied().collect::<BTreeSet<_>>(), paths);
     }
 }
 
