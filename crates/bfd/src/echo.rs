@@ -30,9 +30,9 @@ pub(crate) struct Echo {
     sent: u64,
     /// The highest number that came back.
     returned: u64,
-    /// When the first packet was sent after the last return. Counting from there, a time in which nothing was sent, because
-    /// this program did not run, is not a failure of the path.
-    unanswered_since: Option<Instant>,
+    /// When the first packet was sent after the last return, and its number. Counting from there, a time in which nothing was
+    /// sent, because this program did not run, is not a failure of the path.
+    unanswered_since: Option<(Instant, u64)>,
     grace: Grace,
 }
 
@@ -84,9 +84,16 @@ impl Echo {
             return None;
         }
         self.next_at = Some(now + jittered(self.interval, u8::MAX, random));
-        self.unanswered_since.get_or_insert(now);
         self.sent = self.sent.saturating_add(1);
+        self.unanswered_since.get_or_insert((now, self.sent));
         Some(self.sent)
+    }
+
+    /// The last packet that was due did not go out.
+    pub(crate) fn unsent(&mut self) {
+        if self.unanswered_since.is_some_and(|(_, first)| first == self.sent) {
+            self.unanswered_since = None;
+        }
     }
 
     /// A packet came back.
@@ -108,7 +115,7 @@ impl Echo {
     }
 
     fn fails_at(&self, detect_multiplier: u8) -> Option<Instant> {
-        let since = self.unanswered_since.filter(|_| self.state == EchoState::Active)?;
+        let (since, _) = self.unanswered_since.filter(|_| self.state == EchoState::Active)?;
         Some(since + self.interval.times(detect_multiplier.into()))
     }
 
@@ -167,6 +174,23 @@ mod tests {
         echo.stop();
         assert!(!echo.has_failed(at(1000), 3));
         assert_eq!(echo.next_deadline(3), None);
+    }
+
+    #[test]
+    fn a_packet_that_did_not_go_out_is_not_missing() {
+        let (mut echo, mut random) = (Echo::new(), Rng::new(1));
+        echo.run(at(0), INTERVAL, EchoState::Active);
+        for ms in [0, 100, 200] {
+            echo.due(at(ms), &mut random);
+            echo.unsent();
+        }
+        assert!(!echo.has_failed(at(250), 3));
+        // This one did, and the next one does not make it better.
+        echo.due(at(300), &mut random);
+        echo.due(at(400), &mut random);
+        echo.unsent();
+        assert!(!echo.has_failed(at(449), 3));
+        assert!(echo.has_failed(at(450), 3));
     }
 
     #[test]

@@ -42,6 +42,11 @@ pub enum Input<'a, K> {
         /// Its TTL or hop limit.
         ttl: u8,
     },
+    /// The echo packet that was just asked for could not be sent, so that none is missing when it does not return.
+    EchoUnsent {
+        /// The session.
+        session: Discriminator,
+    },
     /// A neighbour's echo packet came to port 3785 and our address, to be returned by us and not by the kernel.
     EchoRequested {
         /// How it came.
@@ -115,7 +120,7 @@ pub enum Output<K> {
         /// The packet from its IP header on.
         datagram: EchoDatagram,
     },
-    /// The session sends no more echo packets for now, and waits for none.
+    /// The session sends no more echo packets, not even after it was down.
     StopEcho {
         /// The session.
         session: Discriminator,

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use kit::{Duration, Family, Instant, InterfaceIndex, Outbox, Rng};
 
-use crate::echo::{EchoState, Return};
+use crate::echo::Return;
 use crate::session::{self, Session};
 use crate::timing::SLOW_INTERVAL;
 use crate::wire::{ControlPacket, Discriminator, EchoDatagram, EchoKey, EchoPacket, State};
@@ -103,6 +103,11 @@ impl<K: Ord + Clone> Registry<K> {
                 Err(discard) => self.discard(now, discard, Some(arrival.source), out),
             },
             Input::EchoReturned { payload, ttl } => self.echo_returned(now, payload, ttl, out),
+            Input::EchoUnsent { session } => {
+                if let Some(entry) = self.sessions.get_mut(&session) {
+                    entry.session.echo_unsent();
+                }
+            }
             Input::EchoRequested { arrival } => self.echo_requested(now, &arrival, out),
             Input::Forwarding { family, forwarding } => self.forwarding_set(now, family, forwarding, out),
             Input::LinkDown { interface } => self.link_down(now, interface, out),
@@ -367,9 +372,9 @@ impl<K: Ord + Clone> Registry<K> {
 
     fn step(&mut self, now: Instant, id: Discriminator, input: session::Input<'_>, out: &mut Outbox<Output<K>>) {
         let Some(entry) = self.sessions.get_mut(&id) else { return };
-        let echo_before = entry.session.echo_state();
+        let was_echo_wanted = entry.session.is_echo_wanted();
         entry.session.handle(now, input, &mut self.said);
-        if echo_before != EchoState::Off && entry.session.echo_state() == EchoState::Off {
+        if was_echo_wanted && !entry.session.is_echo_wanted() {
             out.push(Output::StopEcho { session: id });
         }
         self.pass_on(id, out);

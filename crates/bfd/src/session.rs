@@ -181,6 +181,17 @@ impl Session {
         returned
     }
 
+    /// The echo packet that was just said to be sent did not go out.
+    pub(crate) fn echo_unsent(&mut self) {
+        self.echo.unsent();
+        self.counters.echo_packet_output = self.counters.echo_packet_output.saturating_sub(1);
+    }
+
+    /// True when echo packets are sent as soon and as long as it is possible.
+    pub(crate) fn is_echo_wanted(&self) -> bool {
+        self.profile.echo == EchoMode::On && self.path.hops == Hops::Single
+    }
+
     /// Brings everything in line with what has changed, and sends what is to be sent.
     fn settle(&mut self, now: Instant, answer: Option<Purpose>, out: &mut Outbox<Output>) {
         match self.echo_interval() {
@@ -322,8 +333,7 @@ impl Session {
     /// 5881 section 4).
     fn echo_interval(&self) -> Option<(Duration, EchoState)> {
         let remote = self.remote.as_ref()?;
-        let is_possible = self.profile.echo == EchoMode::On
-            && self.path.hops == Hops::Single
+        let is_possible = self.is_echo_wanted()
             && self.state == State::Up
             && !remote.packet.required_min_echo_rx.is_zero()
             // A link-local address is not forwarded, so it does not come back.

@@ -5,7 +5,7 @@ use super::*;
 use std::num::NonZeroU8;
 
 use crate::wire::Diagnostic;
-use crate::{DownReason, EchoMode};
+use crate::{DownReason, EchoMode, EchoState};
 
 /// Debug builds take long for each; release builds do a million in a few seconds.
 const MUTATED: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
@@ -535,9 +535,29 @@ fn rfc5880_6_8_8_an_echo_packet_counts_for_the_session_that_sent_it_and_only_if_
     assert_eq!((counted(&bench), bench.view(single_hop()).echo), (1, EchoState::Active));
     bench.tell(Input::EchoReturned { payload: &payload, ttl: 254 });
     assert_eq!((counted(&bench), bench.registry.discards()[&Discard::EchoReplayed]), (1, 1));
-    // The driver is told when there is nothing more to wait for.
-    let said = bench.receive(packet(State::Up, Some(id)), arrival(single_hop(), bench.now));
-    assert!(said.contains(&Output::StopEcho { session: id }));
+    // The driver is told when no more will be sent, and not when it is for a while only.
+    let stop = Output::StopEcho { session: id };
+    assert!(!bench.receive(packet(State::Up, Some(id)), arrival(single_hop(), bench.now)).contains(&stop));
+    assert!(bench.watch("a", single_hop(), profile(300, 3)).contains(&stop));
+}
+
+#[test]
+fn an_echo_packet_that_did_not_go_out_is_not_counted_and_not_missed() {
+    let (mut bench, id, sent) = echoing();
+    bench.tell(Input::EchoReturned { payload: &payload_of(&sent), ttl: 254 });
+    let until = bench.now + Duration::from_secs(2);
+    while bench.now < until {
+        let said = bench.run(millis(10));
+        for output in &said {
+            if let Output::SendEcho { session, .. } = output {
+                bench.tell(Input::EchoUnsent { session: *session });
+            }
+        }
+        let hears = ControlPacket { required_min_echo_rx: millis(50), ..packet(State::Up, Some(id)) };
+        bench.receive(hears, arrival(single_hop(), bench.now));
+    }
+    let view = bench.view(single_hop());
+    assert_eq!((view.local.state, view.counters.echo_packet_output), (State::Up, 1));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use sys::packet::FRAME_MAX;
 use sys::schedule::{Precedence, hurry};
 use sys::wait::Waiter;
 
-use super::echo::{EchoLinks, Returned};
+use super::echo::{EchoLinks, Returned, Sending};
 use super::mailbox::{self, Generation, Remark, Shared, TRY_AGAIN, Wish, try_for};
 use super::receivers::{Kind, PAYLOAD_MAX, Reading, Receivers};
 use super::senders::Senders;
@@ -212,7 +212,10 @@ impl<K: Ord + Clone> Driver<K> {
             match output {
                 Output::SendControl { session, path, packet } => self.io.send(session, &path, &packet),
                 Output::SendEcho { session, remote, interface, datagram } => {
-                    self.io.echo.send(now, session, (interface, remote), &datagram);
+                    if self.io.echo.send(now, session, (interface, remote), &datagram) == Sending::Impossible {
+                        // Nothing is said to this.
+                        self.registry.handle(now, Input::EchoUnsent { session }, &mut self.out);
+                    }
                 }
                 Output::StopEcho { session } => self.io.echo.stop(session),
                 Output::ReturnEcho => bounce = Bounce::Wanted,

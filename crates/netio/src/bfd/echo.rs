@@ -40,6 +40,13 @@ pub(super) struct Returned {
     pub(super) ttl: u8,
 }
 
+/// Whether a packet went out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sending {
+    Done,
+    Impossible,
+}
+
 /// How far the reading of a turn has come.
 #[derive(Debug, Default)]
 struct ReadTurn {
@@ -79,14 +86,14 @@ impl Link {
 }
 
 impl EchoLinks {
-    /// Sends an echo packet of a session. The first ones may stay here, until the neighbour's next control packet.
+    /// Sends an echo packet of a session, if it is known where to: that is learnt from the neighbour's next control packet.
     pub(super) fn send(
         &mut self,
         now: Instant,
         session: Discriminator,
         (interface, remote): (InterfaceIndex, IpAddr),
         datagram: &EchoDatagram,
-    ) {
+    ) -> Sending {
         let family = Family::of(&remote);
         let link = self
             .links
@@ -97,7 +104,7 @@ impl EchoLinks {
         }
         let neighbour = link.neighbours.entry(remote).or_default();
         neighbour.sessions.insert(session);
-        let (Ok(socket), Some(header)) = (&link.socket, neighbour.header) else { return };
+        let (Ok(socket), Some(header)) = (&link.socket, neighbour.header) else { return Sending::Impossible };
         let (mut frame, packet) = ([0; FRAME_MAX], datagram.bytes());
         for (to, from) in frame.iter_mut().zip(header.iter().chain(packet)) {
             *to = *from;
@@ -106,6 +113,7 @@ impl EchoLinks {
             // A packet that does not go out is one that does not come back: that is what echo packets are for.
             drop(socket.send(frame));
         }
+        Sending::Done
     }
 
     /// A session sends no more. Sockets that nobody uses are closed.
