@@ -194,6 +194,9 @@ fn the_profile_that_notices_first_holds_and_changes_hands_without_a_flap() {
     assert_eq!(bench.view(single_hop()).profile, profile(100, 4));
     bench.watch("c", single_hop(), profile(1000, 4));
     assert_eq!(bench.view(single_hop()).profile, profile(100, 5));
+    bench.watch("c", single_hop(), profile(140, 3));
+    assert_eq!(bench.view(single_hop()).profile, profile(140, 3), "420 ms are less than 500");
+    bench.watch("c", single_hop(), profile(1000, 4));
     let said = bench.unwatch("b");
     assert_eq!(bench.view(single_hop()).profile, profile(300, 3));
     assert_eq!((changes(&said), bench.id_of(single_hop()), bench.state_of(single_hop())), (vec![], id, State::Up));
@@ -210,6 +213,18 @@ fn rfc5880_6_8_16_a_neighbour_is_told_when_nobody_watches_any_more() {
     assert!(packets(&said).len() >= 2 && bench.registry.sessions().count() == 1);
     assert_eq!(bench.run(millis(1)).last(), Some(&Output::Close { session: id }));
     assert!(bench.registry.is_empty() && bench.registry.next_deadline().is_none());
+}
+
+#[test]
+fn a_neighbour_that_wants_a_packet_an_hour_is_told_for_a_minute() {
+    let (mut bench, id) = Bench::with_session(single_hop(), profile(300, 3));
+    let hourly = ControlPacket { required_min_rx: Duration::from_secs(3600), ..packet(State::Up, Some(id)) };
+    bench.receive(hourly, arrival(single_hop(), bench.now));
+    bench.unwatch("a");
+    bench.run(Duration::from_secs(59));
+    assert!(!bench.registry.is_empty());
+    bench.run(Duration::from_secs(1));
+    assert!(bench.registry.is_empty());
 }
 
 #[test]
@@ -367,9 +382,11 @@ fn rfc5881_3_a_packet_that_does_not_know_us_is_taken_by_where_it_comes_from() {
     let from = Path { local: Some(address("192.0.2.7")), ..plain };
     let far = Path { hops: Hops::Multi, ..plain };
     let in_vrf = Path { vrf: Some(interface(9)), ..plain };
-    let paths = [on(3), on(4), plain, from, far, in_vrf];
+    // A path that says by which interface is nearer to the truth than one that says from which address.
+    let over = Path { interface: Some(interface(5)), ..plain };
+    let paths = [on(3), on(4), plain, from, over, far, in_vrf];
     let mut bench = Bench::new();
-    for (name, path) in ["3", "4", "plain", "from", "far", "vrf"].into_iter().zip(paths) {
+    for (name, path) in ["3", "4", "plain", "from", "over", "far", "vrf"].into_iter().zip(paths) {
         bench.watch(name, path, Profile { minimum_ttl: 1, ..profile(300, 3) });
     }
     for path in paths {
@@ -378,6 +395,9 @@ fn rfc5881_3_a_packet_that_does_not_know_us_is_taken_by_where_it_comes_from() {
         assert_eq!(heard, [path]);
         bench.run(Duration::from_secs(10));
     }
+    bench.receive(packet(State::Down, None), Arrival { interface: over.interface, ..arrival(from, bench.now) });
+    assert!(bench.view(over).remote.is_some() && bench.view(from).remote.is_none());
+    bench.run(Duration::from_secs(10));
     let nobody = [
         Arrival { source: address("192.0.2.3"), ..arrival(plain, bench.now) },
         Arrival { interface: Some(interface(5)), ..arrival(on(3), bench.now) },
