@@ -218,7 +218,7 @@ fn open_socket(interface: InterfaceIndex, capture: Capture) -> Result<AsyncFd<Pa
 }
 
 /// An error with its causes, as one line for the log.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -325,12 +325,11 @@ impl Io {
 
     /// Collects what does not work. What was not told yet is.
     fn troubles_gather(&mut self, remarks: &mut mailbox::Remarks) {
-        let troubles = self.receivers.troubles().chain(self.senders.troubles()).chain(self.echo.troubles());
-        if troubles.eq(self.troubles.iter().map(String::as_str)) {
+        let now = || self.receivers.troubles().chain(self.senders.troubles()).chain(self.echo.troubles());
+        if now().eq(self.troubles.iter().map(String::as_str)) {
             return;
         }
-        let troubles = self.receivers.troubles().chain(self.senders.troubles()).chain(self.echo.troubles());
-        let troubles: Vec<String> = troubles.map(str::to_owned).collect();
+        let troubles: Vec<String> = now().map(str::to_owned).collect();
         for trouble in troubles.iter().filter(|trouble| !self.troubles.contains(trouble)) {
             remarks.push(Remark::Trouble(trouble.clone()));
         }
@@ -350,15 +349,4 @@ fn forwarding_of(family: Family) -> Forwarding {
         Ok(()) if value != *b"0" => Forwarding::On,
         _ => Forwarding::Off,
     }
-}
-
-/// An error with its causes, as one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -15,8 +15,8 @@ use bfd::wire::{Datagram, Discriminator, ECHO_LEN, ECHO_PORT, EchoDatagram};
 use kit::{Duration, Family, Instant, InterfaceIndex};
 use sys::packet::{Capture, FRAME_MAX, PacketSocket};
 
-use super::driver::with_causes;
 use super::receivers::Reading;
+use crate::packet::with_causes;
 
 const HEADER_LEN: usize = 14;
 /// Frames read from a socket in one turn.
