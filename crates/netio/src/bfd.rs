@@ -2,7 +2,7 @@
 //!
 //! [`Bfd`] is the caller's end: it says which paths are to be watched, and hears what became of them. The thread owns the
 //! core ([`bfd::Registry`]), the sockets and the clock, and is scheduled before all others where the process may do so. The
-//! two meet in a mailbox where the thread never waits ([`mailbox`]).
+//! two meet in a mailbox where the thread never waits (`bfd/mailbox.rs`).
 //!
 //! ```no_run
 //! # async fn watch() -> Result<(), netio::bfd::StartError> {
