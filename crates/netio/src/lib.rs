@@ -4,6 +4,7 @@
 
 pub mod bfd;
 pub mod bgp;
+mod causes;
 pub mod clock;
 pub mod interfaces;
 pub mod packet;

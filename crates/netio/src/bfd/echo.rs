@@ -16,7 +16,7 @@ use kit::{Duration, Family, Instant, InterfaceIndex};
 use sys::packet::{Capture, FRAME_MAX, PacketSocket};
 
 use super::receivers::Reading;
-use crate::packet::with_causes;
+use crate::causes::with_causes;
 
 const HEADER_LEN: usize = 14;
 /// Frames read from a socket in one turn.

@@ -9,8 +9,8 @@ use bfd::{Arrival, Hops, Path};
 use kit::{Duration, Family, Instant, InterfaceIndex};
 use sys::udp::{Received, Reception, UdpError, UdpSocket};
 
+use crate::causes::with_causes;
 use crate::clock::Clock;
-use crate::packet::with_causes;
 
 /// UDP ports (RFC 5881 section 4, RFC 5883 section 5).
 const PORT_SINGLE_HOP: u16 = 3784;

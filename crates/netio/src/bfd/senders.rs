@@ -9,7 +9,7 @@ use bfd::{Hops, Path};
 use kit::{InterfaceIndex, Rng};
 use sys::udp::{UdpError, UdpSocket};
 
-use crate::packet::with_causes;
+use crate::causes::with_causes;
 
 /// Source ports (RFC 5881 section 4).
 const PORT_MIN: u16 = 49152;
