@@ -13,3 +13,7 @@ if [ "${1:-}" = long ]; then
   echo "== gossip: ten minutes under loss, beside HashiCorp's members"
   cargo run --release --quiet -p lab --example memberlist_loss
 fi
+echo "== BFD: the death of a router, and false alarms on a busy machine (15 minutes)"
+# Lets the thread of BFD run before all others, which a container may do with the capability SYS_NICE.
+ulimit -r 1 2>/dev/null || echo "no real-time threads here, so that others can delay BFD"
+cargo run --release --quiet -p lab --example bfd_timing

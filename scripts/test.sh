@@ -44,7 +44,8 @@ wait "$kubernetes_build" || { cat "$logs/kubernetes-build" >&2; exit 1; }
 
 # The end-to-end binaries: package and name.
 end_to_end=(
-  "lab enter" "lab fleet" "lab hosts" "lab kubernetes" "lab l2_kernel" "lab memberlist" "lab routers" "lab traffic"
+  "lab bfd" "lab enter" "lab fleet" "lab hosts" "lab kubernetes" "lab l2_kernel" "lab memberlist" "lab routers"
+  "lab traffic"
   "metallb demo" "metallb kubernetes" "metallb e2e"
 )
 only_unit=(--workspace --lib --bins --examples)
@@ -72,6 +73,8 @@ cargo test --release --quiet -p l2 --test l2 hostile >"$logs/hostile-l2" 2>&1 &&
 conclude hostile-l2 "$status"
 cargo test --release --quiet -p bgp --lib fuzz >"$logs/hostile-bgp" 2>&1 && status=0 || status=$?
 conclude hostile-bgp "$status"
+cargo test --release --quiet -p bfd --lib -- mutated edits >"$logs/hostile-bfd" 2>&1 && status=0 || status=$?
+conclude hostile-bfd "$status"
 
 # The two long ones run beside everything else; the last to be concluded is the one with the most to say.
 declare -A running

@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation))]
 
+pub mod bfd;
 pub mod bgp;
 mod causes;
 pub mod clock;

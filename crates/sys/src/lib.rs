@@ -7,4 +7,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod packet;
 pub mod process;
+pub mod schedule;
 pub mod tcp;
+pub mod udp;
+pub mod wait;
