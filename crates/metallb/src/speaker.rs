@@ -1,5 +1,6 @@
 //! `metallb speaker`: one loop that drives the decisions, ARP and NDP, and the BGP sessions of a node.
 
+mod report;
 mod segment;
 mod sessions;
 
@@ -15,10 +16,13 @@ use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Writer};
 use speaker::{Exclusion, Input, Options, Output, Speaker};
 use sys::packet::{Capture, PacketSocket};
+use telemetry::metrics::{ConfigState, SpeakerReport, Work};
 
 use crate::arguments::SpeakerFlags;
 use crate::configuration::{Configuration, Verdict};
+use crate::metrics::{self, Scrapes};
 use crate::process::{self, Reach, Shutdown};
+use report::{Collection, Progress};
 use segment::Segment;
 use sessions::{News, SessionId, Sessions};
 
@@ -51,13 +55,13 @@ pub(crate) fn run(flags: Box<SpeakerFlags>) -> Result<()> {
 
 async fn serve(flags: &SpeakerFlags) -> Result<()> {
     let mut shutdown = Shutdown::listen()?;
-    let _logs = process::start_logs(&flags.common)?;
+    let logs = process::start_logs(&flags.common)?;
     process::warn_of_unused(&flags.future.given());
     check_packet_sockets()?;
     let exclusions = read_exclusions(&flags.exclude_interfaces_file)?;
     let health = process::serve_health(Reach::Loopback, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
-    let mut source = process::source(
+    let (mut source, reviews) = process::source(
         &flags.common,
         "metallb-speaker",
         &flags.node_name,
@@ -67,6 +71,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         StatusFiles::ReadOnly,
     )
     .await?;
+    let mut scrapes: Scrapes<SpeakerReport> = metrics::serve(&flags.common, &logs, &source, reviews).await?;
     let mut monitor = Monitor::start().await?;
     let clock = Clock::start();
     let mut node = Node {
@@ -82,6 +87,8 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         exclusions,
         out: Outbox::with_limit(OUTBOX_LIMIT),
         synced: false,
+        work: Work::default(),
+        collection: None,
     };
     let mut changes = Vec::with_capacity(CHANGES_PER_TURN);
     let signal = loop {
@@ -95,6 +102,10 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
             (session, input) = node.sessions.next() => node.session_input(clock.now(), session, input),
             input = node.segment.next() => node.segment.tell(clock.now(), input),
             change = monitor.next() => node.interface_changed(clock.now(), &change, &monitor),
+            envelope = scrapes.next(), if node.collection.is_none() => {
+                node.collection = Some(Collection::begin(envelope, &flags.node_name));
+            }
+            () = std::future::ready(()), if node.collection.is_some() => node.collect(),
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
                 let is_last = source.changes.is_empty();
@@ -119,6 +130,10 @@ struct Node {
     out: Outbox<Output>,
     /// Every object has been told once; before, a configuration would be half of the truth.
     synced: bool,
+    /// What was worked on, for the metrics.
+    work: Work,
+    /// What is being collected for a scrape.
+    collection: Option<Collection>,
 }
 
 impl Node {
@@ -161,6 +176,7 @@ impl Node {
     }
 
     fn object_applied(&mut self, now: Instant, object: Object) {
+        self.count(object.kind());
         match object {
             Object::Service(service) => self.decide(now, Input::ServiceApplied(service)),
             Object::EndpointSlice(slice) => self.decide(now, Input::EndpointSliceApplied(slice)),
@@ -173,6 +189,7 @@ impl Node {
     }
 
     fn object_deleted(&mut self, now: Instant, reference: &ObjectRef) {
+        self.count(reference.kind);
         self.configuration.delete(reference);
         match reference.kind {
             Kind::Service => self.decide(now, Input::ServiceDeleted(reference.key.clone())),
@@ -182,13 +199,33 @@ impl Node {
         }
     }
 
+    /// Counts a change that is worked on at once (contract 8.2); the others make a configuration, which is counted.
+    fn count(&mut self, kind: Kind) {
+        if matches!(kind, Kind::Service | Kind::EndpointSlice | Kind::Node) {
+            self.work.updated();
+        }
+    }
+
     fn validate(&mut self, now: Instant) {
         match self.configuration.validate() {
             Some(Verdict::Changed(config)) => {
                 tracing::info!(op = "setConfig", event = "configLoaded", "config (re)loaded");
+                self.work.configured(ConfigState::InForce);
                 self.decide(now, Input::Configured(config));
             }
-            Some(Verdict::Same(_) | Verdict::Refused(_)) | None => {}
+            Some(Verdict::Same(_)) => self.work.configured(ConfigState::InForce),
+            Some(Verdict::Refused(_)) => self.work.configured(ConfigState::Stale),
+            None => {}
+        }
+    }
+
+    /// Collects one more portion for the scrape.
+    fn collect(&mut self) {
+        let Some(collection) = &mut self.collection else { return };
+        if collection.step(&self.decisions, &self.segment) == Progress::Done
+            && let Some(collection) = self.collection.take()
+        {
+            collection.finish(self.work, &self.segment, &self.sessions);
         }
     }
 
