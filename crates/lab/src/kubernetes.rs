@@ -297,7 +297,7 @@ impl Cluster {
             Face::Controller => command.arg("controller"),
             Face::Speaker => command.args(["speaker", "--node-name", host.name()]),
         };
-        command.args(["--namespace", NAMESPACE, "--port", "0", "--kubeconfig"]);
+        command.args(["--namespace", NAMESPACE, "--kubeconfig"]);
         let name = if face == Face::Controller { "controller" } else { "speaker" };
         host.spawn(name, with(command, self.kubeconfig(user)))
     }
