@@ -146,3 +146,33 @@ fn messages(counts: &MessageCounts) -> BgpMessages {
         route_refreshes: counts.route_refreshes,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use speaker::Options;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn a_report_is_collected_step_by_step_unless_nobody_wants_it_any_more() {
+        let (decisions, segment) = (Speaker::new(Options::default()), Segment::new());
+        let (envelope, mut answer) = oneshot::channel();
+        let mut collection = Collection::begin(envelope, "node-1");
+        let mut steps = 1;
+        while collection.step(&decisions, &segment) == Progress::More {
+            assert!(answer.try_recv().is_err(), "not before the end");
+            steps += 1;
+        }
+        assert_eq!(steps, 3, "Services, addresses and the end, of which there are none");
+        collection.finish(Work { updates: 7, ..Work::default() }, &segment, &Sessions::new("node-1", 0));
+        let report = answer.try_recv().unwrap();
+        assert_eq!((report.node.as_str(), report.work.updates), ("node-1", 7));
+
+        let (envelope, answer) = oneshot::channel();
+        let mut collection = Collection::begin(envelope, "node-1");
+        assert_eq!(collection.step(&decisions, &segment), Progress::More);
+        drop(answer);
+        assert_eq!(collection.step(&decisions, &segment), Progress::Done);
+    }
+}

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use kit::{Duration, InterfaceIndex};
+use kit::InterfaceIndex;
 use lab::scrape::{Series, fetch};
 use lab::testing::Trial;
 use lab::{Host, Lab, Process, eventually};
 use sys::packet::{Capture, PacketSocket};
 
-use crate::cluster::{Cluster, LIMIT, PROGRAM, at, resolve, v4, v6, wait_log};
+use crate::cluster::{Cluster, LIMIT, PROGRAM, resolve, v4, v6, wait_log};
 use crate::edge::{Edge, announce_routed, put_peers};
 use crate::objects::Service;
 

@@ -17,7 +17,7 @@ use crate::site::{LIMIT, ROUTED, SEGMENT, Site, configuration, on_site, ours, se
 const TARGETS: [&str; 3] = ["10.0.0.99:9120", "10.0.0.1:9120", "[fd00::2]:9120"];
 
 /// Accounts that ask for metrics: `prometheus` may read them, `stranger` may not.
-const ACCOUNTS: &str = r#"
+const ACCOUNTS: &str = r"
 ---
 {apiVersion: v1, kind: Namespace, metadata: {name: monitoring}}
 ---
@@ -36,7 +36,7 @@ kind: ClusterRoleBinding
 metadata: {name: metrics-reader}
 subjects: [{kind: ServiceAccount, name: prometheus, namespace: monitoring}]
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: metrics-reader}
-"#;
+";
 
 fn token(site: &Site, account: &str) -> Result<String> {
     let token = site.cluster.kubectl(&["create", "token", account, "--namespace", "monitoring"])?;
