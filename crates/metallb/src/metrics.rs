@@ -1,8 +1,8 @@
 //! The metrics endpoint of both components, and how a scrape gets the numbers of the one loop without making it wait.
 //!
 //! A scrape sends the loop an envelope, and the loop puts a report in it when it gets round to it; everything else
-//! happens elsewhere: who may ask, the encryption, and the text, which is written on a thread of its own, since it is
-//! megabytes with thousands of Services. One scrape is worked on at a time.
+//! happens elsewhere: who may ask, the encryption, and the text. That is megabytes with thousands of Services, so it is
+//! written on a thread of its own, no faster than it is sent. The loop is asked by one scrape at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,8 +14,8 @@ use source::kube::{PathAccess, ReviewError, Reviews, User};
 use source::{Connection, ConnectionState, Counters, Source, Writer};
 use telemetry::logs::Logs;
 use telemetry::metrics::{
-    Access, CertificateReport, Collect, Guard, Late, Metrics, ProcessReport, Responses, Reviewer, SourceReport, render,
-    router,
+    Access, CertificateReport, Collect, Guard, Late, Metrics, PIECES_WAITING_MAX, ProcessReport, Responses, Reviewer,
+    SourceReport, render_into, router,
 };
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -120,19 +120,22 @@ struct Collector<R> {
 }
 
 impl<R: Metrics + Send + 'static> Collect for Collector<R> {
-    async fn collect(&self) -> Result<String, Late> {
+    async fn collect(&self) -> Result<mpsc::Receiver<String>, Late> {
         timeout(ANSWER_TIME_MAX, self.answer()).await.unwrap_or(Err(Late))
     }
 }
 
 impl<R: Metrics + Send + 'static> Collector<R> {
-    async fn answer(&self) -> Result<String, Late> {
+    async fn answer(&self) -> Result<mpsc::Receiver<String>, Late> {
         let envelopes = self.envelopes.lock().await;
         let (envelope, report) = oneshot::channel();
         envelopes.send(envelope).await.map_err(|_| Late)?;
         let report = report.await.map_err(|_| Late)?;
+        drop(envelopes);
         let process = self.surroundings.report();
-        tokio::task::spawn_blocking(move || render(&[&report, &process])).await.map_err(|_| Late)
+        let (sender, pieces) = mpsc::channel(PIECES_WAITING_MAX);
+        tokio::task::spawn_blocking(move || render_into(&[&report, &process], sender));
+        Ok(pieces)
     }
 }
 

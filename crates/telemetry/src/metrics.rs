@@ -1,7 +1,7 @@
 //! Metrics: MetalLB's series (contract 8) and a few of ours, and who may read them (contract 7.3).
 //!
 //! Nothing is kept here. Whoever has the numbers fills a report when a scrape comes ([`ControllerReport`],
-//! [`SpeakerReport`], [`ProcessReport`]), and the report is written in the text format of Prometheus ([`render`]). So a
+//! [`SpeakerReport`], [`ProcessReport`]), and the report is written in the text format of Prometheus ([`render_into`]). So a
 //! series is there exactly as long as what it is about, the next session of a peer can never be taken for the last one
 //! (D33), and a packet costs no more than the counter that its core keeps anyway.
 //!
@@ -28,7 +28,7 @@ pub use process::{CertificateReport, ConfigState, ProcessReport, SourceReport, W
 pub use speaker::{
     AnnouncedService, BgpMessages, BgpSession, FrameCounts, Layer2Address, Protocol, RefusedServices, SpeakerReport,
 };
-pub use text::{Text, render};
+pub use text::{PIECES_WAITING_MAX, Text, render, render_into};
 
 /// A set of series.
 pub trait Metrics {

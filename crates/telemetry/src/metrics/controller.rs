@@ -83,8 +83,7 @@ pub(super) const ALONE: [Family<ControllerReport, 0>; 2] = [
 
 impl Metrics for ControllerReport {
     fn write(&self, text: &mut Text) {
-        let names: Vec<[String; 1]> = self.pools.iter().map(|pool| [pool.name.clone()]).collect();
-        family::write(text, &POOLS, names.iter().zip(&self.pools));
+        family::write(text, &POOLS, |row| self.pools.iter().for_each(|pool| row([&pool.name], pool)));
         family::write_one(text, &ALONE, self);
         self.work.write(text);
     }

@@ -1,14 +1,18 @@
 //! The path `/metrics`: asks who it is, has the series collected, and counts what it answers.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures::stream;
+use tokio::sync::mpsc;
 
 use super::access::{Access, Reviewer, Verdict};
 
@@ -22,8 +26,8 @@ pub struct Late;
 
 /// Collects the series for a scrape.
 pub trait Collect: Send + Sync + 'static {
-    /// All of them, in the text format.
-    fn collect(&self) -> impl Future<Output = Result<String, Late>> + Send;
+    /// All of them in the text format, of which each piece follows when there is room for it.
+    fn collect(&self) -> impl Future<Output = Result<mpsc::Receiver<String>, Late>> + Send;
 }
 
 /// How often each status was answered.
@@ -106,7 +110,13 @@ impl<C: Collect, R: Reviewer> Endpoint<C, R> {
 
     async fn series(&self) -> Response {
         match self.collect.collect().await {
-            Ok(text) => ([(CONTENT_TYPE, TEXT)], text).into_response(),
+            Ok(pieces) => {
+                let next = async |mut pieces: mpsc::Receiver<String>| {
+                    let piece = pieces.recv().await?;
+                    Some((Ok::<_, Infallible>(piece), pieces))
+                };
+                ([(CONTENT_TYPE, TEXT)], Body::from_stream(stream::unfold(pieces, next))).into_response()
+            }
             Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
         }
     }
@@ -120,7 +130,6 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
     use axum::http::Request;
     use expect_test::expect;
     use tower::ServiceExt;
@@ -132,15 +141,19 @@ mod tests {
     struct Numbers;
 
     impl Collect for Numbers {
-        async fn collect(&self) -> Result<String, Late> {
-            Ok("a 1\n".to_owned())
+        async fn collect(&self) -> Result<mpsc::Receiver<String>, Late> {
+            let (sender, receiver) = mpsc::channel(2);
+            for piece in ["a ", "1\n"] {
+                sender.send(piece.to_owned()).await.unwrap();
+            }
+            Ok(receiver)
         }
     }
 
     struct Busy;
 
     impl Collect for Busy {
-        async fn collect(&self) -> Result<String, Late> {
+        async fn collect(&self) -> Result<mpsc::Receiver<String>, Late> {
             Err(Late)
         }
     }

@@ -66,27 +66,28 @@ impl<T> Family<T, 0> {
     }
 }
 
-/// Writes the families of a table: for each of them, one series for each thing.
-pub(super) fn write<'a, T: 'a, const N: usize>(
+/// Writes the families of a table: for each of them, one series for each row. `rows` gives each row, the values of its
+/// labels and the thing it is about, to whom it is told.
+pub(super) fn write<T, const N: usize>(
     text: &mut Text,
     families: &[Family<T, N>],
-    things: impl Iterator<Item = (&'a [String; N], &'a T)> + Clone,
+    rows: impl Fn(&mut dyn FnMut([&str; N], &T)),
 ) {
     for family in families {
         text.family(family.name, family.type_, family.help);
-        for (values, thing) in things.clone() {
-            let mut pairs = [("", ""); N];
-            for (pair, (label, value)) in pairs.iter_mut().zip(family.labels.iter().zip(values)) {
-                *pair = (label, value);
+        rows(&mut |values, thing| {
+            let mut labels = [("", ""); N];
+            for (pair, label) in labels.iter_mut().zip(family.labels.iter().zip(values)) {
+                *pair = (label.0, label.1);
             }
-            text.series(&pairs, (family.value)(thing));
-        }
+            text.series(labels, (family.value)(thing));
+        });
     }
 }
 
 /// Writes the families of a table about one thing.
 pub(super) fn write_one<T>(text: &mut Text, families: &[Family<T, 0>], thing: &T) {
-    write(text, families, std::iter::once((&[], thing)));
+    write(text, families, |row| row([], thing));
 }
 
 /// The same, without what is not a number.

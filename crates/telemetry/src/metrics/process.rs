@@ -224,23 +224,22 @@ impl Metrics for Work {
 impl Metrics for ProcessReport {
     fn write(&self, text: &mut Text) {
         family::write_one(text, &SOURCE, &self.source);
-        let dropped = [("status", self.source.statuses_dropped), ("event", self.source.events_dropped)];
-        write_counts(text, &DROPPED, dropped.map(|(type_, count)| ([type_.to_owned()], count)));
+        family::write(text, &DROPPED, |row| {
+            row(["status"], &self.source.statuses_dropped);
+            row(["event"], &self.source.events_dropped);
+        });
         family::write_one(text, &PROCESS, self);
-        write_counts(text, &RESPONSES, self.responses.counts().map(|(code, count)| ([code.to_string()], count)));
+        let responses = self.responses.counts();
+        family::write(text, &RESPONSES, |row| {
+            for (code, count) in &responses {
+                row([&code.to_string()], count);
+            }
+        });
         if let Some(certificate) = &self.certificate {
             family::write_one(text, &CERTIFICATE, certificate);
         }
         family::write_known(text, &system::PROCESS, &system::System::read());
     }
-}
-
-fn write_counts<const N: usize, const M: usize>(
-    text: &mut Text,
-    families: &[Family<u64, N>],
-    counts: [([String; N], u64); M],
-) {
-    family::write(text, families, counts.iter().map(|(labels, count)| (labels, count)));
 }
 
 #[cfg(test)]

@@ -325,28 +325,36 @@ pub(super) const BGP: [Family<BgpSession, 2>; 18] = [
 
 impl Metrics for SpeakerReport {
     fn write(&self, text: &mut Text) {
-        let announcement = |announced: &AnnouncedService, ip: &IpAddr| {
-            [announced.service.clone(), announced.protocol.as_str().to_owned(), self.node.clone(), ip.to_string()]
-        };
-        let announcements: Vec<[String; 4]> = self
-            .announced
-            .iter()
-            .flat_map(|announced| announced.addresses.iter().map(move |ip| announcement(announced, ip)))
-            .collect();
-        family::write(text, &ANNOUNCED, announcements.iter().map(|labels| (labels, &())));
-        drop(announcements);
-        let reasons: Vec<[String; 2]> =
-            self.refused.keys().map(|(protocol, reason)| [protocol.as_str(), reason].map(str::to_owned)).collect();
-        family::write(text, &REFUSED, reasons.iter().zip(self.refused.values()));
-        let ips: Vec<[String; 1]> = self.layer2.iter().map(|address| [address.ip.to_string()]).collect();
-        family::write(text, &LAYER2, ips.iter().zip(&self.layer2));
+        family::write(text, &ANNOUNCED, |row| {
+            for announced in &self.announced {
+                for ip in &announced.addresses {
+                    let labels = [&announced.service, announced.protocol.as_str(), &self.node, &ip.to_string()];
+                    row(labels, &());
+                }
+            }
+        });
+        family::write(text, &REFUSED, |row| {
+            for ((protocol, reason), count) in &self.refused {
+                row([protocol.as_str(), reason], count);
+            }
+        });
+        family::write(text, &LAYER2, |row| {
+            for address in &self.layer2 {
+                row([&address.ip.to_string()], address);
+            }
+        });
         family::write_one(text, &FRAMES, &self.frames);
-        let directions = ["received", "sent"].map(|direction| [direction.to_owned()]);
-        let dropped = [self.frames.dropped_received, self.frames.dropped_sent];
-        family::write(text, &FRAMES_DROPPED, directions.iter().zip(&dropped));
+        family::write(text, &FRAMES_DROPPED, |row| {
+            row(["received"], &self.frames.dropped_received);
+            row(["sent"], &self.frames.dropped_sent);
+        });
         let sessions: BTreeMap<[String; 2], &BgpSession> =
             self.sessions.iter().map(|session| (session.labels(), session)).collect();
-        family::write(text, &BGP, sessions.iter().map(|(labels, session)| (labels, *session)));
+        family::write(text, &BGP, |row| {
+            for ([peer, vrf], session) in &sessions {
+                row([peer, vrf], session);
+            }
+        });
         self.work.write(text);
     }
 }

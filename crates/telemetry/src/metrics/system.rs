@@ -87,13 +87,17 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
-    use crate::metrics::Text;
     use crate::metrics::family::write_known;
+    use crate::metrics::{Metrics, Text, render};
+
+    impl Metrics for System {
+        fn write(&self, text: &mut Text) {
+            write_known(text, &PROCESS, self);
+        }
+    }
 
     fn values(system: &System) -> String {
-        let mut text = Text::default();
-        write_known(&mut text, &PROCESS, system);
-        text.into_string().lines().filter(|line| !line.starts_with('#')).map(|line| line.to_owned() + "\n").collect()
+        render(&[system]).lines().filter(|line| !line.starts_with('#')).map(|line| line.to_owned() + "\n").collect()
     }
 
     #[test]
