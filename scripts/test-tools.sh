@@ -15,12 +15,15 @@ needed="
 /usr/sbin/ip iproute2
 /usr/bin/tcpdump tcpdump
 /usr/bin/openssl openssl
+/usr/bin/curl curl
+/usr/bin/prometheus prometheus
+/usr/bin/promtool prometheus
 /usr/bin/setpriv util-linux
 "
 
 packages=$(echo "$needed" | while read -r program package; do
     [ -z "$program" ] || [ -x "$program" ] || echo "$package"
-done)
+done | sort -u)
 if [ -z "$packages" ]; then
     exit 0
 fi
@@ -48,7 +51,7 @@ install || { apt-get update >&2 && install; }
 
 # Installing also enables the services for the next start of the machine.
 if command -v systemctl >/dev/null; then
-    for service in frr bird gobgpd nftables; do
+    for service in frr bird gobgpd nftables prometheus; do
         case " $packages " in
         *" $service"*) systemctl disable --quiet "$service.service" >/dev/null 2>&1 || : ;;
         esac

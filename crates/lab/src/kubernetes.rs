@@ -298,7 +298,7 @@ impl Cluster {
             Face::Controller => command.arg("controller"),
             Face::Speaker => command.args(["speaker", "--node-name", host.name()]),
         };
-        command.args(["--namespace", NAMESPACE, "--port", "0", "--pod-name", &Cluster::pod_of(host, face)]);
+        command.args(["--namespace", NAMESPACE, "--pod-name", &Cluster::pod_of(host, face)]);
         command.arg("--kubeconfig");
         let name = if face == Face::Controller { "controller" } else { "speaker" };
         host.spawn(name, with(command, self.kubeconfig(user)))

@@ -38,6 +38,8 @@ pub mod kubernetes;
 pub mod manifests;
 pub mod requests;
 pub mod router;
+#[cfg(feature = "testing")]
+pub mod scrape;
 pub mod service_proxy;
 pub mod shell;
 mod switch;

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use serve::{CipherSuites, Curves, TlsPolicy, TlsPolicyError, TlsVersion};
 use telemetry::logs::Level;
 
 /// Load balancer for Kubernetes clusters that no cloud serves.
@@ -16,6 +18,22 @@ use telemetry::logs::Level;
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// Reads a command line, each flag by itself and those that only make sense together.
+    pub(crate) fn read(words: impl Iterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+        let arguments = Arguments::try_parse_from(with_two_dashes(words))?;
+        let common = match &arguments.command {
+            Command::Controller(flags) => &flags.common,
+            Command::Speaker(flags) => &flags.common,
+            Command::Lab(_) | Command::Lint(_) | Command::Crds(_) => return Ok(arguments),
+        };
+        match common.tls.policy() {
+            Ok(_) => Ok(arguments),
+            Err(error) => Err(Arguments::command().error(ErrorKind::ArgumentConflict, error)),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -35,6 +53,20 @@ pub(crate) enum Command {
 /// What controller and speaker have in common.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CommonFlags {
+    /// HTTPS port of /metrics; 0 for none
+    ///
+    /// Who asks needs a bearer token of the cluster whose user may `get` the nonResourceURL /metrics. With --manifests
+    /// there is nobody who knows tokens: anyone on this host may ask, and nobody else.
+    #[arg(long, default_value_t = 9120, value_name = "PORT")]
+    pub(crate) port: u16,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsFlags,
+
+    /// Directory with tls.crt and tls.key for /metrics, read again when they change; else self-signed
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "DIR")]
+    pub(crate) metrics_cert_dir: String,
+
     /// HTTP port of /healthz and /readyz
     #[arg(long, default_value_t = 17472, value_name = "PORT")]
     pub(crate) health_probe_port: u16,
@@ -68,34 +100,40 @@ pub(crate) struct CommonFlags {
     pub(crate) bgp_type: BgpType,
 }
 
+/// Which TLS is spoken.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TlsFlags {
+    /// Lowest version of TLS: VersionTLS12, or VersionTLS13 as without it
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "VERSION")]
+    tls_min_version: TlsVersion,
+
+    /// Cipher suites for TLS 1.2, with commas between; all without it
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAMES")]
+    tls_cipher_suites: CipherSuites,
+
+    /// Numbers of the curves for the key exchange, the most wanted first, with commas between
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NUMBERS")]
+    tls_curve_preferences: Curves,
+}
+
+impl TlsFlags {
+    /// All three together.
+    pub(crate) fn policy(&self) -> Result<TlsPolicy, TlsPolicyError> {
+        TlsPolicy::new(self.tls_min_version, self.tls_cipher_suites.clone(), self.tls_curve_preferences.clone())
+    }
+}
+
 /// Flags of the Go implementation that belong to parts which this version does not have yet. They are taken, so that its
 /// manifests start, and named in a warning, so that nobody counts on them.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FutureCommonFlags {
     #[arg(long, hide = true)]
-    port: Option<u16>,
-    #[arg(long, hide = true)]
     pprof_bind_address: Option<String>,
-    #[arg(long, hide = true)]
-    tls_min_version: Option<String>,
-    #[arg(long, hide = true)]
-    tls_cipher_suites: Option<String>,
-    #[arg(long, hide = true)]
-    tls_curve_preferences: Option<String>,
-    #[arg(long, hide = true)]
-    metrics_cert_dir: Option<String>,
 }
 
 impl FutureCommonFlags {
     fn given(&self) -> Vec<&'static str> {
-        named([
-            ("--port", self.port.is_some_and(|port| port != 0)),
-            ("--pprof-bind-address", is_set(self.pprof_bind_address.as_ref())),
-            ("--tls-min-version", is_set(self.tls_min_version.as_ref())),
-            ("--tls-cipher-suites", is_set(self.tls_cipher_suites.as_ref())),
-            ("--tls-curve-preferences", is_set(self.tls_curve_preferences.as_ref())),
-            ("--metrics-cert-dir", is_set(self.metrics_cert_dir.as_ref())),
-        ])
+        named([("--pprof-bind-address", is_set(self.pprof_bind_address.as_ref()))])
     }
 }
 
@@ -274,7 +312,7 @@ mod tests {
     }
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
-        Arguments::try_parse_from(with_two_dashes(line.split_whitespace().map(OsString::from)))
+        Arguments::read(line.split_whitespace().map(OsString::from))
     }
 
     #[test]
@@ -299,9 +337,9 @@ mod tests {
 
     #[test]
     fn flags_of_parts_to_come_are_taken_and_named() {
-        let line = "metallb speaker -node-name n1 --port=9120 -ml-labels app=metallb -ml-bindaddr= -ml-wan-config";
+        let line = "metallb speaker -node-name n1 --pprof-bind-address=:6060 -ml-labels app=metallb -ml-bindaddr= -ml-wan-config";
         let Command::Speaker(flags) = parse(line).unwrap().command else { panic!("not a speaker") };
-        assert_eq!(flags.future.given(), ["--port", "--ml-labels", "--ml-wan-config"]);
+        assert_eq!(flags.future.given(), ["--pprof-bind-address", "--ml-labels", "--ml-wan-config"]);
         let line = "metallb controller --webhook-mode disabled --ml-secret-name memberlist";
         let Command::Controller(flags) = parse(line).unwrap().command else { panic!("not a controller") };
         assert_eq!(flags.future.given(), ["--ml-secret-name"]);
@@ -310,6 +348,19 @@ mod tests {
     #[test]
     fn the_address_of_the_node_may_be_anything() {
         assert!(parse("metallb speaker --node-name n1 --host=").is_ok());
+    }
+
+    #[test]
+    fn contract_7_1_flags_of_the_metrics() {
+        let Command::Controller(flags) = parse("metallb controller").unwrap().command else { panic!("no controller") };
+        assert_eq!((flags.common.port, flags.common.metrics_cert_dir.as_str()), (9120, ""));
+        assert_eq!(flags.common.tls.policy().unwrap().to_string(), "TLS 1.3");
+        let line = "metallb controller -port=0 --metrics-cert-dir=/etc/metrics -tls-min-version VersionTLS12 \
+                    -tls-cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 -tls-curve-preferences 29,25";
+        let Command::Controller(flags) = parse(line).unwrap().command else { panic!("no controller") };
+        assert_eq!((flags.common.port, flags.common.metrics_cert_dir.as_str()), (0, "/etc/metrics"));
+        let policy = flags.common.tls.policy().unwrap();
+        assert_eq!((policy.to_string().as_str(), policy.left_out()), ("TLS 1.2 and 1.3", vec!["25"]));
     }
 
     #[test]
@@ -326,6 +377,12 @@ mod tests {
             "metallb controller --health-probe-port 70000",
             "metallb controller --no-such-flag",
             "metallb speaker --node-name n1 --manifests a --kubeconfig b",
+            "metallb controller --port 65536",
+            "metallb controller --tls-min-version VersionTLS10",
+            "metallb controller --tls-min-version VersionTLS12 --tls-cipher-suites TLS_NONE",
+            "metallb controller --tls-curve-preferences 29,29",
+            "metallb controller --tls-curve-preferences=-1",
+            "metallb speaker --node-name n1 --tls-cipher-suites TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

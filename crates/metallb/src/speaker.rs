@@ -1,5 +1,6 @@
 //! `metallb speaker`: one loop that drives the decisions, ARP and NDP, and the BGP sessions of a node.
 
+mod collection;
 mod segment;
 mod sessions;
 
@@ -15,11 +16,14 @@ use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Writer};
 use speaker::{Exclusion, Input, Options, Output, Speaker};
 use sys::packet::{Capture, PacketSocket};
+use telemetry::metrics::{ConfigState, SpeakerReport, Work};
 
 use crate::arguments::SpeakerFlags;
 use crate::configuration::{Configuration, Verdict};
+use crate::metrics::{self, Scrapes};
 use crate::process::{self, Reach, Shutdown};
 use crate::reports::Reports;
+use collection::{Collection, Progress};
 use segment::Segment;
 use sessions::{News, SessionId, Sessions};
 
@@ -52,14 +56,14 @@ pub(crate) fn run(flags: Box<SpeakerFlags>) -> Result<()> {
 
 async fn serve(flags: &SpeakerFlags) -> Result<()> {
     let mut shutdown = Shutdown::listen()?;
-    let _logs = process::start_logs(&flags.common)?;
+    let logs = process::start_logs(&flags.common)?;
     process::warn_of_unused(&flags.future.given());
     check_packet_sockets()?;
     let exclusions = read_exclusions(&flags.exclude_interfaces_file)?;
     let health = process::serve_health(Reach::Loopback, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
     let component = Component::Speaker(flags.node_name.clone());
-    let mut source = process::source(
+    let (mut source, reviews) = process::source(
         &flags.common,
         "metallb-speaker",
         &flags.node_name,
@@ -70,6 +74,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         StatusFiles::ReadOnly,
     )
     .await?;
+    let mut scrapes: Scrapes<SpeakerReport> = metrics::serve(&flags.common, &logs, &source, reviews).await?;
     let mut monitor = Monitor::start().await?;
     let clock = Clock::start();
     let mut node = Node {
@@ -86,6 +91,8 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         exclusions,
         out: Outbox::with_limit(OUTBOX_LIMIT),
         synced: false,
+        work: Work::default(),
+        collection: None,
     };
     node.reports.configuration(clock.now(), node.configuration.verdict());
     node.reports.owned(clock.now(), &source.owner.borrow_and_update());
@@ -104,6 +111,10 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
             (session, input) = node.sessions.next() => node.session_input(clock.now(), session, input),
             input = node.segment.next() => node.segment.tell(clock.now(), input),
             change = monitor.next() => node.interface_changed(clock.now(), &change, &monitor),
+            envelope = scrapes.next(), if node.collection.is_none() => {
+                node.collection = Some(Collection::begin(envelope, &flags.node_name));
+            }
+            () = std::future::ready(()), if node.collection.is_some() => node.collect(),
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
                 let is_last = source.changes.is_empty();
@@ -129,6 +140,10 @@ struct Node {
     out: Outbox<Output>,
     /// Every object has been told once; before, a configuration would be half of the truth.
     synced: bool,
+    /// What was worked on, for the metrics.
+    work: Work,
+    /// What is being collected for a scrape.
+    collection: Option<Collection>,
 }
 
 impl Node {
@@ -180,6 +195,7 @@ impl Node {
     }
 
     fn object_applied(&mut self, now: Instant, object: Object) {
+        self.count(object.kind());
         let Some(object) = self.reports.applied(now, object) else { return };
         match object {
             Object::Service(service) => self.decide(now, Input::ServiceApplied(service)),
@@ -194,6 +210,7 @@ impl Node {
 
     fn object_deleted(&mut self, now: Instant, reference: &ObjectRef) {
         self.reports.deleted(now, reference);
+        self.count(reference.kind);
         self.configuration.delete(reference);
         match reference.kind {
             Kind::Service => self.decide(now, Input::ServiceDeleted(reference.key.clone())),
@@ -203,15 +220,35 @@ impl Node {
         }
     }
 
+    /// Counts a change that is worked on at once (contract 8.2); the others make a configuration, which is counted.
+    fn count(&mut self, kind: Kind) {
+        if matches!(kind, Kind::Service | Kind::EndpointSlice | Kind::Node) {
+            self.work.updated();
+        }
+    }
+
     fn validate(&mut self, now: Instant) {
         let verdict = self.configuration.validate();
         self.reports.configuration(now, self.configuration.verdict());
         match verdict {
             Some(Verdict::Changed(config)) => {
                 tracing::info!(op = "setConfig", event = "configLoaded", "config (re)loaded");
+                self.work.configured(ConfigState::InForce);
                 self.decide(now, Input::Configured(config));
             }
-            Some(Verdict::Same(_) | Verdict::Refused(_)) | None => {}
+            Some(Verdict::Same(_)) => self.work.configured(ConfigState::InForce),
+            Some(Verdict::Refused(_)) => self.work.configured(ConfigState::Stale),
+            None => {}
+        }
+    }
+
+    /// Collects one more portion for the scrape.
+    fn collect(&mut self) {
+        let Some(collection) = &mut self.collection else { return };
+        if collection.step(&self.decisions, &self.segment) == Progress::Done
+            && let Some(collection) = self.collection.take()
+        {
+            collection.finish(self.work, &self.segment, &self.sessions);
         }
     }
 

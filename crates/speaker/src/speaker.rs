@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use api::core::{EndpointSlice, Node, Service};
@@ -210,6 +211,16 @@ impl Speaker {
     pub fn explain(&self, service: &Key) -> Option<(&Decision<Layer2Grant>, &Decision<BgpGrant>)> {
         let state = self.services.get(service)?;
         Some((state.layer2.as_ref()?, state.bgp.as_ref()?))
+    }
+
+    /// The same for all Services behind this one, by name: for those who take them in portions.
+    pub fn explain_after(
+        &self,
+        after: Option<&Key>,
+    ) -> impl Iterator<Item = (&Key, &Decision<Layer2Grant>, &Decision<BgpGrant>)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.services.range::<Key, _>((start, Bound::Unbounded));
+        behind.filter_map(|(key, state)| Some((key, state.layer2.as_ref()?, state.bgp.as_ref()?)))
     }
 
     /// The Services this node announces with a protocol.

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bgp::{
-    ConnectRetry, Families, Input, Mode, Output, PeerConfig, Reception, RouteAttributes, RouterIdSource, StopReason,
+    ConnectRetry, Families, Input, Mode, Output, PeerConfig, PeerView, Reception, RouteAttributes, RouterIdSource,
+    StopReason,
 };
 use config::{Peer, PeerEndpoint};
 use ipnet::IpNet;
@@ -176,6 +177,11 @@ impl Sessions {
             }
         }
         news
+    }
+
+    /// What an operator may ask of each session; the youngest last.
+    pub(super) fn views(&self) -> impl Iterator<Item = (&Endpoint, PeerView)> {
+        self.sessions.values().map(|session| (&session.endpoint, session.core.view()))
     }
 
     /// The interfaces of this host have changed.

@@ -144,6 +144,11 @@ impl Cluster {
         &self.client
     }
 
+    /// The machine of the controller.
+    pub(crate) fn control(&self) -> &Host {
+        &self.control
+    }
+
     /// The machine of a node.
     pub(crate) fn host(&self, node: &str) -> &Host {
         &self.node(node).host
@@ -507,13 +512,13 @@ pub(crate) fn wait_log(process: &Process, lines: usize, pieces: &[&str]) -> Resu
 
 fn controller_start(host: &Host, folder: &ManifestFolder, more: &[String]) -> Result<Process> {
     let mut command = Command::new(PROGRAM);
-    command.args(["controller", "--namespace", NAMESPACE, "--port", "0", "--manifests"]).arg(folder.path()).args(more);
+    command.args(["controller", "--namespace", NAMESPACE, "--manifests"]).arg(folder.path()).args(more);
     host.spawn("controller", command)
 }
 
 fn speaker_start(host: &Host, node: &str, folder: &ManifestFolder, more: &[String]) -> Result<Process> {
     let mut command = Command::new(PROGRAM);
-    command.args(["speaker", "--namespace", NAMESPACE, "--port", "0", "--node-name", node, "--manifests"]);
+    command.args(["speaker", "--namespace", NAMESPACE, "--node-name", node, "--manifests"]);
     command.arg(folder.path()).args(more);
     host.spawn("speaker", command)
 }

@@ -19,6 +19,7 @@ mod edge;
 mod failover;
 mod interfaces;
 mod layer2;
+mod metrics;
 mod objects;
 mod restarts;
 mod routes;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         failover::trials(),
         configuration::trials(),
         command_line::trials(),
+        metrics::trials(),
     ];
     lab::testing::main(modules.into_iter().flatten())
 }

@@ -14,6 +14,7 @@
 )]
 
 mod definitions;
+mod metrics;
 mod oddities;
 mod outages;
 mod reports;
@@ -46,6 +47,8 @@ fn main() -> ExitCode {
         Trial::new("services_are_served_with_kube_proxy_in_iptables_mode", |lab| {
             services::services(lab, ProxyMode::Iptables)
         }),
+        Trial::new("contract_7_3_metrics_are_for_those_who_may_read_them", metrics::access),
+        Trial::new("contract_8_5_the_dashboard_and_the_alerts_work_on_a_real_prometheus", metrics::prometheus),
         Trial::new("contract_1_what_the_api_server_accepts_refuses_and_shows", definitions::cases),
         Trial::new("odd_objects_hold_up_nobody_else", oddities::oddities),
         Trial::new("passwords_come_from_secrets_and_change_at_run_time", secrets::secrets),

@@ -218,4 +218,17 @@ fn the_small_outbox_of_a_scenario_is_minded_with_many_services() {
     }
     assert_eq!(world.answers.len(), 400);
     assert_eq!(world.routes.len(), 200);
+
+    // The decisions in portions are all decisions.
+    let (mut told, mut after) = (BTreeSet::new(), None);
+    loop {
+        let portion: Vec<_> = scenario.speaker.explain_after(after.as_ref()).take(7).collect();
+        let Some((last, _, _)) = portion.last() else { break };
+        after = Some((*last).clone());
+        for (key, layer2, bgp) in portion {
+            assert!(layer2.outcome.is_ok() && bgp.outcome.is_ok(), "{key}");
+            assert!(told.insert(key.name.clone()), "{key} twice");
+        }
+    }
+    assert_eq!(told, names);
 }
