@@ -23,10 +23,13 @@
 //!     families: Families::OfSession,
 //!     mode: Mode::Active,
 //!     reception: Reception::Refuse,
+//!     graceful_restart: None,
 //! };
 //! let mut peer = Peer::new(config, Rng::new(1), Instant::ZERO);
 //! let mut out = Outbox::with_limit(bgp::OUTBOX_LIMIT);
 //! peer.handle(Instant::ZERO, Input::Start, &mut out);
+//! // When all routes that there are at the begin were announced, the peer may be told that these are all.
+//! peer.handle(Instant::ZERO, Input::Complete, &mut out);
 //! // The driver executes the outputs, here by opening a socket and telling `Input::Connected`...
 //! assert!(matches!(out.pop(), Some(Output::Dial { .. })));
 //! // ... and calls again with `Input::Tick` when the deadline has come.
@@ -47,8 +50,11 @@ mod route;
 mod view;
 pub mod wire;
 
-pub use config::{ConnectRetry, Families, Mode, PeerConfig, Reception, RouterIdSource};
+pub use config::{
+    Beginning, ConnectRetry, Families, GracefulRestart, Mode, Notifications, PeerConfig, RESTART_TIME_MAX, Reception,
+    RouterIdSource,
+};
 pub use event::{CloseReason, ConnectError, ConnectionId, Input, OUTBOX_LIMIT, Output, StopReason};
 pub use peer::Peer;
-pub use route::{RouteAttributes, RouteState};
+pub use route::{GRACEFUL_SHUTDOWN, RouteAttributes, RouteState};
 pub use view::{Counters, DownReason, FamilyView, MessageCounts, PeerView, SessionView, State};

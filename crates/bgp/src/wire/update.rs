@@ -10,8 +10,8 @@ use super::error::DecodeError;
 use super::multiprotocol::NextHop;
 use super::reader::Reader;
 use super::{
-    AfiSafi, AsnSize, AttributeType, ErrorCode, HEADER_LEN, MESSAGE_MAX, MessageType, PathAttributes, header_encode,
-    prefix,
+    AfiSafi, AsnSize, AttributeType, ErrorCode, HEADER_LEN, MESSAGE_MAX, MessageLimit, MessageType, PathAttributes,
+    header_encode, prefix,
 };
 
 /// An UPDATE as it was sent.
@@ -127,12 +127,19 @@ pub struct Announcer {
     /// For routes that go into MP_REACH_NLRI: what stands before them there.
     reach: Option<Vec<u8>>,
     attributes: Vec<u8>,
+    limit: MessageLimit,
 }
 
 impl Announcer {
     /// IPv4 routes with an IPv4 next hop go into the message's own field, all others into MP_REACH_NLRI, the very
     /// first attribute (RFC 7606 section 5.1).
-    pub fn new(family: Family, next_hop: NextHop, attributes: &PathAttributes, asn_size: AsnSize) -> Self {
+    pub fn new(
+        family: Family,
+        next_hop: NextHop,
+        attributes: &PathAttributes,
+        asn_size: AsnSize,
+        limit: MessageLimit,
+    ) -> Self {
         let mut bytes = Vec::new();
         let reach = if let (Family::V4, NextHop::V4(address)) = (family, next_hop) {
             attributes.encode(Some(address), asn_size, &mut bytes);
@@ -147,17 +154,23 @@ impl Announcer {
             reach.push(0);
             Some(reach)
         };
-        Announcer { reach, attributes: bytes }
+        Announcer { reach, attributes: bytes, limit }
     }
 
     /// Appends one message with as many of the prefixes as fit, and returns the others. If it returns all of them,
     /// nothing was appended: not even one fits beside the attributes.
+    ///
+    /// RFC 8654 section 5 asks to be sparing with large messages: one goes out for a route that fits in no other.
     pub fn announce<'p>(&self, prefixes: &'p [IpNet], out: &mut Vec<u8>) -> &'p [IpNet] {
         let reach_len = self.reach.as_ref().map_or(0, |reach| reach.len().saturating_add(4));
         let used = FIXED_LEN.saturating_add(reach_len).saturating_add(self.attributes.len());
-        let Some((nlri, rest)) = prefixes_encode(prefixes, MESSAGE_MAX.saturating_sub(used)) else {
-            return prefixes;
-        };
+        let within = |limit: usize, prefixes| prefixes_encode(prefixes, limit.saturating_sub(used));
+        let one = prefixes.get(..1).unwrap_or_default();
+        let encoded = within(MESSAGE_MAX, prefixes).or_else(|| {
+            let (nlri, _) = within(self.limit.bytes(), one)?;
+            Some((nlri, prefixes.get(1..).unwrap_or_default()))
+        });
+        let Some((nlri, rest)) = encoded else { return prefixes };
         let mut attributes = Vec::new();
         let mut plain: &[u8] = &nlri;
         if let Some(reach) = &self.reach {

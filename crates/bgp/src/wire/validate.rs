@@ -9,14 +9,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use kit::{Asn, Family};
+use kit::{Asn, ExtendedCommunity, Family};
 
 use super::attribute::{FLAG_OPTIONAL, FLAG_TRANSITIVE, RawAttribute};
 use super::error::{DecodeError, Disposition, Fault};
 use super::multiprotocol::{NextHop, Reach, Unreach};
-use super::{
-    AfiSafi, Aggregator, AsPath, AsnSize, AttributeType, ErrorCode, ExtendedCommunity, PathAttributes, Update,
-};
+use super::{AfiSafi, Aggregator, AsPath, AsnSize, AttributeType, ErrorCode, PathAttributes, Update};
 
 /// Which side of an AS border the peer is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -257,6 +257,7 @@ fn peer_config(peer: &Peer, otherwise: RouterId) -> PeerConfig {
         families: if peer.dual_stack_address_family { Families::Both } else { Families::OfSession },
         mode: Mode::Active,
         reception: Reception::Refuse,
+        graceful_restart: None,
     }
 }
 

@@ -37,6 +37,7 @@ fn config(local_as: u32, remote_as: u32, mode: Mode) -> PeerConfig {
         families: Families::Both,
         mode,
         reception: Reception::Report { prefixes_max: 100_000 },
+        graceful_restart: None,
     }
 }
 
@@ -56,6 +57,7 @@ impl Host {
         let peer = Peer::new(config, Rng::new(7), self.clock.now());
         self.peers.insert(name, (endpoint, peer));
         self.input(name, Input::Start);
+        self.input(name, Input::Complete);
     }
 
     fn input(&mut self, name: &'static str, input: Input) {

@@ -58,7 +58,7 @@ fn message(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
 
 /// What is believed of a message, or why the session ends.
 fn believed(message: &[u8], asn_size: AsnSize, context: &UpdateContext) -> String {
-    let result = decode(message, asn_size).and_then(|message| match message {
+    let result = decode(message, asn_size, crate::wire::MessageLimit::Standard).and_then(|message| match message {
         Message::Update(update) => validate(&update, context),
         other => panic!("{other}"),
     });
@@ -124,8 +124,8 @@ fn all_attributes_that_are_read() {
     check_attribute(
         (0xc0, 16, &[0, 2, 0xfd, 0xe9, 0, 0, 0, 1]),
         expect![[r#"
-        reachable 198.51.100.0/24 via 192.0.2.1, origin IGP, path 65001, extended 0002fde900000001
-    "#]],
+            reachable 198.51.100.0/24 via 192.0.2.1, origin IGP, path 65001, extended rt:65001:1
+        "#]],
     );
     check_attribute(
         (0x40, 6, &[]),
