@@ -13,3 +13,4 @@ mod bgp;
 mod incremental;
 mod layer2;
 mod scenario;
+mod sessions;
