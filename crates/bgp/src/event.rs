@@ -233,6 +233,9 @@ pub enum ConnectError {
     /// The configured source address is not on this host.
     #[error("the source address {0} is not on this host")]
     SourceAddress(IpAddr),
+    /// The interface or VRF that the session is bound to does not exist.
+    #[error("there is no interface or VRF {0} on this host")]
+    Device(String),
     /// An option of the socket could not be set.
     #[error("the socket could not be prepared: {0}")]
     Socket(String),

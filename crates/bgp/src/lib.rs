@@ -2,6 +2,7 @@
 //!
 //! - [`wire`] turns bytes into messages and back: `decode` says what was sent, `validate` what we believe of it.
 //! - [`Peer`] is one neighbour: its connections, its session, and the routes that it should have from us.
+//! - [`discovery`] finds the neighbour at the other end of a link (unnumbered peering).
 //!
 //! The core reads no clock, opens no socket and draws no random number of its own: time comes with every input,
 //! bytes come and go as inputs and outputs, and the generator comes with the constructor. It knows nothing of
@@ -41,6 +42,7 @@
 
 mod backoff;
 mod config;
+pub mod discovery;
 mod event;
 mod negotiation;
 mod peer;

@@ -201,6 +201,14 @@ impl Peer {
         }
     }
 
+    /// True when everything that the peer should be told has been taken by the kernel, or there is no session to tell it.
+    pub fn is_quiet(&self) -> bool {
+        match &self.phase {
+            Phase::Established(session) => !session.rib_out.has_work(&self.wanted) && session.connection.in_flight == 0,
+            Phase::Idle | Phase::Opening(_) => true,
+        }
+    }
+
     /// How far a route got.
     pub fn route_state(&self, prefix: &IpNet) -> RouteState {
         let prefix = prefix.trunc();

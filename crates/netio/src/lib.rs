@@ -4,6 +4,9 @@
 
 pub mod bgp;
 pub mod clock;
+pub mod gateways;
 pub mod interfaces;
+mod netlink;
 pub mod packet;
+pub mod unnumbered;
 mod watch;

@@ -130,6 +130,40 @@ fn pair(address: &str, router_password: Option<&str>, speaker_password: Option<&
     (router, speaker)
 }
 
+#[tokio::test]
+async fn callers_from_a_range_come_under_its_name_and_others_not_at_all() {
+    for (address, network, elsewhere) in [("127.0.0.1", "127.0.0.0/8", "10.0.0.0/8"), ("::1", "::/64", "2001:db8::/64")]
+    {
+        for (network, password, is_let_in) in
+            [(network, None, true), (network, Some("secret"), true), (elsewhere, None, false)]
+        {
+            let (mut router, mut speaker) = (Host::new(), Host::new());
+            let address: IpAddr = address.parse().unwrap();
+            let listener = router.transport.listen(SocketAddr::new(address, 0), None).unwrap();
+            let local = router.transport.local_address(listener).unwrap();
+            let anybody = endpoint(SocketAddr::new(address, 0), password);
+            let range = network.parse().unwrap();
+            router.transport.allow_range(listener, "range", range, &anybody).unwrap();
+            router.add("range", anybody, config(65000, 65001, Mode::Passive));
+            speaker.add("router", endpoint(local, password), config(65001, 65000, Mode::Active));
+            if is_let_in {
+                until(&mut router, &mut speaker, "a caller from the range", |router, speaker| {
+                    router.state() == State::Established && speaker.state() == State::Established
+                })
+                .await;
+                // Who is in stays in; but the next one is turned away, and the key is gone.
+                router.transport.disallow(listener, &"range");
+                speaker.add("again", endpoint(local, None), config(65001, 65000, Mode::Active));
+            }
+            until(&mut router, &mut speaker, "a caller from elsewhere", |_, speaker| {
+                speaker.log.iter().any(|line| line.contains("closed the connection") || line.contains("reset"))
+            })
+            .await;
+            assert_eq!(router.state() == State::Established, is_let_in, "{network}: {:?}", router.log);
+        }
+    }
+}
+
 fn prefixes(count: u32, family: Family) -> Vec<IpNet> {
     let prefix = |n: u32| match family {
         Family::V4 => IpNet::new(IpAddr::from((0x0a00_0000 + n).to_be_bytes()), 32).unwrap(),
