@@ -325,11 +325,11 @@ mod tests {
             .iter()
             .map(|it| format!("{} {} {}: {}", it.kind.name(), it.name, it.what, it.effect))
             .collect();
-        expect![[r#"
+        expect![[r"
             BGPPeer b peerPort: reset
             BGPPeer c removed: reset
             BGPPeer d added: nothing
-            IPAddressPool p : attributes"#]]
+            IPAddressPool p : attributes"]]
         .assert_eq(&lines.join("\n"));
         assert!(changes(&old, &old).is_empty());
     }

@@ -474,7 +474,7 @@ fn an_excluded_node_leaves_in_the_same_way_and_can_come_back_meanwhile() {
          node n1 zone=a exclude
          node n1 zone=a exclude !network
          wait 100",
-        expect![[r#"
+        expect![[r"
             > node n1 zone=a exclude
               route 10.0.0.1/32 to r1 pref 0 med 4294967295 communities {65535:0}
               route 10.0.0.1/32 to r2 pref 0 med 4294967295 communities {65535:0}
@@ -488,7 +488,7 @@ fn an_excluded_node_leaves_in_the_same_way_and_can_come_back_meanwhile() {
               withdrawn default/web by bgp with [10.0.0.1]: the node's network is unavailable
               no route 10.0.0.1/32 to r1
               no route 10.0.0.1/32 to r2
-        "#]],
+        "]],
     );
 }
 
@@ -545,7 +545,7 @@ fn rfc8326_4_2_a_speaker_that_ends_leaves_the_peers_that_do_not_keep_its_routes(
 fn a_speaker_without_a_time_to_leave_ends_at_once() {
     check(
         "leave",
-        expect![[r#"
+        expect![[r"
         > synced
           session with r1 at 192.0.2.1
           session with r2 at 192.0.2.2
@@ -554,7 +554,7 @@ fn a_speaker_without_a_time_to_leave_ends_at_once() {
           settled
         > leave
           left
-    "#]],
+    "]],
     );
     let mut scenario = Scenario::new(Options { node: "n1".into(), ..Options::default() });
     assert_eq!(scenario.play("leave"), "> leave\n  left\n", "before anything was known");
