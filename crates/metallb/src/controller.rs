@@ -134,7 +134,7 @@ impl Cluster {
 
     fn validate(&mut self, now: Instant) {
         match self.configuration.validate() {
-            Some(Verdict::Changed(config)) => {
+            Some(Verdict::Changed { config, .. }) => {
                 tracing::info!(op = "setConfig", event = "configLoaded", "config (re)loaded");
                 self.decide(now, Input::Config(config));
             }

@@ -19,7 +19,9 @@ mod edge;
 mod failover;
 mod interfaces;
 mod layer2;
+mod leaving;
 mod objects;
+mod peering;
 mod restarts;
 mod routes;
 mod services;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         sessions::trials(),
         services::trials(),
         restarts::trials(),
+        leaving::trials(),
+        peering::trials(),
         failover::trials(),
         configuration::trials(),
         command_line::trials(),
