@@ -81,21 +81,15 @@ fn session_path(
         let session = connection.local.ip();
         let supplied = next_hops.get(&family).copied().filter(|address| Family::of(address) == family);
         match (session, supplied) {
-            // Where there are only link-local addresses, IPv4 goes that way too, if the peer knows how (RFC 8950): so do
-            // routers on unnumbered links.
+            // On an unnumbered link every route goes over the link-local address, IPv4 too if the peer knows how (RFC
+            // 8950): a global address means nothing to a router that has none of its network.
             (IpAddr::V6(address), _)
                 if family == Family::V4 && address.is_unicast_link_local() && negotiated.extended_next_hop =>
             {
                 Ok(NextHop::V6 { address, link_local: None })
             }
-            // Our end of the session is the next hop of its family (contract 6.5)...
+            // Our end of the session is the next hop of its family (contract 6.5).
             (IpAddr::V4(address), _) if family == Family::V4 => Ok(NextHop::V4(address)),
-            // ... beside a global address where it is only link-local (RFC 2545 section 3).
-            (IpAddr::V6(address), Some(IpAddr::V6(global)))
-                if family == Family::V6 && address.is_unicast_link_local() =>
-            {
-                Ok(NextHop::V6 { address: global, link_local: Some(address) })
-            }
             (IpAddr::V6(address), _) if family == Family::V6 => Ok(NextHop::V6 { address, link_local: None }),
             (_, Some(IpAddr::V4(address))) => Ok(NextHop::V4(address)),
             (_, Some(IpAddr::V6(address))) => Ok(NextHop::V6 { address, link_local: None }),

@@ -197,8 +197,9 @@ fn detail_read(route: &mut RouterRoute, detail: &str) -> Result<()> {
         "BGP.origin" => route.origin = value.to_uppercase(),
         "BGP.as_path" => route.as_path = value.split_whitespace().map(str::parse).collect::<Result<_, _>>()?,
         "BGP.next_hop" => {
-            // Two for IPv6 with a link-local one: the global comes first.
-            route.next_hop = value.split_whitespace().next().unwrap_or_default().parse()?;
+            // Two for IPv6 with a link-local one: the global comes first, and is the unspecified one if there is none.
+            let mut next_hops = value.split_whitespace().filter(|text| *text != "::");
+            route.next_hop = next_hops.next().unwrap_or_default().parse()?;
         }
         "BGP.med" => route.med = Some(value.parse()?),
         "BGP.local_pref" => route.local_pref = Some(value.parse()?),

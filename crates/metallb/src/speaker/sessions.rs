@@ -106,7 +106,7 @@ impl Sessions {
         let id = self.new_id();
         self.by_name.insert(peer.name.clone(), id);
         if let PeerEndpoint::Range { network, .. } = peer.endpoint {
-            self.callers_add(id, peer, network);
+            self.callers_add(now, id, peer, network);
             return;
         }
         let core = bgp::Peer::new(self.peer_config(&peer), Rng::new(self.random.next_u64()), now);
@@ -206,7 +206,8 @@ impl Sessions {
 
     /// When [`Sessions::tick`] is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        [self.deadlines.next_deadline(), self.places.next_deadline()].into_iter().flatten().min()
+        let all = [self.deadlines.next_deadline(), self.places.next_deadline(), self.listeners.next_deadline()];
+        all.into_iter().flatten().min()
     }
 
     /// Lets the sessions whose deadline has come do what is due.
@@ -218,6 +219,7 @@ impl Sessions {
             news.extend(self.tell(now, id, Input::Tick));
         }
         self.places_tick(now);
+        self.listeners.tick(now, &mut self.transport);
         news
     }
 
@@ -250,11 +252,11 @@ impl Sessions {
         news
     }
 
-    /// What a session must know before it has a connection with this local end: our identifier for it, and the next hops
+    /// What a session must know before it has a connection with this local end: our identifier for it, and the next hop
     /// that its own addresses do not give.
     fn before_connected(&self, id: SessionId, local: &IpAddr) -> Vec<Input> {
         let Some(session) = self.sessions.get(&id) else { return Vec::new() };
-        let mut inputs = self.next_hops_beside(local);
+        let mut inputs = Vec::from_iter(self.next_hop_beside(local));
         let config = session.core.config();
         let source = self.router_id_source(&session.peer, local);
         if config.router_id != source {
@@ -272,7 +274,7 @@ impl Sessions {
             .filter_map(|(id, session)| Some((*id, session.core.view().session?.local.ip())))
             .collect();
         for (id, local) in established {
-            for next_hop in self.next_hops_beside(&local) {
+            if let Some(next_hop) = self.next_hop_beside(&local) {
                 self.tell(now, id, next_hop);
             }
         }
@@ -338,21 +340,17 @@ impl Sessions {
         peer
     }
 
-    /// What routes have as next hop that the session's own address does not give: an address of the other family on the
-    /// same interface, and a global one beside a link-local one.
-    fn next_hops_beside(&self, local: &IpAddr) -> Vec<Input> {
-        let Some(interface) = self.interfaces.iter().find(|interface| has(interface, local)) else { return Vec::new() };
-        let of_family = |family: Family| {
-            let addresses: BTreeSet<IpAddr> = interface
-                .addresses
-                .iter()
-                .map(|address| address.address)
-                .filter(|address| Family::of(address) == family && is_global(address))
-                .collect();
-            Input::NextHop { family, address: addresses.first().copied() }
-        };
-        let families = if is_global(local) { vec![Family::of(local).other()] } else { Family::ALL.to_vec() };
-        families.into_iter().map(of_family).collect()
+    /// What routes of the other family have as next hop: an address on the same interface.
+    fn next_hop_beside(&self, local: &IpAddr) -> Option<Input> {
+        let interface = self.interfaces.iter().find(|interface| has(interface, local))?;
+        let family = Family::of(local).other();
+        let addresses: BTreeSet<IpAddr> = interface
+            .addresses
+            .iter()
+            .map(|address| address.address)
+            .filter(|address| Family::of(address) == family && is_global(address))
+            .collect();
+        Some(Input::NextHop { family, address: addresses.first().copied() })
     }
 
     /// Our identifier (contract 6.4): the one that is configured; else our IPv4 address of the session; else the first

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::hash::Hash;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::ConnectionId;
 use ipnet::IpNet;
 use kit::{Family, Secret};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use sys::tcp::{self, TcpOptionError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -72,6 +72,10 @@ impl<K> Listener<K> {
 
 impl<K> Drop for Listener<K> {
     fn drop(&mut self) {
+        // The task has the socket until it is next polled; the port is free at once.
+        if let Err(error) = SockRef::from(&*self.socket).shutdown(Shutdown::Both) {
+            tracing::debug!(local = %self.local, %error, "a listening socket was not shut down");
+        }
         self.task.abort();
     }
 }

@@ -164,6 +164,22 @@ async fn callers_from_a_range_come_under_its_name_and_others_not_at_all() {
     }
 }
 
+#[tokio::test]
+async fn a_port_is_free_as_soon_as_nobody_listens() {
+    for address in ["127.0.0.1", "::1"] {
+        let mut router = Host::new();
+        let address: IpAddr = address.parse().unwrap();
+        let first = router.transport.listen(SocketAddr::new(address, 0), None).unwrap();
+        let local = router.transport.local_address(first).unwrap();
+        // The accepting task runs, and has the socket.
+        tokio::task::yield_now().await;
+        router.transport.unlisten(first);
+        router.transport.listen(local, None).unwrap();
+        let twice = router.transport.listen(local, None).unwrap_err();
+        assert!(matches!(twice, ListenError::Socket { .. }), "{twice}");
+    }
+}
+
 fn prefixes(count: u32, family: Family) -> Vec<IpNet> {
     let prefix = |n: u32| match family {
         Family::V4 => IpNet::new(IpAddr::from((0x0a00_0000 + n).to_be_bytes()), 32).unwrap(),

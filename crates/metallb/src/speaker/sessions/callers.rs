@@ -2,6 +2,7 @@
 //! calls from a network.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use bgp::{ConnectionId, Input, RouteAttributes, State};
 use config::{Peer, PeerEndpoint};
 use ipnet::IpNet;
-use kit::{Family, Instant, Rng};
+use kit::{Duration, Family, Instant, Rng};
 use netio::bgp::{Endpoint, ListenError, ListenerId, Transport};
 
 use super::{News, Session, SessionId, Sessions, endpoint};
@@ -26,10 +27,16 @@ pub(super) struct Callers {
     pub(super) is_complete: bool,
 }
 
+/// When to try again to listen, or to let somebody in: the port may become free, and the VRF there.
+const LISTEN_RETRY: Duration = Duration::from_secs(10);
+
 /// The sockets on which neighbours call, by family and VRF.
 pub(super) struct Listeners {
     port: u16,
     sockets: BTreeMap<(Family, Option<String>), Socket>,
+    /// Who could not be let in, and when that is tried again.
+    waiting: Vec<Admission>,
+    retry: Option<Instant>,
 }
 
 struct Socket {
@@ -38,34 +45,58 @@ struct Socket {
     users: Vec<SessionId>,
 }
 
+/// Who may call, and from where.
+#[derive(Clone)]
+pub(super) struct Admission {
+    pub(super) peer: SessionId,
+    pub(super) endpoint: Endpoint,
+    /// From anywhere in here; `None` means from the endpoint's address.
+    pub(super) network: Option<IpNet>,
+}
+
 impl Listeners {
     pub(super) fn new(port: u16) -> Self {
-        Listeners { port, sockets: BTreeMap::new() }
+        Listeners { port, sockets: BTreeMap::new(), waiting: Vec::new(), retry: None }
     }
 
-    /// Lets a peer in that calls from the endpoint's address, or from the network if one is given.
-    pub(super) fn allow(
-        &mut self,
-        transport: &mut Transport<SessionId>,
-        peer: SessionId,
-        endpoint: &Endpoint,
-        network: Option<IpNet>,
-    ) {
-        let from = network.map_or(endpoint.address.ip(), |network| network.addr());
-        let result = self.socket(transport, Family::of(&from), endpoint.device.as_deref()).and_then(|socket| {
-            socket.users.push(peer);
-            match network {
-                Some(network) => transport.allow_range(socket.id, peer, network, endpoint),
-                None => transport.allow(socket.id, peer, endpoint),
-            }
-        });
-        if let Err(error) = result {
-            tracing::error!(
-                error = %chain(&error),
-                hint = "free the port, choose another one by --bgp-listen-port, or give the container NET_BIND_SERVICE",
-                "could not listen for BGP connections"
-            );
+    /// Lets a peer in, as soon as that is possible.
+    pub(super) fn allow(&mut self, now: Instant, transport: &mut Transport<SessionId>, admission: Admission) {
+        let Err(error) = self.try_allow(transport, &admission) else { return };
+        tracing::error!(
+            limited = true,
+            error = %chain(&error),
+            hint = "free the port, choose another one by --bgp-listen-port, or give the container NET_BIND_SERVICE",
+            "could not listen for BGP connections"
+        );
+        self.waiting.push(admission);
+        self.retry.get_or_insert(now + LISTEN_RETRY);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.retry
+    }
+
+    /// Tries again what could not be done, when it is time.
+    pub(super) fn tick(&mut self, now: Instant, transport: &mut Transport<SessionId>) {
+        if self.retry.is_none_or(|due| due > now) {
+            return;
         }
+        self.retry = None;
+        for admission in std::mem::take(&mut self.waiting) {
+            self.allow(now, transport, admission);
+        }
+    }
+
+    fn try_allow(&mut self, transport: &mut Transport<SessionId>, admission: &Admission) -> Result<(), ListenError> {
+        let Admission { peer, endpoint, network } = admission;
+        let from = network.map_or(endpoint.address.ip(), |network| network.addr());
+        let socket = self.socket(transport, Family::of(&from), endpoint.device.as_deref())?;
+        match network {
+            Some(network) => transport.allow_range(socket.id, *peer, *network, endpoint)?,
+            None => transport.allow(socket.id, *peer, endpoint)?,
+        }
+        socket.users.push(*peer);
+        Ok(())
     }
 
     fn socket(
@@ -75,8 +106,8 @@ impl Listeners {
         device: Option<&str>,
     ) -> Result<&mut Socket, ListenError> {
         match self.sockets.entry((family, device.map(str::to_owned))) {
-            std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
-            std::collections::btree_map::Entry::Vacant(entry) => {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
                 let anywhere = match family {
                     Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                     Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -90,6 +121,7 @@ impl Listeners {
 
     /// Lets a peer in no longer. Sockets on which nobody may call are closed.
     pub(super) fn disallow(&mut self, transport: &mut Transport<SessionId>, peer: SessionId) {
+        self.waiting.retain(|admission| admission.peer != peer);
         self.sockets.retain(|_, socket| {
             if socket.users.contains(&peer) {
                 transport.disallow(socket.id, &peer);
@@ -114,8 +146,9 @@ fn chain(error: &dyn Error) -> String {
 }
 
 impl Sessions {
-    pub(super) fn callers_add(&mut self, id: SessionId, peer: Arc<Peer>, network: IpNet) {
-        self.listeners.allow(&mut self.transport, id, &endpoint(&peer), Some(network));
+    pub(super) fn callers_add(&mut self, now: Instant, id: SessionId, peer: Arc<Peer>, network: IpNet) {
+        let admission = Admission { peer: id, endpoint: endpoint(&peer), network: Some(network) };
+        self.listeners.allow(now, &mut self.transport, admission);
         let callers = Callers {
             peer,
             sessions: BTreeMap::new(),

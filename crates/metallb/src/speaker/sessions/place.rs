@@ -12,6 +12,7 @@ use netio::gateways::{GatewayMonitor, Gateways};
 use netio::interfaces::Interface;
 use netio::unnumbered::Links;
 
+use super::callers::Admission;
 use super::{News, SessionId, Sessions};
 
 /// What finds neighbours.
@@ -186,7 +187,8 @@ impl Sessions {
         session.at = Some(found);
         session.endpoint.address = found;
         if session.peer.connection_mode != ConnectionMode::Active {
-            self.listeners.allow(&mut self.transport, id, &session.endpoint, None);
+            let admission = Admission { peer: id, endpoint: session.endpoint.clone(), network: None };
+            self.listeners.allow(now, &mut self.transport, admission);
         }
         news.extend(self.tell(now, id, Input::Start));
         news
