@@ -55,13 +55,16 @@ impl Clients {
         Ok(())
     }
 
-    /// Every request was answered.
-    fn finish(self) -> Result<()> {
+    /// Every request was answered, but for those that the router moved to another node halfway, which knows nothing
+    /// about them: that takes one at most whenever its ways change.
+    fn finish(self, changes: usize) -> Result<()> {
         for stream in self.0 {
             let records = stream.stop()?;
             let failed: Vec<_> =
                 records.iter().filter(|record| !matches!(record.outcome, Outcome::Answered(_))).collect();
-            ensure!(failed.is_empty(), "{} of {} requests failed: {failed:?}", failed.len(), records.len());
+            let was_moved = |outcome: &Outcome| matches!(outcome, Outcome::Failed(why) if why.contains("reset"));
+            let is_good = failed.len() <= changes && failed.iter().all(|record| was_moved(&record.outcome));
+            ensure!(is_good, "{} of {} requests failed: {failed:?}", failed.len(), records.len());
         }
         Ok(())
     }
@@ -139,7 +142,7 @@ fn restart(lab: &Lab, kind: RouterKind) -> Result<()> {
     }
     if let Some(clients) = clients {
         clients.wait_more(50)?;
-        clients.finish().context("while the speaker restarted")?;
+        clients.finish(0).context("while the speaker restarted")?;
     }
     // A BGPPeer that is deleted is another matter: the routes go at once.
     cluster.remove("BGPPeer", "four")?;
@@ -226,7 +229,8 @@ fn end(lab: &Lab) -> Result<()> {
     let took = clock.now().since(asked);
     ensure!(took < Duration::from_secs(4), "the speaker has ended after {took}");
     clients.wait_more(50)?;
-    clients.finish().context("while one of two speakers ended")
+    // It left twice, and came back once.
+    clients.finish(3).context("while one of two speakers ended")
 }
 
 fn drain(lab: &Lab) -> Result<()> {
@@ -253,7 +257,7 @@ fn drain(lab: &Lab) -> Result<()> {
     }
     ensure!(edge.counters()? == before, "a session was touched: {:?}, before {before:?}", edge.counters()?);
     clients.wait_more(50)?;
-    clients.finish().context("while one of two nodes was drained")
+    clients.finish(3).context("while one of two nodes was drained")
 }
 
 /// An address that no node has.
