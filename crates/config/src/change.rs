@@ -9,7 +9,7 @@ use std::fmt;
 use api::Kind;
 use kit::{Asn, Family, RemoteAs};
 
-use crate::{Config, Peer};
+use crate::{Config, Peer, PeerEndpoint};
 
 /// What a change costs, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,12 +112,18 @@ impl Peer {
         };
         let remote =
             if is_wider(*remote_as, new.remote_as, self.local_as()) { FieldChange::AtOnce } else { FieldChange::Reset };
+        let same_place = match (endpoint, &new.endpoint) {
+            // Routers that are there already stay.
+            (PeerEndpoint::Range { network, .. }, PeerEndpoint::Range { network: other, .. }) => network == other,
+            (endpoint, other) => endpoint == other,
+        };
         let fields = [
             ("name", *name != new.name, FieldChange::None),
             ("myASN", *my_asn != new.my_asn, local_as),
             ("localASN", *local_asn != new.local_asn, local_as),
             ("peerASN", *remote_as != new.remote_as, remote),
-            ("peerAddress", *endpoint != new.endpoint, FieldChange::Reset),
+            ("peerAddress", !same_place, FieldChange::Reset),
+            ("peerRangeLimit", same_place && *endpoint != new.endpoint, FieldChange::AtOnce),
             ("peerPort", *port != new.port, FieldChange::Reset),
             ("connectionMode", *connection_mode != new.connection_mode, FieldChange::Reset),
             ("sourceAddress", *source_address != new.source_address, FieldChange::Reset),
@@ -200,7 +206,7 @@ fn union<'a>(one: impl Iterator<Item = &'a String>, other: impl Iterator<Item = 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ConnectionMode, PeerEndpoint};
+    use crate::ConnectionMode;
     use expect_test::{Expect, expect};
     use kit::{Duration, HoldTime, Secret, SelectorList};
     use std::sync::Arc;
@@ -295,11 +301,70 @@ mod tests {
         check_from(dual, |peer| peer.dual_stack_address_family = false, expect!["soft dualStackAddressFamily"]);
         let unnumbered = Peer { endpoint: PeerEndpoint::Interface("eth0".to_owned()), ..peer() };
         check_from(unnumbered, |peer| peer.dual_stack_address_family = true, expect!["soft dualStackAddressFamily"]);
+        // Of a range, routers that are there stay.
+        let range = |limit| PeerEndpoint::Range {
+            network: "192.0.2.0/24".parse().unwrap(),
+            limit: std::num::NonZeroU16::new(limit).unwrap(),
+        };
+        let callers = Peer { endpoint: range(16), ..peer() };
+        check_from(callers, |peer| peer.endpoint = range(2), expect!["soft peerRangeLimit"]);
         // Several at once cost what the dearest costs.
         check(
             |peer| (peer.port, peer.connect_time) = (1179, Some(Duration::from_secs(1))),
             expect!["reset connectTime peerPort"],
         );
+    }
+
+    /// The table in `docs/bgp.md` has every field, and the cost that it has at most.
+    #[test]
+    fn the_documentation_says_the_same() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/bgp.md")).unwrap();
+        let table = text.split("| Field | Changed, it costs |").nth(1).unwrap();
+        let rows: Vec<(&str, &str)> = table
+            .lines()
+            .skip(2)
+            .map_while(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "))
+            .collect();
+        let range = |network: &str, limit| PeerEndpoint::Range {
+            network: network.parse().unwrap(),
+            limit: std::num::NonZeroU16::new(limit).unwrap(),
+        };
+        let old = Peer { endpoint: range("192.0.2.0/24", 1), ..peer() };
+        let other = Peer {
+            name: "other".to_owned(),
+            my_asn: asn(1),
+            local_asn: Some(asn(2)),
+            remote_as: RemoteAs::Exactly(asn(3)),
+            endpoint: range("192.0.2.0/24", 2),
+            port: 1179,
+            connection_mode: ConnectionMode::Both,
+            source_address: "192.0.2.9".parse().ok(),
+            hold_time: HoldTime::from_secs(9).ok(),
+            keepalive_time: Some(Duration::from_secs(3)),
+            connect_time: Some(Duration::from_secs(3)),
+            router_id: "192.0.2.9".parse().ok(),
+            node_selectors: SelectorList(vec![kit::Selector::label("a", "b")]),
+            password: Some(Secret::new("x")),
+            bfd_profile: Some("fast".to_owned()),
+            graceful_restart: Some(crate::GracefulRestart { time: Duration::from_secs(60), notification: false }),
+            ebgp_multi_hop: true,
+            ttl_security_hops: std::num::NonZeroU8::new(1),
+            vrf: Some("red".to_owned()),
+            dual_stack_address_family: true,
+        };
+        let elsewhere = Peer { endpoint: range("192.0.2.0/25", 1), ..peer() };
+        let fields = &old.change_to(&other).fields | &old.change_to(&elsewhere).fields;
+        assert!(fields.len() > 20, "{fields:?}");
+        for (field, change) in fields {
+            let words = match change {
+                FieldChange::None => "nothing",
+                FieldChange::AtOnce => "at once",
+                FieldChange::NextSession => "next session",
+                FieldChange::Reset => "reset",
+            };
+            let row = rows.iter().find(|(fields, _)| fields.contains(&format!("`{field}`")));
+            assert!(row.is_some_and(|(_, cost)| cost.contains(words)), "{field} costs {words}: {row:?}");
+        }
     }
 
     #[test]
