@@ -35,6 +35,9 @@ kubernetes_build=$!
 
 say "format and lints"
 cargo fmt --check
+for outside in tests/fuzz tests/oracle; do
+  cargo fmt --check --manifest-path "$outside/Cargo.toml"
+done
 cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 say "building the tests"
@@ -71,6 +74,10 @@ cargo test --release --quiet -p l2 --test l2 hostile >"$logs/hostile-l2" 2>&1 &&
 conclude hostile-l2 "$status"
 cargo test --release --quiet -p bgp --lib fuzz >"$logs/hostile-bgp" 2>&1 && status=0 || status=$?
 conclude hostile-bgp "$status"
+
+say "our BGP codec beside two others"
+scripts/oracle.sh --quiet >"$logs/oracle" 2>&1 && status=0 || status=$?
+conclude oracle "$status"
 
 # The two long ones run beside everything else; the last to be concluded is the one with the most to say.
 declare -A running

@@ -33,7 +33,7 @@ pub use notification::{ErrorCode, Notification, SHUTDOWN_TEXT_MAX};
 pub use open::{Open, ValidOpen};
 pub(crate) use prefix::family_of;
 pub use route_refresh::{RefreshKnowledge, RefreshSubtype, RouteRefresh};
-pub use update::{Announcer, Update, end_of_rib, withdraw};
+pub use update::{Announcer, Cut, Update, end_of_rib, withdraw};
 pub use validate::{Issue, Reachable, Relation, UpdateContext, ValidUpdate, validate};
 
 use reader::Reader;

@@ -91,7 +91,12 @@ pub fn validate(update: &Update<'_>, context: &UpdateContext) -> Result<ValidUpd
         validation.attribute(attribute);
     }
     if let Some(cut) = &update.attributes_cut {
-        validation.issue(Disposition::Withdraw, cut.clone());
+        // RFC 7606 section 4; but the routes of an attribute that is not whole are not known (section 3 (j)).
+        let disposition = match cut.kind {
+            Some(AttributeType::MP_REACH_NLRI | AttributeType::MP_UNREACH_NLRI) => Disposition::Reset,
+            _ => Disposition::Withdraw,
+        };
+        validation.issue(disposition, cut.error.clone());
     }
     validation.four_byte_numbers();
     validation.finish(update)

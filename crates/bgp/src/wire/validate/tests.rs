@@ -657,6 +657,19 @@ fn rfc7606_4_rest_too_short_for_an_attribute_withdraws() {
 }
 
 #[test]
+fn rfc7606_3_j_and_4_routes_in_an_attribute_that_goes_beyond_the_list_are_not_known() {
+    // The whole attribute would bring 2001:db8::/32, or take it away.
+    let reach = [0x80, 14, 26, 0, 2, 1, 16, 0x20, 1, 0xd, 0xb8];
+    let unreach = [0x90, 15, 0, 8, 0, 2, 1, 0x20, 0x20];
+    for cut in [&reach[..], &reach[..3], &reach[..2], &unreach, &unreach[..4], &unreach[..3], &unreach[..2]] {
+        let mut bytes = attribute_bytes(&[ORIGIN, AS_PATH, NEXT_HOP]);
+        bytes.extend(cut);
+        let believed = believed(&message(&[], &bytes, NLRI), AsnSize::Four, &context());
+        assert!(believed.starts_with("reset: path attributes at byte 43"), "{believed}");
+    }
+}
+
+#[test]
 fn rfc7606_5_2_error_without_reachable_routes_resets() {
     check(
         WITHDRAWN,
