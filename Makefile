@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 export CARGO_BUILD_JOBS ?= 2
 
-.PHONY: help demo test check bench deny clean
+.PHONY: help demo test check bench fuzz deny clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ check: ## Format, lints and unit tests: the inner loop
 
 bench: ## Measures what we promise, beside what it is compared with
 	@scripts/bench.sh
+
+fuzz: ## Fuzzes what bytes from the network go through, for an hour or two; shows the coverage
+	@scripts/fuzz.sh
 
 deny: ## Checks licences, bans and sources of dependencies (installs cargo-deny)
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

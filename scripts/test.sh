@@ -36,6 +36,9 @@ kubernetes_build=$!
 
 say "format and lints"
 cargo fmt --check
+for outside in tests/fuzz tests/oracle; do
+  cargo fmt --check --manifest-path "$outside/Cargo.toml"
+done
 cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 say "building the tests"
@@ -75,6 +78,10 @@ cargo test --release --quiet -p bgp --lib fuzz >"$logs/hostile-bgp" 2>&1 && stat
 conclude hostile-bgp "$status"
 cargo test --release --quiet -p bfd --lib -- mutated edits >"$logs/hostile-bfd" 2>&1 && status=0 || status=$?
 conclude hostile-bfd "$status"
+
+say "our BGP codec beside two others"
+scripts/oracle.sh --quiet >"$logs/oracle" 2>&1 && status=0 || status=$?
+conclude oracle "$status"
 
 # The two long ones run beside everything else; the last to be concluded is the one with the most to say.
 declare -A running

@@ -3,9 +3,12 @@
 use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use api::GoDuration;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use kit::Duration;
 use serve::{CipherSuites, Curves, TlsPolicy, TlsPolicyError, TlsVersion};
 use telemetry::logs::Level;
 
@@ -268,8 +271,40 @@ pub(crate) struct SpeakerFlags {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     pub(crate) frrk8s_secret_passthrough: Option<bool>,
 
+    /// How long routes are the last choice of routers before they are withdrawn, when the speaker ends or its node is
+    /// drained, such as 10s; the pod needs more time than that to end. At once by default
+    #[arg(long, env = "METALLB_BGP_DRAIN_TIME", default_value = "0s", value_name = "TIME")]
+    pub(crate) bgp_drain_time: DrainTime,
+
+    /// Taints of a node that say that it is drained, by key and separated by commas, such as
+    /// node.kubernetes.io/unschedulable
+    #[arg(long, env = "METALLB_BGP_DRAIN_TAINTS", value_delimiter = ',', value_name = "KEYS")]
+    pub(crate) bgp_drain_taints: Vec<String>,
+
+    /// TCP port to listen on for BGP, if a BGPPeer asks for that
+    #[arg(long, env = "METALLB_BGP_LISTEN_PORT", default_value_t = 179, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) bgp_listen_port: u16,
+
     #[command(flatten)]
     pub(crate) future: FutureSpeakerFlags,
+}
+
+/// A time as Go writes it: `10s`, `1m30s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DrainTime(pub(crate) Duration);
+
+/// The longest drain: whoever means more than that wants to change the configuration instead.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(3600);
+
+impl FromStr for DrainTime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = GoDuration::parse(text).map_err(|error| error.to_string())?;
+        let micros = u64::try_from(time.as_nanos()).map_err(|_| "a time must not be negative".to_owned())? / 1000;
+        let time = Duration::from_micros(micros);
+        if time > DRAIN_TIME_MAX { Err("more than an hour is too long".to_owned()) } else { Ok(DrainTime(time)) }
+    }
 }
 
 /// The backends of the Go implementation.
@@ -364,6 +399,17 @@ mod tests {
     }
 
     #[test]
+    fn the_flags_of_bgp_are_ours_and_off_unless_given() {
+        let Command::Speaker(flags) = parse("metallb speaker -node-name n1").unwrap().command else { panic!() };
+        assert_eq!((flags.bgp_drain_time.0, flags.bgp_listen_port), (Duration::ZERO, 179));
+        assert!(flags.bgp_drain_taints.is_empty());
+        let line = "metallb speaker -node-name n1 -bgp-drain-time=1m30s --bgp-drain-taints a,b -bgp-listen-port 1179";
+        let Command::Speaker(flags) = parse(line).unwrap().command else { panic!() };
+        assert_eq!((flags.bgp_drain_time.0, flags.bgp_listen_port), (Duration::from_secs(90), 1179));
+        assert_eq!(flags.bgp_drain_taints, ["a", "b"]);
+    }
+
+    #[test]
     fn arguments_of_other_programs_stay_as_they_are() {
         let words = ["metallb", "lab", "on", "client", "tcpdump", "-ni", "eth0"].map(OsString::from);
         assert_eq!(with_two_dashes(words.clone().into_iter()), words);
@@ -374,6 +420,10 @@ mod tests {
         for line in [
             "metallb speaker --node-name n1 --bgp-debounce-timeout 0",
             "metallb speaker --node-name n1 --log-level loud",
+            "metallb speaker --node-name n1 --bgp-drain-time soon",
+            "metallb speaker --node-name n1 --bgp-drain-time=-1s",
+            "metallb speaker --node-name n1 --bgp-drain-time 2h",
+            "metallb speaker --node-name n1 --bgp-listen-port 0",
             "metallb controller --health-probe-port 70000",
             "metallb controller --no-such-flag",
             "metallb speaker --node-name n1 --manifests a --kubeconfig b",

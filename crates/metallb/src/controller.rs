@@ -164,7 +164,7 @@ impl Cluster {
         let verdict = self.configuration.validate();
         self.reports.configuration(now, self.configuration.verdict());
         match verdict {
-            Some(Verdict::Changed(config)) => {
+            Some(Verdict::Changed { config, .. }) => {
                 tracing::info!(op = "setConfig", event = "configLoaded", "config (re)loaded");
                 self.decide(now, Input::Config(config));
             }

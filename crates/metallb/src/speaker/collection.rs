@@ -165,7 +165,7 @@ mod tests {
             steps += 1;
         }
         assert_eq!(steps, 3, "Services, addresses and the end, of which there are none");
-        collection.finish(Work { updates: 7, ..Work::default() }, &segment, &Sessions::new("node-1", 0));
+        collection.finish(Work { updates: 7, ..Work::default() }, &segment, &Sessions::new("node-1", 179, 0));
         let report = answer.try_recv().unwrap();
         assert_eq!((report.node.as_str(), report.work.updates), ("node-1", 7));
 

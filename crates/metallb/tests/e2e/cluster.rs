@@ -4,7 +4,7 @@
 //! The test plays the rest of Kubernetes: it writes Nodes, Services and EndpointSlices. The service proxies are brought
 //! up to date whenever a client asks, so nothing runs in the background but the programs under test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
@@ -88,6 +88,7 @@ struct Node {
     host: Host,
     addresses: Vec<IpAddr>,
     labels: BTreeMap<String, String>,
+    taints: BTreeSet<String>,
     ready: bool,
     network_unavailable: bool,
     speaker: Process,
@@ -118,6 +119,7 @@ impl Cluster {
             let node = Node {
                 addresses: vec![v4(number), v6(number)],
                 labels: BTreeMap::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]),
+                taints: BTreeSet::new(),
                 ready: true,
                 network_unavailable: false,
                 speaker: speaker_start(&host, name, &folder, &setup.speaker)?,
@@ -240,6 +242,18 @@ impl Cluster {
         self.node_write(node)
     }
 
+    /// Gives a node a taint, as `kubectl cordon` and `kubectl taint` do.
+    pub(crate) fn taint(&mut self, node: &str, key: &str) -> Result<()> {
+        self.node_mut(node).taints.insert(key.to_owned());
+        self.node_write(node)
+    }
+
+    /// Takes a taint from a node.
+    pub(crate) fn untaint(&mut self, node: &str, key: &str) -> Result<()> {
+        self.node_mut(node).taints.remove(key);
+        self.node_write(node)
+    }
+
     /// Sets the condition `NetworkUnavailable` of a node.
     pub(crate) fn network_unavailable(&mut self, node: &str, unavailable: bool) -> Result<()> {
         self.node_mut(node).network_unavailable = unavailable;
@@ -249,10 +263,12 @@ impl Cluster {
     fn node_write(&self, name: &str) -> Result<()> {
         let node = self.node(name);
         let address = |address: &IpAddr| json!({"type": "InternalIP", "address": address.to_string()});
+        let taint = |key: &String| json!({"key": key, "effect": "NoSchedule"});
         let manifest = json!({
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": {"name": name, "labels": node.labels},
+            "spec": {"taints": node.taints.iter().map(taint).collect::<Vec<_>>()},
             "status": {
                 "addresses": node.addresses.iter().map(address).collect::<Vec<_>>(),
                 "conditions": [

@@ -19,8 +19,10 @@ mod edge;
 mod failover;
 mod interfaces;
 mod layer2;
+mod leaving;
 mod metrics;
 mod objects;
+mod peering;
 mod restarts;
 mod routes;
 mod services;
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
         sessions::trials(),
         services::trials(),
         restarts::trials(),
+        leaving::trials(),
+        peering::trials(),
         failover::trials(),
         configuration::trials(),
         command_line::trials(),
