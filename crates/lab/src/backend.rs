@@ -50,32 +50,28 @@ impl Backend {
         let listener = host.run(async move || Ok(TcpListener::bind(any).await?.into_std()?));
         let listener = listener.with_context(|| format!("a backend on port {port} of {}", host.name()))?;
         let name = host.name().to_owned();
-        let tcp = host.start_task("backend", async move || serve_tcp(TcpListener::from_std(listener)?, name).await)?;
+        let tcp = host.start_task("backend", async move || {
+            let listener = TcpListener::from_std(listener)?;
+            loop {
+                let (stream, from) = listener.accept().await?;
+                let answer = Answer { backend: name.clone(), client: from.ip().to_canonical() };
+                tokio::task::spawn_local(tokio::time::timeout(REQUEST_LIMIT.into(), answer_one(stream, answer)));
+            }
+        })?;
         let socket = host.run(async move || Ok(UdpSocket::bind(any).await?.into_std()?));
         let socket = socket.with_context(|| format!("a backend on UDP port {port} of {}", host.name()))?;
         let name = host.name().to_owned();
-        let udp = host.start_task("backend", async move || serve_udp(UdpSocket::from_std(socket)?, name).await)?;
+        let udp = host.start_task("backend", async move || {
+            let socket = UdpSocket::from_std(socket)?;
+            let mut request = [0; 2048];
+            loop {
+                let (_, from) = socket.recv_from(&mut request).await?;
+                let answer = Answer { backend: name.clone(), client: from.ip().to_canonical() };
+                // A client that is gone is no reason to stop.
+                drop(socket.send_to(answer.text().as_bytes(), from).await);
+            }
+        })?;
         Ok(Backend { _tcp: tcp, _udp: udp })
-    }
-}
-
-/// Answers HTTP requests as the backend of this name, without end. To be called where local tasks can be started.
-pub async fn serve_tcp(listener: TcpListener, name: String) -> Result<()> {
-    loop {
-        let (stream, from) = listener.accept().await?;
-        let answer = Answer { backend: name.clone(), client: from.ip().to_canonical() };
-        tokio::task::spawn_local(tokio::time::timeout(REQUEST_LIMIT.into(), answer_one(stream, answer)));
-    }
-}
-
-/// Answers datagrams as the backend of this name, without end.
-pub async fn serve_udp(socket: UdpSocket, name: String) -> Result<()> {
-    let mut request = [0; 2048];
-    loop {
-        let (_, from) = socket.recv_from(&mut request).await?;
-        let answer = Answer { backend: name.clone(), client: from.ip().to_canonical() };
-        // A client that is gone is no reason to stop.
-        drop(socket.send_to(answer.text().as_bytes(), from).await);
     }
 }
 

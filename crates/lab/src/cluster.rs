@@ -250,7 +250,7 @@ fn scheduler_start(api: &kubernetes::Cluster) -> Result<Process> {
 }
 
 fn pod_images() -> Result<[Image; 2]> {
-    let program = static_program("pod")?;
+    let program = pod_program()?;
     Ok([Image::of_program(POD_IMAGE, &program, &[])?, Image::of_program(PAUSE_IMAGE, &program, &["pause"])?])
 }
 
@@ -275,20 +275,30 @@ pub fn helm_program() -> Result<PathBuf> {
     Ok(made.join("helm"))
 }
 
-/// A static program of ours, `metallb` or `pod`, as `scripts/static.sh` builds it, if no source of it is newer.
-pub fn static_program(name: &str) -> Result<PathBuf> {
-    let program = root().join(".cache/static").join(name);
-    let hint = "run scripts/static.sh";
-    let made = modified(&program).with_context(|| format!("the static program {name} is not built\nhint: {hint}"))?;
+/// The program of the pods, as `scripts/pod.sh` builds it.
+pub fn pod_program() -> Result<PathBuf> {
+    program_of_cargo(&root().join(".cache/pod/pod"), "scripts/pod.sh")
+}
+
+/// Our own program, static, as `scripts/static.sh` builds it.
+pub fn metallb_program() -> Result<PathBuf> {
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let folder = root().join(".cache/static").join(target).join("release");
+    program_of_cargo(&folder.join("metallb"), "scripts/static.sh")
+}
+
+/// A program that cargo built, if no source of it is newer.
+fn program_of_cargo(program: &Path, script: &str) -> Result<PathBuf> {
+    let shown = program.display();
+    let made = modified(program).with_context(|| format!("{shown} is not built\nhint: run {script}"))?;
     // Cargo writes what a program was made of beside it, as make reads it.
     let sources = fs::read_to_string(program.with_extension("d"))?;
-    let sources =
-        sources.split_once(": ").map(|(_, sources)| sources.split_whitespace()).context("no list of sources")?;
-    for source in sources {
-        let changed = modified(Path::new(source)).is_ok_and(|changed| changed <= made);
-        ensure!(changed, "the static program {name} is older than {source}\nhint: {hint}");
+    let (_, sources) = sources.split_once(": ").context("no list of sources")?;
+    for source in sources.split_whitespace() {
+        let is_older = modified(Path::new(source)).is_ok_and(|changed| changed <= made);
+        ensure!(is_older, "{shown} is older than {source}\nhint: run {script}");
     }
-    Ok(program)
+    Ok(program.to_owned())
 }
 
 fn modified(file: &Path) -> Result<SystemTime> {

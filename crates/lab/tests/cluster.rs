@@ -286,7 +286,7 @@ spec:
       containers:
         - name: backend
           image: {{ .Values.image }}
-          args: ["--port", "9090"]
+          args: ["9090"]
           securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL], add: [NET_RAW]}}
           readinessProbe: {httpGet: {path: /, port: 9090}, periodSeconds: 1}
           volumeMounts: [{name: secret, mountPath: /secret}]
@@ -305,7 +305,7 @@ fn helm(lab: &Lab) -> Result<()> {
         let chart = chart.to_str().context("a path that is not text")?;
         for (action, tag) in [("install", "2"), ("upgrade", "3")] {
             let name = format!("test.local/backend:{tag}");
-            let program = cluster::static_program("pod")?;
+            let program = cluster::pod_program()?;
             site.cluster.import(&[Image::of_program(&name, &program, &["backend"])?])?;
             let image = format!("image={name}");
             site.cluster.helm(&[

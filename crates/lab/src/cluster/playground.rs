@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow};
 use kit::Duration;
 use serde_json::Value;
 
-use super::{Cluster, ClusterPlan, Image, helm_program, root, static_program};
+use super::{Cluster, ClusterPlan, Image, helm_program, metallb_program, root};
 use crate::account::table;
 use crate::kubernetes::{NAMESPACE, ProxyMode, User};
 use crate::shell::{Power, command_write, commands_write, hosts_write, power_serve, shell_run, work};
@@ -44,7 +44,7 @@ pub fn run(playground: &Playground, out: &mut dyn Write) -> Result<()> {
     let lan = lab.switch("lan")?;
     writeln!(out, "Starting {} nodes...", playground.nodes)?;
     let metallb = format!("{METALLB_REPOSITORY}:{METALLB_TAG}");
-    let images = vec![Image::of_program(&metallb, &static_program("metallb")?, &[])?];
+    let images = vec![Image::of_program(&metallb, &metallb_program()?, &[])?];
     let plan = ClusterPlan { nodes: playground.nodes, proxy: playground.proxy, images };
     let cluster = Cluster::start(&lab, &lan, &plan)?;
     client_start(&lab, &lan, &cluster)?;
