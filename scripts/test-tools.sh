@@ -19,7 +19,6 @@ needed="
 /usr/bin/containerd containerd
 /usr/sbin/runc runc
 /usr/lib/cni/ptp containernetworking-plugins
-/usr/bin/musl-gcc musl-tools
 "
 
 packages=$(echo "$needed" | while read -r program package; do

@@ -29,8 +29,9 @@ conclude() {
 }
 failed=0
 
-# Kubernetes is compiled by Go, the rest by cargo: the first time both take minutes, and each has phases with one core.
-scripts/kubernetes.sh >"$logs/kubernetes-build" 2>&1 &
+# Kubernetes and helm are compiled by Go, the rest by cargo: the first time both take minutes, and each has phases with one
+# core.
+{ scripts/kubernetes.sh && scripts/helm.sh; } >"$logs/kubernetes-build" 2>&1 &
 kubernetes_build=$!
 
 say "format and lints"
@@ -39,11 +40,12 @@ cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 say "building the tests"
 cargo test --workspace --no-run --quiet
+scripts/pod.sh
 wait "$kubernetes_build" || { cat "$logs/kubernetes-build" >&2; exit 1; }
 
 # The end-to-end binaries: package and name.
 end_to_end=(
-  "lab enter" "lab fleet" "lab hosts" "lab kubernetes" "lab l2_kernel" "lab routers" "lab traffic"
+  "lab cluster" "lab enter" "lab fleet" "lab hosts" "lab kubernetes" "lab l2_kernel" "lab routers" "lab traffic"
   "metallb demo" "metallb kubernetes" "metallb e2e"
 )
 only_unit=(--workspace --lib --bins --examples)

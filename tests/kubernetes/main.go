@@ -1,6 +1,6 @@
-// Command kubernetes is the control plane and the node proxy of a real Kubernetes in one program, for tests.
+// Command kubernetes is a real Kubernetes in one program, for tests: the control plane, what runs on nodes, and kubectl.
 //
-// It picks its face by the name it is called by, or by its first argument: etcd, kube-apiserver, kubectl, kube-proxy.
+// It picks its face by the name it is called by, or by its first argument, which is the name of an upstream program.
 // Everything behind a face is the upstream module's own code, started the way its own main starts it.
 package main
 

@@ -11,7 +11,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use kit::Duration;
 use lab::cluster::{self, Cluster, ClusterPlan, Image, POD_IMAGE};
 use lab::kubernetes::ProxyMode;
@@ -73,18 +73,20 @@ impl Site {
         self.cluster.api().kubectl(&line.split_whitespace().collect::<Vec<_>>())
     }
 
-    /// Asks until these backends have answered, and fails when another one does. Gives back whom they saw.
-    fn wait_answers(&self, service: SocketAddr, backends: &BTreeSet<String>) -> Result<BTreeSet<IpAddr>> {
-        let (mut seen, mut clients) = (BTreeSet::new(), BTreeSet::new());
+    /// Asks until each of these backends has answered since one that is not among them.
+    fn wait_answers(&self, service: SocketAddr, backends: &BTreeSet<String>) -> Result<()> {
+        let mut seen = BTreeSet::new();
         eventually(LIMIT, || {
             let answer = self.client.ask(service, ONE_REQUEST)?;
+            if !backends.contains(&answer.backend) {
+                seen.clear();
+                bail!("{} answered, which is not among {backends:?}", answer.backend);
+            }
             seen.insert(answer.backend);
-            clients.insert(answer.client);
             ensure!(seen == *backends, "{seen:?} answered, not {backends:?}");
             Ok(())
         })
-        .with_context(|| format!("asking {service}"))?;
-        Ok(clients)
+        .with_context(|| format!("asking {service}"))
     }
 
     /// The names of the pods with a label that are ready.
@@ -207,8 +209,10 @@ fn services(lab: &Lab, mode: ProxyMode) -> Result<()> {
             let service = SocketAddr::new(address.parse()?, 80);
             let client: IpAddr = client.parse()?;
             eventually(LIMIT, || {
-                let clients = site.wait_answers(service, &on_first)?;
-                ensure!(clients == BTreeSet::from([client]), "they saw {clients:?}");
+                for _ in 0..10 {
+                    let answer = site.client.ask(service, ONE_REQUEST)?;
+                    ensure!(on_first.contains(&answer.backend) && answer.client == client, "{answer:?}");
+                }
                 Ok(())
             })?;
         }
@@ -319,8 +323,12 @@ fn helm(lab: &Lab) -> Result<()> {
                 "--wait",
                 "--timeout=180s",
             ])?;
-            let images = site.kubectl("get pods -l app=tiny -o jsonpath={.items[*].spec.containers[*].image}")?;
-            ensure!(images == format!("{name} {name}"), "after helm {action}: {images}");
+            // The last of the old pods may still be ending.
+            eventually(LIMIT, || {
+                let images = site.kubectl("get pods -l app=tiny -o jsonpath={.items[*].spec.containers[*].image}")?;
+                ensure!(images == format!("{name} {name}"), "after helm {action}: {images}");
+                Ok(())
+            })?;
             for (node, addresses) in site.cluster.nodes().zip(NODES) {
                 for address in addresses {
                     let answer = site.client.ask(SocketAddr::new(address.parse()?, 9090), ONE_REQUEST)?;

@@ -2,7 +2,7 @@
 //! started in. So the limits of that group hold, and nothing else on the machine is touched.
 //!
 //! ```text
-//! GROUP OF THE PROGRAM / RUN / NODE / what its kubelet and its container runtime make
+//! GROUP OF THE PROGRAM / RUN / LAB / NODE / what its kubelet and its container runtime make
 //! ```
 //!
 //! No namespace takes them away with the last process; that is done when a node is removed, and for all of a run by the
@@ -93,8 +93,8 @@ pub(super) struct NodeGroups {
 }
 
 impl NodeGroups {
-    /// Makes the groups of a node, and moves the thread there.
-    pub(super) fn make(node: &str, thread: Pid) -> Result<NodeGroups> {
+    /// Makes the groups of a node, which is told by its lab and its name, and moves the thread there.
+    pub(super) fn make(node: &Path, thread: Pid) -> Result<NodeGroups> {
         let hierarchies = hierarchies()?;
         let missing: Vec<_> =
             CONTROLLERS.into_iter().filter(|each| !hierarchies.iter().any(|one| one.controls(each))).collect();

@@ -12,7 +12,7 @@ use super::groups::NodeGroups;
 use super::{PAUSE_IMAGE, POD_NETWORKS};
 use crate::kubernetes::certificates::{AUTHORITY, Credentials};
 use crate::kubernetes::{self, ProxyMode};
-use crate::{Host, Process, Switch};
+use crate::{Host, Process, Switch, WORK};
 
 /// The interface that a node has.
 const INTERFACE: &str = "eth0";
@@ -62,7 +62,7 @@ impl Node {
             vec!["kube-proxy".to_owned(), format!("--cluster-cidr={}", POD_NETWORKS.join(","))],
             kubernetes::proxy_arguments(&host, mode, &proxy_config),
         ];
-        let groups = NodeGroups::make(host.name(), host.thread_id())?;
+        let groups = NodeGroups::make(folder.strip_prefix(WORK)?, host.thread_id())?;
         let plan = Plan {
             folder: folder.to_owned(),
             controllers: groups.controllers(),
