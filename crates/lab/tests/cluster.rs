@@ -311,21 +311,16 @@ fn helm(lab: &Lab) -> Result<()> {
             let name = format!("test.local/backend:{tag}");
             let program = cluster::pod_program()?;
             site.cluster.import(&[Image::of_program(&name, &program, &["backend"])?])?;
-            let image = format!("image={name}");
-            site.cluster.helm(&[
-                action,
-                "tiny",
-                chart,
-                "--set",
-                &image,
-                "--set",
-                "word=hush",
-                "--wait",
-                "--timeout=180s",
-            ])?;
+            let image = format!("--set=image={name}");
+            let line =
+                [action, "tiny", chart, "--create-namespace", "--wait", "--timeout=180s", "--set=word=hush", &image];
+            // An upgrade takes the namespace as it is.
+            let line = line.into_iter().filter(|word| action == "install" || *word != "--create-namespace");
+            site.cluster.api().helm(&line.collect::<Vec<_>>())?;
             // The last of the old pods may still be ending.
             eventually(LIMIT, || {
-                let images = site.kubectl("get pods -l app=tiny -o jsonpath={.items[*].spec.containers[*].image}")?;
+                let images =
+                    site.kubectl("get pods -A -l app=tiny -o jsonpath={.items[*].spec.containers[*].image}")?;
                 ensure!(images == format!("{name} {name}"), "after helm {action}: {images}");
                 Ok(())
             })?;
@@ -338,9 +333,9 @@ fn helm(lab: &Lab) -> Result<()> {
         }
         let version = site.kubectl("get --raw /version")?;
         ensure!(version.contains("\"gitVersion\": \"v1."), "charts would refuse {version}");
-        site.cluster.helm(&["uninstall", "tiny", "--wait", "--timeout=180s"])?;
+        site.cluster.api().helm(&["uninstall", "tiny", "--wait", "--timeout=180s"])?;
         eventually(LIMIT, || {
-            let left = site.kubectl("get pods,secrets -o name")?;
+            let left = site.kubectl("get pods,secrets -A -o name")?;
             ensure!(left.is_empty(), "{left} are left");
             Ok(())
         })

@@ -9,17 +9,13 @@ use anyhow::{Context as _, Result, anyhow};
 use kit::Duration;
 use serde_json::Value;
 
-use super::{Cluster, ClusterPlan, Image, helm_program, metallb_program, root};
+use super::{Cluster, ClusterPlan, metallb};
 use crate::account::table;
+use crate::helm;
 use crate::kubernetes::{NAMESPACE, ProxyMode, User};
 use crate::shell::{Power, command_write, commands_write, hosts_write, power_serve, shell_run, work};
 use crate::{Host, Lab, Switch, eventually};
 
-/// MetalLB as it is installed: our program in an image of the lab.
-const METALLB_REPOSITORY: &str = "test.local/metallb";
-const METALLB_TAG: &str = "1";
-/// Where the chart is, from the root of the repository.
-const CHART: &str = "charts/metallb";
 /// Backends, a Service and the pool that it gets its addresses from.
 const EXAMPLE: &str = include_str!("playground.yaml");
 
@@ -43,13 +39,12 @@ pub fn run(playground: &Playground, out: &mut dyn Write) -> Result<()> {
     let lab = Lab::new("cluster")?;
     let lan = lab.switch("lan")?;
     writeln!(out, "Starting {} nodes...", playground.nodes)?;
-    let metallb = format!("{METALLB_REPOSITORY}:{METALLB_TAG}");
-    let images = vec![Image::of_program(&metallb, &metallb_program()?, &[])?];
-    let plan = ClusterPlan { nodes: playground.nodes, proxy: playground.proxy, images };
+    let plan = ClusterPlan { nodes: playground.nodes, proxy: playground.proxy, images: vec![metallb::image()?] };
     let cluster = Cluster::start(&lab, &lan, &plan)?;
     client_start(&lab, &lan, &cluster)?;
-    writeln!(out, "Installing MetalLB by Helm from {CHART}...")?;
-    let addresses = metallb_install(&cluster)?;
+    writeln!(out, "Installing MetalLB from its chart...")?;
+    metallb::install(&cluster, &[])?;
+    let addresses = example_apply(&cluster)?;
 
     hosts_write(&lab)?;
     let launcher = format!("'{}'", playground.program.display());
@@ -79,19 +74,8 @@ fn client_start(lab: &Lab, lan: &Switch, cluster: &Cluster) -> Result<Host> {
     Ok(client)
 }
 
-/// Installs MetalLB from its chart and something to ask, and gives back the addresses of that.
-fn metallb_install(cluster: &Cluster) -> Result<Vec<String>> {
-    let chart = root().join(CHART);
-    let chart = chart.to_str().context("a path that is not text")?;
-    let mut arguments = ["install", "metallb", chart, "--create-namespace", "--wait", "--namespace", NAMESPACE]
-        .map(str::to_owned)
-        .to_vec();
-    for component in ["controller", "speaker"] {
-        for (value, text) in [("repository", METALLB_REPOSITORY), ("tag", METALLB_TAG)] {
-            arguments.extend(["--set-string".to_owned(), format!("{component}.image.{value}={text}")]);
-        }
-    }
-    cluster.helm(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+/// Makes something to ask, and gives back its addresses.
+fn example_apply(cluster: &Cluster) -> Result<Vec<String>> {
     cluster.api().apply(EXAMPLE)?;
     cluster.api().kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"])?;
     eventually(LIMIT, || {
@@ -104,9 +88,9 @@ fn metallb_install(cluster: &Cluster) -> Result<Vec<String>> {
 
 /// Makes the commands `kubectl` and `helm`, and gives back the settings that they and others want.
 fn tools_write(cluster: &Cluster, launcher: &str) -> Result<String> {
-    let (program, helm) = (cluster.api().program().canonicalize()?, helm_program()?.canonicalize()?);
+    let program = cluster.api().program().canonicalize()?;
     command_write("kubectl", &format!("{launcher} on control '{}' kubectl", program.display()))?;
-    command_write("helm", &format!("{launcher} on control '{}'", helm.display()))?;
+    command_write("helm", &format!("{launcher} on control '{}'", helm::command()?.get_program().display()))?;
     let settings = [
         ("KUBECONFIG", cluster.api().kubeconfig(User::Administrator)),
         ("KUBECACHEDIR", work("kubectl")),
