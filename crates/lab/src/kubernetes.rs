@@ -187,6 +187,14 @@ impl Cluster {
         self.control.output(command)
     }
 
+    /// Runs `helm` in MetalLB's namespace, as the administrator.
+    pub fn helm(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = crate::helm::command()?;
+        command.args(arguments).args(["--namespace", NAMESPACE, "--kubeconfig"]);
+        let output = self.control.output(with(command, self.kubeconfig(User::Administrator)))?;
+        output.ok().with_context(|| format!("helm {}", arguments.join(" ")))
+    }
+
     /// Applies manifests.
     pub fn apply(&self, manifests: &str) -> Result<()> {
         let file = self.control.folder().join("apply.yaml");

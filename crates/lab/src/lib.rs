@@ -20,7 +20,7 @@
 //!
 //! From the ground up: [`enter()`], [`Lab`], [`Host`], [`Switch`]; on hosts a [`router`], [`backend`]s behind a
 //! [`service_proxy`], [`requests`] and [`capture`]s; a whole [`topology`] as a [`fleet`]; and with it the [`demo`] and the
-//! [`shell`]. A real Kubernetes API is in `kubernetes` (feature `testing`).
+//! [`shell`]. A real Kubernetes API is in `kubernetes`, its `helm` beside it (feature `testing`).
 
 mod account;
 pub mod backend;
@@ -31,6 +31,8 @@ mod enter;
 mod eventually;
 pub mod fleet;
 mod folder;
+#[cfg(feature = "testing")]
+pub mod helm;
 mod host;
 pub mod http;
 #[cfg(feature = "testing")]
