@@ -1,5 +1,6 @@
 //! The table of values in the chart's README is what `values.yaml` says: each value, its default and its comment.
 
+use std::fmt::Write;
 use std::fs;
 
 use expect_test::expect_file;
@@ -50,7 +51,7 @@ fn rows(values: &str) -> String {
                 value => format!("`{value}`"),
             };
             if !(default.is_empty() && comment.is_empty()) {
-                rows.push_str(&format!("| `{name}` | {default} | {comment} |\n"));
+                writeln!(rows, "| `{name}` | {default} | {comment} |").unwrap();
             }
             comment.clear();
         }
