@@ -29,8 +29,9 @@ conclude() {
 }
 failed=0
 
-# Kubernetes is compiled by Go, the rest by cargo: the first time both take minutes, and each has phases with one core.
-scripts/kubernetes.sh >"$logs/kubernetes-build" 2>&1 &
+# Kubernetes and helm are compiled by Go, the rest by cargo: the first time both take minutes, and each has phases with one
+# core.
+{ scripts/kubernetes.sh && scripts/helm.sh; } >"$logs/kubernetes-build" 2>&1 &
 kubernetes_build=$!
 
 say "format and lints"

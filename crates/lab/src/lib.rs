@@ -26,6 +26,7 @@ mod account;
 pub mod backend;
 pub mod capture;
 pub mod command;
+pub mod confined;
 pub mod demo;
 mod enter;
 mod eventually;
