@@ -27,7 +27,7 @@ time=$(git log -1 --format=%ct)
 store=(--storage-driver vfs --root "$PWD/.cache/containers" --runroot "$PWD/.cache/containers-run")
 
 for architecture in "$@"; do
-  scripts/static.sh "$architecture"
+  scripts/static.sh "$architecture" image
   name=metallb/metallb:$version
   archive=target/image/metallb-$version-$architecture.tar
   sed -e '1,/^FROM scratch/{/^FROM scratch/!d}' -e "s#--from=builder /image/#target/image/$architecture/#" Containerfile |

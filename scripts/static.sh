@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Builds the program of the image, static and stripped, for an architecture: amd64 or arm64. It and what else the image
-# holds are then in target/image/ARCHITECTURE.
+# Builds the program, static and stripped, for an architecture: amd64 or arm64. With the profile `release` (the default) it is
+# built soon, with `image` it is small. It and what else the image holds are then in target/image/ARCHITECTURE.
 #
 # The same sources, compilers and CA roots give the same bytes, wherever they are built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/rust.sh
 architecture=${1:?which architecture? amd64 or arm64}
+profile=${2:-release}
 
 # Debian's and Ubuntu's names of the C compiler and its package: parts of the TLS library are C and assembler.
 case $architecture in
@@ -36,8 +37,10 @@ export "CC_$variable=$compiler"
 export "CFLAGS_$variable=-ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$root=/metallb"
 export "CARGO_TARGET_${variable^^}_LINKER=$compiler"
 export RUSTFLAGS="--remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$root=/metallb --remap-path-prefix=$sysroot=/rust"
-cargo build --release --locked --quiet --bin metallb --target "$target"
-program=$(scripts/target.sh)/$target/release/metallb
+# A folder of its own: with these flags nothing is shared with other builds.
+build=.cache/static
+cargo build --profile "$profile" --locked --quiet --bin metallb --target "$target" --target-dir "$build"
+program=$build/$target/$profile/metallb
 if readelf --program-headers --wide "$program" | grep -qE 'INTERP|DYNAMIC.*NEEDED'; then
   echo "error: $program is not static" >&2
   exit 1

@@ -50,7 +50,11 @@ image: {{ printf "%s:%s" $values.image.repository (toString ($values.image.tag |
 {{- with $values.image.pullPolicy }}
 imagePullPolicy: {{ . }}
 {{- end }}
-command: [{{ $values.command | default (printf "/%s" (index . 1)) | quote }}]
+{{- if $values.command }}
+command: [{{ $values.command | quote }}]
+{{- else }}
+command: [/metallb, {{ index . 1 }}]
+{{- end }}
 {{- end }}
 
 {{/* Arguments that both components take: (list $ "speaker" "name of the Secret with the certificate of the metrics") */}}
