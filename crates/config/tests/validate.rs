@@ -1,7 +1,13 @@
 //! What sets of objects come to (contract section 4 and 13.3). One rule a file, accepted and refused, is shown under
 //! `crates/metallb/tests/lint`; here are scopes, vectors, whole configurations and properties.
 
-#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+#![allow(
+    clippy::needless_raw_string_hashes,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 use api::{Document, Kind, Object};
 use config::{Change, Finding, Objects, Scope, review, validate};

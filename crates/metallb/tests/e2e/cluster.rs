@@ -19,7 +19,7 @@ use lab::service_proxy::{Forward, ServiceProxy};
 use lab::{Host, Lab, NeighbourState, Process, Switch, eventually};
 use serde_json::{Value, json};
 
-use crate::objects::{NAMESPACE, Service, labelled, object};
+use crate::objects::{NAMESPACE, Service, object};
 
 /// For everything that has to happen sooner or later. Generous: it is used up only when something is broken.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -145,11 +145,6 @@ impl Cluster {
         &self.client
     }
 
-    /// The machine of the controller.
-    pub(crate) fn control(&self) -> &Host {
-        &self.control
-    }
-
     /// The machine of a node.
     pub(crate) fn host(&self, node: &str) -> &Host {
         &self.node(node).host
@@ -187,11 +182,6 @@ impl Cluster {
         self.write(&format!("{kind}-{name}"), &object(kind, name, spec))
     }
 
-    /// Writes one with labels.
-    pub(crate) fn put_labelled(&self, kind: &str, name: &str, labels: &str, spec: &str) -> Result<()> {
-        self.write(&format!("{kind}-{name}"), &labelled(kind, name, labels, spec))
-    }
-
     /// Removes it.
     pub(crate) fn remove(&self, kind: &str, name: &str) -> Result<()> {
         self.folder.remove(&format!("{kind}-{name}"))
@@ -200,11 +190,6 @@ impl Cluster {
     /// Writes a file of manifests as it is.
     pub(crate) fn write(&self, file: &str, text: &str) -> Result<()> {
         self.folder.write(file, text)
-    }
-
-    /// Removes a file of manifests.
-    pub(crate) fn remove_file(&self, file: &str) -> Result<()> {
-        self.folder.remove(file)
     }
 
     /// Writes a Service and its endpoints, or replaces them.

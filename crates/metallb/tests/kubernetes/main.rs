@@ -6,9 +6,11 @@
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
+    clippy::needless_raw_string_hashes,
     clippy::print_stderr,
+    clippy::unused_self,
     clippy::unwrap_used,
-    reason = "a test may panic, and tells what it measured"
+    reason = "a test may panic, tells what it measured, and speaks of a site even where it does not look into it"
 )]
 
 mod chart;

@@ -301,7 +301,7 @@ impl Site {
             let answer = self.cluster.kubectl_any(&arguments);
             let answer = answer.map_or_else(|error| format!("{error:#}"), |output| output.stdout + &output.stderr);
             let shown: Vec<&str> = answer.lines().take(STATE_LINES).collect();
-            text.push_str(&format!("--- kubectl {}\n{}\n", arguments.join(" "), shown.join("\n")));
+            text.extend(["--- kubectl ", &arguments.join(" "), "\n", &shown.join("\n"), "\n"]);
         }
         text
     }
