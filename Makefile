@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 export CARGO_BUILD_JOBS ?= 2
 
-.PHONY: help demo test check bench manifests image deny clean
+.PHONY: help demo cluster test check bench manifests image deny clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -12,6 +12,9 @@ demo: scripts/rust.sh ## Builds the program and shows it at work in a lab on thi
 	@scripts/rust.sh
 	@cargo build --release --quiet --bin metallb
 	@"$$(scripts/target.sh)/release/metallb" lab demo
+
+cluster: ## Gives a shell in a whole Kubernetes with MetalLB in it, on this machine, and takes it away again (root)
+	@scripts/cluster.sh
 
 test: ## Runs every test, with real routers and a real Kubernetes API; installs what they need
 	@scripts/test.sh

@@ -16,6 +16,9 @@ needed="
 /usr/bin/tcpdump tcpdump
 /usr/bin/openssl openssl
 /usr/bin/setpriv util-linux
+/usr/bin/containerd containerd
+/usr/sbin/runc runc
+/usr/lib/cni/ptp containernetworking-plugins
 "
 
 packages=$(echo "$needed" | while read -r program package; do
@@ -48,7 +51,7 @@ install || { apt-get update >&2 && install; }
 
 # Installing also enables the services for the next start of the machine.
 if command -v systemctl >/dev/null; then
-    for service in frr bird gobgpd nftables; do
+    for service in frr bird gobgpd nftables containerd; do
         case " $packages " in
         *" $service"*) systemctl disable --quiet "$service.service" >/dev/null 2>&1 || : ;;
         esac

@@ -25,7 +25,7 @@ pub(crate) fn variants(lab: &Lab) -> Result<()> {
         let mut count = 0;
         for entry in fs::read_dir(folder)? {
             let values = entry?.path();
-            let text = site.cluster.helm(&["template", "metallb", chart()?.as_str(), "--values", as_text(&values)?])?;
+            let text = helm(site, &["template", "metallb", chart()?.as_str(), "--values", as_text(&values)?])?;
             dry_run(site, &text).with_context(|| values.display().to_string())?;
             count += 1;
         }
@@ -72,7 +72,7 @@ pub(crate) fn release(lab: &Lab) -> Result<()> {
         upgrade(site, &chart()?, &["--set", "crds.enabled=false"])?;
         unharmed(site, &pool)?;
 
-        site.cluster.helm(&["uninstall", "metallb", "--wait"])?;
+        helm(site, &["uninstall", "metallb", "--wait"])?;
         let left = site.cluster.kubectl(&[
             "get",
             "all,configmaps,secrets,roles,rolebindings",
@@ -141,7 +141,7 @@ pub(crate) fn takeover(lab: &Lab) -> Result<()> {
             let notes = upgrade(site, &chart()?, &[way, "--set", "controller.logLevel=debug"])?;
             ensure!(!notes.contains("kubectl patch crd"), "{notes}");
             ensure!(conversion(site)? == json!({"strategy": "None"}), "{way}: {}", conversion(site)?);
-            site.cluster.helm(&["uninstall", "metallb", "--wait"])?;
+            helm(site, &["uninstall", "metallb", "--wait"])?;
             site.cluster.kubectl(&["delete", "crd", "--all"])?;
         }
         Ok(())
@@ -167,15 +167,20 @@ fn theirs(lab: &Lab) -> Result<PathBuf> {
     Ok(copy)
 }
 
+/// Runs `helm` in MetalLB's namespace.
+fn helm(site: &Site, arguments: &[&str]) -> Result<String> {
+    site.cluster.helm(&[arguments, &["--namespace", NAMESPACE]].concat())
+}
+
 fn install(site: &Site, chart: &str, arguments: &[&str]) -> Result<()> {
     let all = [&["install", "metallb", chart, "--set", ACCOUNTS], arguments].concat();
-    site.cluster.helm(&all)?;
+    helm(site, &all)?;
     site.cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]).map(drop)
 }
 
 /// Returns what the release says at its end.
 fn upgrade(site: &Site, chart: &str, arguments: &[&str]) -> Result<String> {
-    site.cluster.helm(&[&["upgrade", "metallb", chart, "--set", ACCOUNTS], arguments].concat())
+    helm(site, &[&["upgrade", "metallb", chart, "--set", ACCOUNTS], arguments].concat())
 }
 
 fn chart() -> Result<String> {
