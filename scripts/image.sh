@@ -14,13 +14,7 @@ command -v buildah >/dev/null || {
   echo "hint: on Debian and Ubuntu: apt-get install buildah; or docker build -f Containerfile -t metallb/metallb ." >&2
   exit 1
 }
-if [ $# = 0 ]; then
-  case $(uname -m) in
-  x86_64) set -- amd64 ;;
-  aarch64) set -- arm64 ;;
-  *) echo "error: no image for $(uname -m)" >&2 && exit 1 ;;
-  esac
-fi
+[ $# != 0 ] || set -- "$(uname -m | sed 's/^x86_64$/amd64/; s/^aarch64$/arm64/')"
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 time=$(git log -1 --format=%ct)
 # No layer is ever mounted, so that no privilege and no overlay is needed.

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Builds the program, static and stripped, for an architecture: amd64 or arm64. With the profile `release` (the default) it is
-# built soon, with `image` it is small. It and what else the image holds are then in target/image/ARCHITECTURE.
+# Builds the program, static and stripped, for an architecture: amd64 or arm64, or that of this machine. With the profile
+# `release` (the default) it is built soon, with `image` it is small. It and what else the image holds are then in
+# target/image/ARCHITECTURE.
 #
 # The same sources, compilers and CA roots give the same bytes, wherever they are built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/rust.sh
-architecture=${1:?which architecture? amd64 or arm64}
+architecture=${1:-$(uname -m | sed 's/^x86_64$/amd64/; s/^aarch64$/arm64/')}
 profile=${2:-release}
 
 # Debian's and Ubuntu's names of the C compiler and its package: parts of the TLS library are C and assembler.

@@ -31,7 +31,7 @@ pub use self::image::{Image, ImageFile};
 use self::node::Node;
 use crate::enter::enter_and_clean;
 use crate::kubernetes::certificates::{ACCOUNTS_KEY, AUTHORITY, Credentials};
-use crate::kubernetes::{self, ProxyMode, User};
+use crate::kubernetes::{self, ProxyMode};
 use crate::{EnterError, Host, Lab, Process, Switch, eventually};
 
 /// The image of the lab's own program for pods: a backend with the argument `backend`, a client with `get ADDRESS:PORT`.
