@@ -40,6 +40,37 @@ relabelings:
 {{- end }}
 {{- end }}
 
+{{/* The right to read metrics: (list $ "service account" "its namespace") */}}
+{{- define "metallb.metricsReader" }}
+{{- $root := index . 0 }}
+{{- $name := include "metallb.clusterObject" (list $root "metrics-reader") }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "metallb.labels" (list $root) | nindent 4 }}
+rules:
+- nonResourceURLs: [/metrics]
+  verbs: [get]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "metallb.labels" (list $root) | nindent 4 }}
+subjects:
+- kind: ServiceAccount
+  name: {{ index . 1 }}
+  namespace: {{ index . 2 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: {{ $name }}
+{{- end }}
+
 {{/* The right of Prometheus to find what it reads. */}}
 {{- define "metallb.prometheusRole" }}
 {{- if .Values.prometheus.rbacPrometheus }}
