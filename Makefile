@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 export CARGO_BUILD_JOBS ?= 2
 
-.PHONY: help demo cluster test check bench deny clean
+.PHONY: help demo cluster test check bench manifests image deny clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,14 @@ check: ## Format, lints and unit tests: the inner loop
 
 bench: ## Measures what we promise, beside what it is compared with
 	@scripts/bench.sh
+
+manifests: ## Makes the chart's copy of the definitions and the plain manifests anew
+	@scripts/rust.sh
+	@cargo run --quiet --bin metallb -- crds > .cache/crds.yaml && mv .cache/crds.yaml charts/metallb/files/crds.yaml
+	@scripts/manifests.sh
+
+image: ## Builds the container image for this machine's architecture (needs buildah); see scripts/image.sh
+	@scripts/image.sh
 
 deny: ## Checks licences, bans and sources of dependencies (installs cargo-deny)
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

@@ -13,10 +13,6 @@ scripts/test-tools.sh
 scripts/kubernetes.sh
 scripts/helm.sh
 scripts/pod.sh
-case $(uname -m) in
-x86_64) scripts/static.sh amd64 ;;
-aarch64) scripts/static.sh arm64 ;;
-*) echo "error: no image for $(uname -m)" >&2 && exit 1 ;;
-esac
+scripts/static.sh
 cargo build --quiet --package lab --example cluster
 exec "$(scripts/target.sh)/debug/examples/cluster" "$@"

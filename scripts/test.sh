@@ -41,12 +41,13 @@ cargo clippy --workspace --all-targets --quiet -- -D warnings
 say "building the tests"
 cargo test --workspace --no-run --quiet
 scripts/pod.sh
+scripts/static.sh
 wait "$kubernetes_build" || { cat "$logs/kubernetes-build" >&2; exit 1; }
 
 # The end-to-end binaries: package and name.
 end_to_end=(
   "lab cluster" "lab enter" "lab fleet" "lab hosts" "lab kubernetes" "lab l2_kernel" "lab routers" "lab traffic"
-  "metallb demo" "metallb kubernetes" "metallb e2e"
+  "metallb demo" "metallb release" "metallb kubernetes" "metallb e2e"
 )
 only_unit=(--workspace --lib --bins --examples)
 for test in crates/*/tests/*; do

@@ -13,18 +13,23 @@ pub fn chart() -> PathBuf {
     root().join("charts/metallb")
 }
 
-/// A `helm` without arguments, and without the settings of the user who runs the test.
-pub fn command() -> Result<Command> {
+/// The program, if it is the one that is wanted.
+pub fn program() -> Result<PathBuf> {
     let (source, made) = (root().join("tests/helm"), root().join(".cache/helm"));
     let is_same = |file: &&str| fs::read(source.join(file)).ok() == fs::read(made.join(file)).ok();
     let up_to_date = made.join("helm").exists() && ["go.mod", "go.sum"].iter().all(is_same);
-    ensure!(up_to_date, "the helm of the tests is not built: run scripts/helm.sh");
-    let mut command = Command::new(made.join("helm"));
+    ensure!(up_to_date, "the helm of the tests is not built\nhint: run scripts/helm.sh");
+    Ok(made.join("helm"))
+}
+
+/// A `helm` without arguments, and without the settings of the user who runs the test.
+pub fn command() -> Result<Command> {
+    let mut command = Command::new(program()?);
     for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("HELM_") || name == "KUBECONFIG") {
         command.env_remove(variable);
     }
     for kind in ["CACHE", "CONFIG", "DATA"] {
-        command.env(format!("HELM_{kind}_HOME"), made.join("home").join(kind.to_lowercase()));
+        command.env(format!("HELM_{kind}_HOME"), root().join(".cache/helm/home").join(kind.to_lowercase()));
     }
     Ok(command)
 }

@@ -19,6 +19,7 @@ use kit::Duration;
 use serde_json::Value;
 use sys::process::Signal;
 
+use crate::confined::{self, Capabilities};
 use crate::{Host, Output, Process, eventually, http};
 
 use self::certificates::Credentials;
@@ -221,12 +222,11 @@ impl Cluster {
         self.control.output(command)
     }
 
-    /// Runs `helm` in MetalLB's namespace, as the administrator.
+    /// Runs `helm` as the administrator.
     pub fn helm(&self, arguments: &[&str]) -> Result<String> {
         let mut command = crate::helm::command()?;
-        command.args(arguments).args(["--namespace", NAMESPACE, "--kubeconfig"]);
-        let output = self.control.output(with(command, self.kubeconfig(User::Administrator)))?;
-        output.ok().with_context(|| format!("helm {}", arguments.join(" ")))
+        command.arg("--kubeconfig").arg(self.kubeconfig(User::Administrator)).args(arguments);
+        self.control.output(command)?.ok().with_context(|| format!("helm {}", arguments.join(" ")))
     }
 
     /// Applies manifests.
@@ -325,13 +325,19 @@ impl Cluster {
         Ok(proxy)
     }
 
-    /// Runs our program on a host, as one of its faces and with the rights of a user.
+    /// Runs our program on a host, as one of its faces, with the rights of a user and the capabilities of a container.
     pub fn ours_start(&self, host: &Host, program: &Path, face: Face, user: User) -> Result<Process> {
-        let mut command = Command::new(program);
+        let mut command;
         match face {
-            Face::Controller => command.arg("controller"),
-            Face::Speaker => command.args(["speaker", "--node-name", host.name()]),
-        };
+            Face::Controller => {
+                command = confined::command(program, Capabilities::None);
+                command.arg("controller");
+            }
+            Face::Speaker => {
+                command = confined::command(program, Capabilities::NetRaw);
+                command.args(["speaker", "--node-name", host.name()]);
+            }
+        }
         command.args(["--namespace", NAMESPACE, "--port", "0", "--kubeconfig"]);
         let name = if face == Face::Controller { "controller" } else { "speaker" };
         host.spawn(name, with(command, self.kubeconfig(user)))

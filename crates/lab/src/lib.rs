@@ -20,7 +20,7 @@
 //!
 //! From the ground up: [`enter()`], [`Lab`], [`Host`], [`Switch`]; on hosts a [`router`], [`backend`]s behind a
 //! [`service_proxy`], [`requests`] and [`capture`]s; a whole [`topology`] as a [`fleet`]; and with it the [`demo`] and the
-//! [`shell`]. A real Kubernetes API is in `kubernetes`, its `helm` beside it, and a whole cluster of them in `cluster`
+//! [`shell`]. A real Kubernetes API is in `kubernetes`, a whole cluster with it in `cluster`, our chart beside them in `helm`
 //! (feature `testing`).
 
 mod account;
@@ -29,6 +29,7 @@ pub mod capture;
 #[cfg(feature = "testing")]
 pub mod cluster;
 pub mod command;
+pub mod confined;
 pub mod demo;
 mod enter;
 mod eventually;

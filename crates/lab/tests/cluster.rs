@@ -311,12 +311,18 @@ fn helm(lab: &Lab) -> Result<()> {
             let name = format!("test.local/backend:{tag}");
             let program = cluster::pod_program()?;
             site.cluster.import(&[Image::of_program(&name, &program, &["backend"])?])?;
-            let image = format!("--set=image={name}");
-            let line =
-                [action, "tiny", chart, "--create-namespace", "--wait", "--timeout=180s", "--set=word=hush", &image];
-            // An upgrade takes the namespace as it is.
-            let line = line.into_iter().filter(|word| action == "install" || *word != "--create-namespace");
-            site.cluster.api().helm(&line.collect::<Vec<_>>())?;
+            let image = format!("image={name}");
+            site.cluster.api().helm(&[
+                action,
+                "tiny",
+                chart,
+                "--set",
+                &image,
+                "--set",
+                "word=hush",
+                "--wait",
+                "--timeout=180s",
+            ])?;
             // The last of the old pods may still be ending.
             eventually(LIMIT, || {
                 let images =

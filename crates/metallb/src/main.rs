@@ -18,7 +18,8 @@ use clap::Parser;
 use crate::arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments::with_two_dashes(std::env::args_os())) {
+    let words = arguments::with_face_of_name(std::env::args_os());
+    let arguments = match Arguments::try_parse_from(arguments::with_two_dashes(words.into_iter())) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are no errors; clap knows which stream and which status each of them has.

@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 use super::image::architecture;
 use super::{Cluster, Image, freshness_check, root};
 use crate::helm;
+use crate::kubernetes::NAMESPACE;
 
 const REPOSITORY: &str = "test.local/metallb";
 const TAG: &str = "1";
@@ -27,7 +28,7 @@ pub fn install(cluster: &Cluster, settings: &[&str]) -> Result<()> {
         .flat_map(|part| [("repository", REPOSITORY), ("tag", TAG)].map(|(value, text)| (part, value, text)))
         .map(|(part, value, text)| format!("--set-string={part}.image.{value}={text}"))
         .collect();
-    let mut arguments = vec!["install", "metallb", chart, "--create-namespace", "--wait"];
+    let mut arguments = vec!["install", "metallb", chart, "--namespace", NAMESPACE, "--create-namespace", "--wait"];
     arguments.extend(images.iter().map(String::as_str));
     arguments.extend(settings);
     cluster.api().helm(&arguments).map(drop)

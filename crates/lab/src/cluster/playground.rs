@@ -11,10 +11,9 @@ use serde_json::Value;
 
 use super::{Cluster, ClusterPlan, metallb};
 use crate::account::table;
-use crate::helm;
 use crate::kubernetes::{NAMESPACE, ProxyMode, User};
 use crate::shell::{Power, command_write, commands_write, hosts_write, power_serve, shell_run, work};
-use crate::{Host, Lab, Switch, eventually};
+use crate::{Host, Lab, Switch, eventually, helm};
 
 /// Backends, a Service and the pool that it gets its addresses from.
 const EXAMPLE: &str = include_str!("playground.yaml");
@@ -43,7 +42,8 @@ pub fn run(playground: &Playground, out: &mut dyn Write) -> Result<()> {
     let cluster = Cluster::start(&lab, &lan, &plan)?;
     client_start(&lab, &lan, &cluster)?;
     writeln!(out, "Installing MetalLB from its chart...")?;
-    metallb::install(&cluster, &[])?;
+    // The program has no memberlist yet: nobody makes the Secret that speakers would wait for.
+    metallb::install(&cluster, &["--set=speaker.memberlist.enabled=false"])?;
     let addresses = example_apply(&cluster)?;
 
     hosts_write(&lab)?;
@@ -88,9 +88,9 @@ fn example_apply(cluster: &Cluster) -> Result<Vec<String>> {
 
 /// Makes the commands `kubectl` and `helm`, and gives back the settings that they and others want.
 fn tools_write(cluster: &Cluster, launcher: &str) -> Result<String> {
-    let program = cluster.api().program().canonicalize()?;
+    let (program, helm) = (cluster.api().program().canonicalize()?, helm::program()?);
     command_write("kubectl", &format!("{launcher} on control '{}' kubectl", program.display()))?;
-    command_write("helm", &format!("{launcher} on control '{}'", helm::command()?.get_program().display()))?;
+    command_write("helm", &format!("{launcher} on control '{}'", helm.display()))?;
     let settings = [
         ("KUBECONFIG", cluster.api().kubeconfig(User::Administrator)),
         ("KUBECACHEDIR", work("kubectl")),
