@@ -218,6 +218,8 @@ fn controllers_start(api: &kubernetes::Cluster) -> Result<Process> {
     let mut command = Command::new(api.program());
     command.args(["kube-controller-manager", "--use-service-account-credentials", "--leader-elect=false"]);
     command.arg("--controllers=*,-node-ipam-controller,-node-route-controller,-cloud-node-lifecycle-controller");
+    // It makes this folder; by default that is one of the machine.
+    command.arg("--flex-volume-plugin-dir").arg(file("plugins-of-volumes"));
     // A node that is lost is to be noticed soon.
     command.args(["--node-monitor-grace-period=10s", "--node-monitor-period=1s", "--profiling=false"]);
     command

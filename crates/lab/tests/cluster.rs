@@ -28,6 +28,8 @@ const CLIENT: [&str; 2] = ["10.0.0.200", "fd00::200"];
 const NODES: [[&str; 2]; 2] = [["10.0.0.1", "fd00::1"], ["10.0.0.2", "fd00::2"]];
 /// Settings of the machine that a kubelet wants to change.
 const MACHINE_SETTINGS: [&str; 4] = ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops"];
+/// Where programs on nodes make folders.
+const MACHINE_FOLDERS: [&str; 5] = ["/var/lib", "/var/log", "/etc", "/opt", "/usr/libexec"];
 
 fn main() -> ExitCode {
     cluster::node_run_if_asked();
@@ -108,17 +110,19 @@ impl Site {
 
 /// Runs a trial and tells what the cluster has when it fails; then ends the cluster, of which nothing may be left.
 fn on_site(lab: &Lab, nodes: u8, proxy: ProxyMode, trial: impl FnOnce(&mut Site) -> Result<()>) -> Result<()> {
-    let settings = machine_settings()?;
+    let machine = machine()?;
     let mut site = Site::start(lab, nodes, proxy)?;
     trial(&mut site).map_err(|error| anyhow!("{error:#}\nthe cluster has\n{}", site.state()))?;
     site.cluster.stop()?;
-    ensure!(settings == machine_settings()?, "the machine had the settings {settings:?}");
+    let after = self::machine()?;
+    ensure!(machine == after, "the machine was {machine:?}, and is {after:?}");
     Ok(())
 }
 
-fn machine_settings() -> Result<Vec<String>> {
-    let read = |name: &str| Ok(fs::read_to_string(format!("/proc/sys/{name}"))?);
-    MACHINE_SETTINGS.into_iter().map(read).collect()
+/// What of the machine a cluster could change.
+fn machine() -> Result<Vec<BTreeSet<String>>> {
+    let read = |name: &str| Ok(BTreeSet::from([fs::read_to_string(format!("/proc/sys/{name}"))?]));
+    MACHINE_SETTINGS.into_iter().map(read).chain(MACHINE_FOLDERS.into_iter().map(names)).collect()
 }
 
 /// Backends with the label `app: web`; `probe` is the port that says whether they are ready.
@@ -390,7 +394,7 @@ fn groups_of(process: u32) -> Vec<String> {
 
 fn nothing_left(_: &Lab) -> Result<()> {
     let mounts = || fs::read_to_string("/proc/self/mountinfo");
-    let before = (mounts()?, names("/var/lib")?, names("/etc")?, names("/run")?);
+    let before = (mounts()?, machine()?);
     for end in [End::KilledAsNodesStart, End::Killed, End::Asked] {
         let mut child = start_holder()?;
         let process = child.id();
@@ -422,7 +426,8 @@ fn nothing_left(_: &Lab) -> Result<()> {
         })
         .with_context(|| format!("{end:?}"))?;
     }
-    ensure!(before == (mounts()?, names("/var/lib")?, names("/etc")?, names("/run")?), "mounts or files are left");
+    let after = (mounts()?, machine()?);
+    ensure!(before == after, "before: {before:?}\nafter: {after:?}");
     Ok(())
 }
 

@@ -133,6 +133,23 @@ pub fn mount_bind(source: &Path, target: &Path) -> Result<(), NamespaceError> {
     Mount { source: Some(source), flags: libc::MS_BIND | libc::MS_REC, ..Mount::on(target) }.carry_out()
 }
 
+/// Makes what is mounted here read-only in this mount namespace; what is mounted below it stays as it is.
+pub fn mount_make_read_only(target: &Path) -> Result<(), NamespaceError> {
+    let path = text(target.as_os_str().as_bytes(), "make a mount read-only")?;
+    // SAFETY: a statvfs is plain data that the call fills; both pointers outlive it.
+    let (result, status) = unsafe {
+        let mut status: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &raw mut status), status)
+    };
+    checked(result, || format!("read the flags of the mount {}", target.display()))?;
+    // The flags that it has must be given again: in a user namespace they may not be taken away.
+    let kept =
+        [(libc::ST_NOSUID, libc::MS_NOSUID), (libc::ST_NODEV, libc::MS_NODEV), (libc::ST_NOEXEC, libc::MS_NOEXEC)];
+    let kept = kept.into_iter().filter(|(has, _)| status.f_flag & has != 0).fold(0, |flags, (_, flag)| flags | flag);
+    let flags = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | kept;
+    Mount { flags, ..Mount::on(target) }.carry_out()
+}
+
 /// A request to `mount`.
 struct Mount<'a> {
     source: Option<&'a Path>,
@@ -152,7 +169,7 @@ impl<'a> Mount<'a> {
         match (self.source, self.file_system) {
             (_, Some(kind)) => format!("mount {kind} on {target}"),
             (Some(source), None) => format!("show {} at {target}", source.display()),
-            (None, None) => format!("change how mounts below {target} are shared"),
+            (None, None) => format!("change how {target} is mounted"),
         }
     }
 

@@ -23,7 +23,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use kit::Duration;
 use serde::{Deserialize, Serialize};
 use sys::namespace::{
-    Namespace, mount_bind, mount_cgroup_v1, mount_new, mounts_make_private, mounts_make_shared, unshare,
+    Namespace, mount_bind, mount_cgroup_v1, mount_make_read_only, mount_new, mounts_make_private, mounts_make_shared,
+    unshare,
 };
 use sys::process::{
     ExitStatus, Fork, Pid, child_wait, child_wait_next, die_with_parent, exit_at_once, fork, pipe_is_closed,
@@ -163,12 +164,14 @@ fn mount_all(plan: &Plan) -> Result<()> {
     fs::create_dir_all(plan.folder.join("programs"))?;
     File::create(&kubernetes)?;
     mount_bind(&plan.kubernetes, &kubernetes)?;
-    for (own, place) in [("lib", "/var/lib"), ("log", "/var/log")] {
+    for (own, place) in [("lib", "/var/lib"), ("log", "/var/log"), ("tmp", "/tmp")] {
         let own = plan.folder.join(own);
         fs::create_dir_all(&own)?;
         mount_bind(&own, Path::new(place))?;
     }
     fs::create_dir_all("/var/log/containers")?;
+    // All else of the machine can be read only.
+    mount_make_read_only(Path::new("/"))?;
     // What the kubelet mounts has to be seen by the containers that have it as a volume.
     mounts_make_shared()?;
     Ok(())

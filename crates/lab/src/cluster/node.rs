@@ -158,6 +158,8 @@ fn runtime_config(networks: &Path) -> String {
     // and of AppArmor profiles: they belong to the machine.
     format!(
         "version = 2\n\
+         [plugins.\"io.containerd.internal.v1.opt\"]\n\
+         path = \"/var/lib/containerd/opt\"\n\
          [plugins.\"io.containerd.grpc.v1.cri\"]\n\
          sandbox_image = \"{PAUSE_IMAGE}\"\n\
          restrict_oom_score_adj = true\n\
@@ -187,6 +189,7 @@ fn kubelet_config(authority: &PathBuf) -> String {
         // It finds the settings of the kernel as it wants them; see `boot`.
         "protectKernelDefaults": true,
         "resolvConf": "",
+        "volumePluginDir": "/var/lib/kubelet/plugins-of-volumes",
         "evictionHard": {
             "memory.available": never, "nodefs.available": never, "nodefs.inodesFree": never,
             "imagefs.available": never, "imagefs.inodesFree": never,
