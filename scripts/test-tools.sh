@@ -19,6 +19,9 @@ needed="
 /usr/bin/prometheus prometheus
 /usr/bin/promtool prometheus
 /usr/bin/setpriv util-linux
+/usr/bin/containerd containerd
+/usr/sbin/runc runc
+/usr/lib/cni/ptp containernetworking-plugins
 "
 
 packages=$(echo "$needed" | while read -r program package; do
@@ -51,7 +54,7 @@ install || { apt-get update >&2 && install; }
 
 # Installing also enables the services for the next start of the machine.
 if command -v systemctl >/dev/null; then
-    for service in frr bird gobgpd nftables prometheus; do
+    for service in frr bird gobgpd nftables prometheus containerd; do
         case " $packages " in
         *" $service"*) systemctl disable --quiet "$service.service" >/dev/null 2>&1 || : ;;
         esac

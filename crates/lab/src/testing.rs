@@ -46,10 +46,11 @@ fn message_of(panic: &(dyn Any + Send)) -> &str {
 ///
 /// A test is never skipped because something is missing on the machine: it fails, and says what to do.
 pub fn main(trials: impl IntoIterator<Item = Trial>) -> ExitCode {
+    crate::cluster::node_run_if_asked();
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(TEST_THREADS);
     let trials = trials.into_iter().map(|trial| libtest_mimic::Trial::test(trial.name, move || trial.run()));
-    let refusal = if arguments.list { None } else { crate::enter().err() };
+    let refusal = if arguments.list { None } else { crate::cluster::enter().err() };
     let trials = trials.map(|trial| match &refusal {
         None => trial,
         Some(refusal) => {

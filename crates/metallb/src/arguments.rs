@@ -1,8 +1,8 @@
 //! The command line: MetalLB's flags with their names, defaults and variables (contract 7.1), and our own commands.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use api::GoDuration;
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// Reads a command line, each flag by itself and those that only make sense together.
     pub(crate) fn read(words: impl Iterator<Item = OsString>) -> Result<Arguments, clap::Error> {
-        let arguments = Arguments::try_parse_from(with_two_dashes(words))?;
+        let arguments = Arguments::try_parse_from(with_two_dashes(with_face_of_name(words).into_iter()))?;
         let common = match &arguments.command {
             Command::Controller(flags) => &flags.common,
             Command::Speaker(flags) => &flags.common,
@@ -315,8 +315,19 @@ pub(crate) enum BgpType {
     FrrK8s,
 }
 
+/// The images of the Go implementation hold the programs `controller` and `speaker`; so does ours, as links to this
+/// one. A program of that name is that face: the name is the command.
+fn with_face_of_name(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let name = arguments.first().map(Path::new).and_then(Path::file_name);
+    if let Some(face) = name.filter(|name| *name == "controller" || *name == "speaker").map(OsStr::to_owned) {
+        arguments.insert(1, face);
+    }
+    arguments
+}
+
 /// MetalLB's flags come with one dash as well as with two; long flags with one dash get the second.
-pub(crate) fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut is_lab = false;
     let fix = |(position, argument): (usize, OsString)| {
         // The lab's commands are given other programs' arguments, which are none of ours.
@@ -348,6 +359,21 @@ mod tests {
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
         Arguments::read(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn a_program_named_like_a_face_is_that_face() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        for (line, expected) in [
+            ("/controller", "/controller controller"),
+            ("/speaker --port=9120", "/speaker speaker --port=9120"),
+            ("controller -lb-class x", "controller controller -lb-class x"),
+            ("metallb lint controller", "metallb lint controller"),
+            ("/speaker/metallb crds", "/speaker/metallb crds"),
+        ] {
+            assert_eq!(with_face_of_name(words(line).into_iter()), words(expected), "{line}");
+        }
+        assert!(with_face_of_name(std::iter::empty()).is_empty());
     }
 
     #[test]

@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kit::{Duration, Mac};
 use lab::backend::{Answer, Backend};
+use lab::confined::{self, Capabilities};
 use lab::fleet::{BACKEND_PORT, forwards_of};
 use lab::manifests::{LabEndpoint, ManifestFolder};
 use lab::service_proxy::{Forward, ServiceProxy};
@@ -527,13 +528,13 @@ pub(crate) fn wait_log(process: &Process, lines: usize, pieces: &[&str]) -> Resu
 }
 
 fn controller_start(host: &Host, folder: &ManifestFolder, more: &[String]) -> Result<Process> {
-    let mut command = Command::new(PROGRAM);
+    let mut command = confined::command(Path::new(PROGRAM), Capabilities::None);
     command.args(["controller", "--namespace", NAMESPACE, "--manifests"]).arg(folder.path()).args(more);
     host.spawn("controller", command)
 }
 
 fn speaker_start(host: &Host, node: &str, folder: &ManifestFolder, more: &[String]) -> Result<Process> {
-    let mut command = Command::new(PROGRAM);
+    let mut command = confined::command(Path::new(PROGRAM), Capabilities::NetRaw);
     command.args(["speaker", "--namespace", NAMESPACE, "--node-name", node, "--manifests"]);
     command.arg(folder.path()).args(more);
     host.spawn("speaker", command)
