@@ -44,7 +44,7 @@ export RUSTFLAGS="-C force-unwind-tables=no --remap-path-prefix=$cargo_home=/car
 build=.cache/static
 cargo build --profile "$profile" --locked --quiet --bin metallb --target "$target" --target-dir "$build"
 program=$build/$target/$profile/metallb
-if readelf --program-headers --dynamic --wide "$program" | grep -qE 'INTERP|NEEDED'; then
+if readelf --program-headers --dynamic --wide "$program" | grep -E 'INTERP|NEEDED' >&2; then
   echo "error: $program is not static" >&2
   exit 1
 fi
