@@ -94,7 +94,7 @@ fn remote_as(spec: &BGPPeerSpec, report: &mut Report) -> Option<RemoteAs> {
         }
         (None, None) => {
             report
-                .error("peer-asn", "/spec", "missing peer ASN and dynamicASN")
+                .error("peer-asn", "/spec/peerASN", "missing peer ASN and dynamicASN")
                 .hint("set peerASN to the AS number of the router, or dynamicASN to internal or external");
             None
         }
@@ -178,7 +178,7 @@ fn endpoint(spec: &BGPPeerSpec, report: &mut Report) -> Option<PeerEndpoint> {
         }
         (None, Some(interface)) => Some(PeerEndpoint::Interface(interface.to_owned())),
         (None, None) => {
-            report.error("peer-endpoint", "/spec", "peer has no Address or Interface specified").hint(
+            report.error("peer-endpoint", "/spec/peerAddress", "peer has no Address or Interface specified").hint(
                 "set peerAddress to the IP address of the router, or interface to the interface that leads to it",
             );
             None

@@ -15,6 +15,7 @@
 mod boot;
 mod groups;
 mod image;
+pub mod metallb;
 mod node;
 pub mod playground;
 
@@ -27,7 +28,7 @@ use anyhow::{Context as _, Result, ensure};
 use kit::Duration;
 use serde_json::Value;
 
-pub use self::image::{Image, ImageFile};
+pub use self::image::{Content, Image, ImageFile};
 use self::node::Node;
 use crate::enter::enter_and_clean;
 use crate::kubernetes::certificates::{ACCOUNTS_KEY, AUTHORITY, Credentials};
@@ -44,15 +45,14 @@ pub const POD_NETWORKS: [&str; 2] = ["10.244.0.0/16", "fd00:244::/48"];
 const CONTROL_NUMBER: u8 = 100;
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// As [`crate::enter()`], for programs that start whole clusters: also nodes are gone when the program has ended.
-///
-/// To be called first thing in `main`, before arguments are read: nodes are started as further processes of the program.
+/// As [`crate::enter()`], for programs that start whole clusters: also what no namespace holds is gone in the end.
 pub fn enter() -> Result<(), EnterError> {
     let run = groups::run_name();
     enter_and_clean(|| groups::run_remove(run))
 }
 
-/// Never returns in a process that is a node. [`crate::testing::main`] calls it; other programs do so first thing in `main`.
+/// To be called first thing in `main`, before arguments are read, by programs that start whole clusters: a node is a
+/// further process of the program, in which this never returns. [`crate::testing::main`] does it.
 pub fn node_run_if_asked() {
     boot::run_if_asked();
 }
@@ -255,28 +255,22 @@ fn root() -> PathBuf {
 
 /// The program of the pods, as `scripts/pod.sh` builds it.
 pub fn pod_program() -> Result<PathBuf> {
-    program_of_cargo(&root().join(".cache/pod/pod"), "scripts/pod.sh")
+    let program = root().join(".cache/pod/pod");
+    freshness_check(&program, &program.with_extension("d"), "scripts/pod.sh")?;
+    Ok(program)
 }
 
-/// Our own program, static, as `scripts/static.sh` builds it.
-pub fn metallb_program() -> Result<PathBuf> {
-    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    let folder = root().join(".cache/static").join(target).join("release");
-    program_of_cargo(&folder.join("metallb"), "scripts/static.sh")
-}
-
-/// A program that cargo built, if no source of it is newer.
-fn program_of_cargo(program: &Path, script: &str) -> Result<PathBuf> {
+/// Fails when a program is not built, or is older than a source in its list, which cargo writes as make reads it.
+fn freshness_check(program: &Path, sources: &Path, script: &str) -> Result<()> {
     let shown = program.display();
     let made = modified(program).with_context(|| format!("{shown} is not built\nhint: run {script}"))?;
-    // Cargo writes what a program was made of beside it, as make reads it.
-    let sources = fs::read_to_string(program.with_extension("d"))?;
+    let sources = fs::read_to_string(sources).with_context(|| format!("reading {}", sources.display()))?;
     let (_, sources) = sources.split_once(": ").context("no list of sources")?;
     for source in sources.split_whitespace() {
         let is_older = modified(Path::new(source)).is_ok_and(|changed| changed <= made);
         ensure!(is_older, "{shown} is older than {source}\nhint: run {script}");
     }
-    Ok(program.to_owned())
+    Ok(())
 }
 
 fn modified(file: &Path) -> Result<SystemTime> {

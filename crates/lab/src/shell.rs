@@ -19,6 +19,7 @@ use sys::namespace::{Namespace, join};
 use crate::account::table;
 use crate::demo::map;
 use crate::fleet::Fleet;
+use crate::host::process::SBIN;
 use crate::router::RouterKind;
 use crate::topology::{Role, Topology};
 use crate::{Lab, WORK};
@@ -62,7 +63,7 @@ pub fn run(shell: &Shell, out: &mut dyn Write) -> Result<()> {
 /// Runs the shell, with our commands first in its path and a prompt that tells where one is. `settings` are further
 /// lines that it reads first.
 pub(crate) fn shell_run(shell: &Path, settings: &str) -> Result<()> {
-    let path = format!("PATH={}:$PATH; export PATH\n{settings}", work(COMMANDS).display());
+    let path = format!("PATH={}:$PATH{SBIN}; export PATH\n{settings}", work(COMMANDS).display());
     let start_file = work("shellrc");
     // bash reads this instead of the user's file, so that it is the last to set the prompt; others by the variable ENV.
     fs::write(&start_file, format!("[ -z \"$BASH\" ] || [ ! -r ~/.bashrc ] || . ~/.bashrc\n{path}PS1='lab$ '\n"))?;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use kit::Duration;
@@ -325,7 +325,8 @@ fn helm(lab: &Lab) -> Result<()> {
             ])?;
             // The last of the old pods may still be ending.
             eventually(LIMIT, || {
-                let images = site.kubectl("get pods -l app=tiny -o jsonpath={.items[*].spec.containers[*].image}")?;
+                let images =
+                    site.kubectl("get pods -A -l app=tiny -o jsonpath={.items[*].spec.containers[*].image}")?;
                 ensure!(images == format!("{name} {name}"), "after helm {action}: {images}");
                 Ok(())
             })?;
@@ -340,7 +341,7 @@ fn helm(lab: &Lab) -> Result<()> {
         ensure!(version.contains("\"gitVersion\": \"v1."), "charts would refuse {version}");
         site.cluster.api().helm(&["uninstall", "tiny", "--wait", "--timeout=180s"])?;
         eventually(LIMIT, || {
-            let left = site.kubectl("get pods,secrets -o name")?;
+            let left = site.kubectl("get pods,secrets -A -o name")?;
             ensure!(left.is_empty(), "{left} are left");
             Ok(())
         })
@@ -360,14 +361,17 @@ fn hold() -> ExitCode {
     if ended.is_ok_and(|read| read > 0) { ExitCode::SUCCESS } else { ExitCode::from(3) }
 }
 
-fn start_holder() -> Result<(Child, ChildStdin)> {
+fn start_holder() -> Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
-    let mut child = command.arg("--as-program").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().context("its standard output")?).read_line(&mut line)?;
-    ensure!(line == "ready\n", "{line:?}");
-    let stdin = child.stdin.take().context("its standard input")?;
-    Ok((child, stdin))
+    Ok(command.arg("--as-program").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
+}
+
+/// When and how the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    KilledAsNodesStart,
+    Killed,
+    Asked,
 }
 
 /// The control groups of the run that a process began, in all hierarchies.
@@ -387,27 +391,36 @@ fn groups_of(process: u32) -> Vec<String> {
 fn nothing_left(_: &Lab) -> Result<()> {
     let mounts = || fs::read_to_string("/proc/self/mountinfo");
     let before = (mounts()?, names("/var/lib")?, names("/etc")?, names("/run")?);
-    for killed in [true, false] {
-        let (mut child, mut stdin) = start_holder()?;
-        let family = descendants(child.id());
-        ensure!(family.len() > 10, "a cluster of {} processes", family.len());
-        ensure!(groups_of(child.id()).len() >= 7, "the groups are {:?}", groups_of(child.id()));
-        if killed {
-            child.kill()?;
-            child.wait()?;
+    for end in [End::KilledAsNodesStart, End::Killed, End::Asked] {
+        let mut child = start_holder()?;
+        let process = child.id();
+        let groups = || groups_of(process);
+        if end == End::KilledAsNodesStart {
+            eventually(LIMIT, || groups().pop().context("no groups"))?;
         } else {
-            stdin.write_all(b"end\n")?;
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().context("its standard output")?).read_line(&mut line)?;
+            ensure!(line == "ready\n", "{line:?}");
+            ensure!(groups().len() >= 7, "the groups are {:?}", groups());
+        }
+        let family = descendants(process);
+        ensure!(family.len() > 5, "a cluster of {} processes", family.len());
+        if end == End::Asked {
+            child.stdin.take().context("its standard input")?.write_all(b"end\n")?;
             let status = child.wait()?;
             ensure!(status.success(), "{status}");
-            ensure!(groups_of(child.id()).is_empty(), "{:?} are left at the end", groups_of(child.id()));
+            ensure!(groups().is_empty(), "{:?} are left at the end", groups());
+        } else {
+            child.kill()?;
+            child.wait()?;
         }
         eventually(LIMIT, || {
             let left: BTreeSet<_> = processes()?.intersection(&family).copied().collect();
             ensure!(left.is_empty(), "processes {left:?} are left");
-            let groups = groups_of(child.id());
-            ensure!(groups.is_empty(), "{groups:?} are left");
+            ensure!(groups().is_empty(), "{:?} are left", groups());
             Ok(())
-        })?;
+        })
+        .with_context(|| format!("{end:?}"))?;
     }
     ensure!(before == (mounts()?, names("/var/lib")?, names("/etc")?, names("/run")?), "mounts or files are left");
     Ok(())

@@ -1,7 +1,6 @@
 //! The command line: MetalLB's flags with their names, defaults and variables (contract 7.1), and our own commands.
 
 use std::ffi::{OsStr, OsString};
-use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
@@ -207,9 +206,9 @@ pub(crate) struct SpeakerFlags {
     #[arg(long, env = "METALLB_NODE_NAME", value_name = "NAME")]
     pub(crate) node_name: String,
 
-    /// Address of the node; not used
+    /// Address of the node; not used, so whatever it is will do
     #[arg(long, env = "METALLB_HOST", hide = true)]
-    pub(crate) host: Option<IpAddr>,
+    pub(crate) host: Option<String>,
 
     /// Announce even from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
@@ -332,6 +331,11 @@ mod tests {
         let line = "metallb controller --webhook-mode disabled --ml-secret-name memberlist";
         let Command::Controller(flags) = parse(line).unwrap().command else { panic!("not a controller") };
         assert_eq!(flags.future.given(), ["--ml-secret-name"]);
+    }
+
+    #[test]
+    fn the_address_of_the_node_may_be_anything() {
+        assert!(parse("metallb speaker --node-name n1 --host=").is_ok());
     }
 
     #[test]

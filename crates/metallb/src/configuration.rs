@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use api::{Object, ObjectRef};
-use config::{Config, Objects, Scope, Severity};
+use config::{Config, Finding, Objects, Scope, Severity};
 
 /// Collects objects and validates them, all at once, when they have changed.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Configuration {
     /// Something changed since the last validation.
     is_dirty: bool,
     in_force: Option<Arc<Config>>,
+    /// What the last validation found.
+    found: Vec<Finding>,
 }
 
 /// What came of looking at the objects again.
@@ -34,7 +36,8 @@ pub(crate) enum Verdict {
 impl Configuration {
     /// The configuration of a controller: pools, communities and namespaces count.
     pub(crate) fn of_controller(namespace: Option<String>) -> Self {
-        Configuration { objects: Objects::new(), node: None, namespace, is_dirty: true, in_force: None }
+        let (objects, found) = (Objects::new(), Vec::new());
+        Configuration { objects, node: None, namespace, is_dirty: true, in_force: None, found }
     }
 
     /// The configuration of the speaker on a node.
@@ -61,14 +64,14 @@ impl Configuration {
         }
         match config::validate(&self.objects, self.scope(), self.namespace.as_deref()) {
             Ok(accepted) => {
-                for finding in &accepted.warnings {
+                for finding in self.news(&accepted.warnings) {
                     tracing::warn!(
                         object = %finding.object,
                         path = finding.pointer,
                         code = finding.code,
+                        warning = finding.message,
                         hint = finding.hint,
-                        "{}",
-                        finding.message
+                        "a part of the configuration should be changed"
                     );
                 }
                 if let Some(in_force) = self.in_force.as_ref().filter(|in_force| ***in_force == accepted.config) {
@@ -79,7 +82,8 @@ impl Configuration {
                 Some(Verdict::Changed(config))
             }
             Err(refused) => {
-                for finding in refused.findings.iter().filter(|finding| finding.severity == Severity::Error) {
+                let news = self.news(&refused.findings);
+                for finding in news.iter().filter(|finding| finding.severity == Severity::Error) {
                     tracing::error!(
                         op = "setConfig",
                         object = %finding.object,
@@ -93,6 +97,13 @@ impl Configuration {
                 Some(Verdict::Refused(format!("configuration error: {refused}")))
             }
         }
+    }
+
+    /// Those that the validation before did not find. Whatever changes about a node has everything validated, which must
+    /// not tell everything again.
+    fn news(&mut self, findings: &[Finding]) -> Vec<Finding> {
+        let before = std::mem::replace(&mut self.found, findings.to_vec());
+        findings.iter().filter(|finding| !before.contains(finding)).cloned().collect()
     }
 
     fn scope(&self) -> Scope<'_> {
@@ -126,6 +137,13 @@ mod tests {
         configuration.apply(pool("b", "10.0.0.0/25"));
         let Some(Verdict::Refused(text)) = configuration.validate() else { panic!("two pools that overlap") };
         assert!(text.starts_with("configuration error: "), "{text}");
+
+        let findings = configuration.found.clone();
+        assert_eq!(findings.len(), 1);
+        configuration.apply(pool("c", "192.0.2.0/24"));
+        assert!(matches!(configuration.validate(), Some(Verdict::Refused(_))));
+        assert_eq!(configuration.news(&findings), [], "it was told");
+        configuration.delete(&pool("c", "").reference());
 
         // D2: back to what is in force counts as valid.
         configuration.delete(&pool("b", "").reference());

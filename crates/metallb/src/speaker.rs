@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use api::{Kind, Object, ObjectRef};
 use kit::{Instant, InterfaceIndex, Outbox};
 use netio::clock::Clock;
-use netio::interfaces::{self, Exclusions, Monitor};
+use netio::interfaces::{self, Exclusions, Interface, Monitor};
 use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Writer};
 use speaker::{Exclusion, Input, Options, Output, Speaker};
@@ -199,7 +199,8 @@ impl Node {
         };
         self.segment.tell(now, input);
         let interfaces: Vec<_> = monitor.interfaces().into_values().collect();
-        let names: BTreeSet<String> = interfaces.iter().map(|interface| interface.name.clone()).collect();
+        let may_announce = |interface: &&Interface| self.exclusions.decide(&interface.name) == l2::Exclusion::Allowed;
+        let names: BTreeSet<String> = interfaces.iter().filter(may_announce).map(|it| it.name.clone()).collect();
         self.sessions.interfaces_changed(now, interfaces);
         self.decide(now, Input::Interfaces(names));
     }

@@ -6,6 +6,8 @@ use std::process::Command;
 
 fn demo(router: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_metallb"));
+    // As of a user that is not root: daemons are elsewhere.
+    command.env("PATH", "/usr/bin:/bin");
     let output = command.args(["lab", "demo", "--router", router]).output().unwrap();
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{text}\n{errors}");

@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation))]
 
 pub mod bgp;
+mod causes;
 pub mod clock;
 pub mod interfaces;
 pub mod packet;

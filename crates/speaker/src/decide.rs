@@ -103,6 +103,15 @@ fn layer2_advertisements<'a>(service: &ServiceFacts, pool: &'a Pool) -> Vec<&'a 
     all.filter(|it| it.service_selectors.matches(&service.labels)).map(Arc::as_ref).collect()
 }
 
+/// Whether a candidate is known to be alive. One that is not comes after all that are, and is a candidate nevertheless:
+/// where no node is Ready, as on the only node of a cluster whose kubelet is gone, or when a cluster has just found its
+/// API again, the wrong node is better than none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Liveness {
+    Ready,
+    NotReady,
+}
+
 /// The rank of a node in the election for the Service, if it is a candidate at all (contract 5.1 rows 5 to 7).
 fn rank(
     node: &str,
@@ -110,14 +119,15 @@ fn rank(
     advertisements: &[&L2Advertisement],
     elected_by: &IpAddr,
     exclusion: Exclusion,
-) -> Option<Rank> {
-    if !facts.ready || node_refusal(facts, exclusion).is_some() {
+) -> Option<(Liveness, Rank)> {
+    if node_refusal(facts, exclusion).is_some() {
         return None;
     }
     let mut selecting = advertisements.iter().filter(|it| it.node_selectors.matches(&facts.labels)).peekable();
     selecting.peek()?;
     let score = selecting.map(|advertisement| preference(advertisement, &facts.labels)).sum();
-    Some(Rank::new(score, node, elected_by))
+    let liveness = if facts.ready { Liveness::Ready } else { Liveness::NotReady };
+    Some((liveness, Rank::new(score, node, elected_by)))
 }
 
 /// The weights of the preferences that match a node which the advertisement selects.
@@ -163,15 +173,13 @@ fn try_layer2(
     if let Some(refusal) = node_refusal(here, around.exclusion) {
         return Err(refusal);
     }
-    if !here.ready {
-        return Err(Refusal::NodeNotReady);
-    }
     if service.local_only && !backends.on(around.node) {
         return Err(Refusal::NoLocalEndpoints);
     }
-    let owner = winner(service, backends, around, addresses, &advertisements);
-    if owner != Some(around.node) {
-        return Err(Refusal::NotElected(owner.map(str::to_owned)));
+    match winner(service, backends, around, addresses, &advertisements) {
+        Some((_, owner)) if owner == around.node => {}
+        Some((Liveness::Ready, _)) if !here.ready => return Err(Refusal::NodeNotReady),
+        owner => return Err(Refusal::NotElected(owner.map(|(_, owner)| owner.to_owned()))),
     }
     let interfaces = interfaces(&selecting, around.interfaces)?;
     Ok(Layer2Grant { addresses: addresses.to_vec(), interfaces, pool: pool.name.clone() })
@@ -183,14 +191,14 @@ fn winner<'a>(
     around: &Surroundings<'a>,
     addresses: &[IpAddr],
     advertisements: &[&L2Advertisement],
-) -> Option<&'a str> {
+) -> Option<(Liveness, &'a str)> {
     // The first address decides for all of them, as in the Go implementation (contract 5.1).
     let elected_by = addresses.first()?;
     let candidates = around.nodes.iter().filter(|(name, _)| !service.local_only || backends.on(name));
     candidates
         .filter_map(|(name, facts)| Some((rank(name, facts, advertisements, elected_by, around.exclusion)?, name)))
         .min()
-        .map(|(_, name)| name.as_str())
+        .map(|((liveness, _), name)| (liveness, name.as_str()))
 }
 
 /// The interfaces that the advertisements allow together, as far as they exist here (contract 5.3, D11).

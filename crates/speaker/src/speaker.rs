@@ -57,7 +57,7 @@ pub enum Input {
     NodeApplied(Node),
     /// A node is gone, by name.
     NodeDeleted(String),
-    /// The interfaces of this host, by name: all of them.
+    /// The interfaces of this host that may announce, by name: all of them.
     Interfaces(BTreeSet<String>),
     /// Everything that exists has been told once: from now on it may be decided.
     Synced,
@@ -307,6 +307,9 @@ impl Speaker {
         let affected: Vec<Key> = if name == self.options.node {
             self.peers_due = true;
             self.services.keys().cloned().collect()
+        } else if !self.may_decide() {
+            // All Services are to be decided anyway; looking at each for each node would be quadratic.
+            Vec::new()
         } else {
             let around = self.surroundings();
             let affected = |state: &ServiceState| state.is_affected_by(name, &around);
@@ -516,6 +519,8 @@ impl ServiceState {
         let owner = match self.layer2.as_ref().map(|decision| &decision.outcome) {
             Some(Ok(_) | Err(Refusal::NoSuchInterface(_))) => Some(around.node),
             Some(Err(Refusal::NotElected(owner))) => owner.as_deref(),
+            // It is the last choice, for as long as there is another.
+            Some(Err(Refusal::NodeNotReady)) => return true,
             Some(Err(_)) | None => return false,
         };
         owner == Some(node) || decide::layer2_challenges(node, owner, facts, Backends(&self.slices), around)

@@ -39,8 +39,8 @@ impl Protocol {
                 Gate::NodeSelected,
                 Gate::NodeNetwork,
                 Gate::NodeLabel,
-                Gate::NodeReady,
                 Gate::LocalEndpoints,
+                Gate::NodeReady,
                 Gate::Election,
                 Gate::Interface,
             ],
@@ -93,10 +93,10 @@ pub enum Gate {
     NodeNetwork,
     /// The node is not labelled for exclusion.
     NodeLabel,
-    /// The node is alive, so that it takes part in the election.
-    NodeReady,
     /// Under `externalTrafficPolicy: Local`, a backend on this node can take traffic.
     LocalEndpoints,
+    /// The node is alive, or no candidate is.
+    NodeReady,
     /// The node is first in the election.
     Election,
     /// An interface that the advertisements name exists here.
@@ -138,7 +138,7 @@ pub enum Refusal {
     NetworkUnavailable,
     /// The node has the label that excludes it from load balancers.
     ExcludedByLabel,
-    /// The node is not Ready.
+    /// The node is not Ready, and another one can announce it.
     NodeNotReady,
     /// No backend on this node can take traffic.
     NoLocalEndpoints,
@@ -256,7 +256,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::NetworkUnavailable => f.write_str("the node's network is unavailable"),
             Refusal::ExcludedByLabel => f.write_str("the node is labelled to be excluded from load balancers"),
-            Refusal::NodeNotReady => f.write_str("the node is not ready"),
+            Refusal::NodeNotReady => f.write_str("the node is not ready, and others are"),
             Refusal::NoLocalEndpoints => f.write_str("no backend on this node can take traffic"),
             Refusal::NotElected(Some(owner)) => write!(f, "node {owner:?} announces it"),
             Refusal::NotElected(None) => f.write_str("no node can announce it"),

@@ -9,7 +9,8 @@
 //!          └─ the shims of containers, when their parents have ended
 //! ```
 //!
-//! The user namespace is the program's: whatever runs on a node cannot write a setting that belongs to the machine.
+//! Settings of the kernel that no namespace divides belong to the machine, and root of a user namespace may write them
+//! where it is root outside, too. So the node sees files of its own in the place of those that a kubelet wants to be so.
 
 use std::fs::{self, File};
 use std::io::{PipeReader, pipe};
@@ -25,7 +26,7 @@ use sys::namespace::{
     Namespace, mount_bind, mount_cgroup_v1, mount_new, mounts_make_private, mounts_make_shared, unshare,
 };
 use sys::process::{
-    ExitStatus, Fork, child_wait, child_wait_next, die_with_parent, exit_at_once, fork, pipe_is_closed,
+    ExitStatus, Fork, Pid, child_wait, child_wait_next, die_with_parent, exit_at_once, fork, pipe_is_closed,
 };
 
 use crate::eventually;
@@ -37,6 +38,10 @@ const NAME: &str = "lab-node";
 pub(super) const RUNTIME_SOCKET: &str = "/run/containerd/containerd.sock";
 /// What kubelet and containerd call their own in there.
 pub(super) const RUNTIME_NAMESPACE: &str = "k8s.io";
+
+/// Settings that a kubelet insists on, with the values that it wants.
+const KUBELET_SETTINGS: [(&str, &str); 4] =
+    [("vm/overcommit_memory", "1"), ("vm/panic_on_oom", "0"), ("kernel/panic", "10"), ("kernel/panic_on_oops", "1")];
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -126,7 +131,7 @@ fn init_run(plan: &Plan, alive: &PipeReader) -> Result<ExitStatus> {
     loop {
         let (child, status) = child_wait_next()?;
         // All others are what containers leave behind.
-        if let Some((_, name)) = services.iter().find(|(id, _)| i64::from(*id) == i64::from(child.get())) {
+        if let Some((_, name)) = services.iter().find(|(id, _)| *id == child) {
             report(&format!("{name} ended with status {}", status.0));
         }
     }
@@ -140,6 +145,11 @@ fn kubernetes_seen(plan: &Plan) -> PathBuf {
 fn mount_all(plan: &Plan) -> Result<()> {
     mounts_make_private()?;
     mount_new("proc", Path::new("/proc"))?;
+    for (setting, value) in KUBELET_SETTINGS {
+        let own = plan.folder.join(setting.replace('/', "."));
+        fs::write(&own, value)?;
+        mount_bind(&own, &Path::new("/proc/sys").join(setting))?;
+    }
     // The file system `sys` is the host's already, which has the node's interfaces and an empty folder for groups.
     let groups = Path::new("/sys/fs/cgroup");
     mount_new("tmpfs", groups)?;
@@ -179,12 +189,13 @@ fn run_clear() -> Result<()> {
 }
 
 /// Starts a program; what it writes goes to a log named after it, beside that of the node itself.
-fn start(folder: &Path, name: &str, line: &[String]) -> Result<u32> {
+fn start(folder: &Path, name: &str, line: &[String]) -> Result<Pid> {
     let (program, arguments) = line.split_first().context("no program")?;
     let log = File::options().create(true).append(true).open(folder.join(format!("{name}.log")))?;
     let mut command = Command::new(program);
     command.args(arguments).env("PATH", PATH).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    Ok(command.spawn().with_context(|| format!("starting {program}"))?.id())
+    let child = command.spawn().with_context(|| format!("starting {program}"))?;
+    Pid::new(child.id()).context("a process without an id")
 }
 
 fn import(image: &Path) -> Result<()> {

@@ -96,15 +96,7 @@ impl NodeGroups {
     /// Makes the groups of a node, which is told by its lab and its name, and moves the thread there.
     pub(super) fn make(node: &Path, thread: Pid) -> Result<NodeGroups> {
         let hierarchies = hierarchies()?;
-        let missing: Vec<_> =
-            CONTROLLERS.into_iter().filter(|each| !hierarchies.iter().any(|one| one.controls(each))).collect();
-        ensure!(
-            missing.is_empty(),
-            "a node needs control groups of version 1, and this machine mounts none for {}\n\
-             hint: where version 2 is in charge, whole clusters cannot run yet; everything else of the lab can. The \
-             machine would have to be started with systemd.unified_cgroup_hierarchy=0, or in a virtual machine",
-            missing.join(", ")
-        );
+        controllers_check(&hierarchies)?;
         let groups = NodeGroups { hierarchies, path: Path::new(run_name()).join(node), thread };
         for hierarchy in &groups.hierarchies {
             hierarchy.make(&groups.path)?;
@@ -146,6 +138,21 @@ impl NodeGroups {
             Ok(())
         })
     }
+}
+
+/// Fails, and says what is missing, on a machine that has not all of [`CONTROLLERS`] in hierarchies of version 1.
+fn controllers_check(hierarchies: &[Hierarchy]) -> Result<()> {
+    let has = |controller: &&str| hierarchies.iter().any(|one| one.controls(controller));
+    let missing: Vec<_> = CONTROLLERS.into_iter().filter(|controller| !has(controller)).collect();
+    ensure!(
+        missing.is_empty(),
+        "the nodes of a whole cluster need control groups of version 1, and none are mounted here for {}\n\
+         hint: version 2 alone is not supported yet; the rest of the lab works. A kernel with the parameters \
+         systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller has version 1, where systemd is older \
+         than 258",
+        missing.join(", ")
+    );
+    Ok(())
 }
 
 fn move_thread(thread: Pid, group: &Path) -> Result<()> {
@@ -222,7 +229,7 @@ fn mount_read(line: &str) -> Option<MountedHierarchy<'_>> {
 mod tests {
     use expect_test::expect;
 
-    use super::hierarchies_read;
+    use super::{controllers_check, hierarchies_read};
 
     fn check(own: &str, mounts: &str, expected: expect_test::Expect) {
         let lines: Vec<_> = hierarchies_read(own, mounts)
@@ -259,7 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn version_2_alone_has_no_hierarchy() {
-        check("0::/user.slice\n", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", expect![""]);
+    fn version_2_alone_has_no_hierarchy_and_that_is_told() {
+        let mounts = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        check("0::/user.slice\n", mounts, expect![""]);
+        let error = controllers_check(&hierarchies_read("0::/user.slice\n", mounts)).unwrap_err().to_string();
+        let (first, hint) = error.split_once('\n').unwrap();
+        expect!["the nodes of a whole cluster need control groups of version 1, and none are mounted here for cpu, cpuacct, cpuset, devices, freezer, memory, pids"].assert_eq(first);
+        assert!(hint.starts_with("hint: version 2 alone is not supported yet"), "{hint}");
     }
 }

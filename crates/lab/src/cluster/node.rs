@@ -184,6 +184,8 @@ fn kubelet_config(authority: &PathBuf) -> String {
         "failCgroupV1": false,
         "cgroupDriver": "cgroupfs",
         "failSwapOn": false,
+        // It finds the settings of the kernel as it wants them; see `boot`.
+        "protectKernelDefaults": true,
         "resolvConf": "",
         "evictionHard": {
             "memory.available": never, "nodefs.available": never, "nodefs.inodesFree": never,

@@ -9,15 +9,12 @@ use anyhow::{Context as _, Result, anyhow};
 use kit::Duration;
 use serde_json::Value;
 
-use super::{Cluster, ClusterPlan, Image, metallb_program};
+use super::{Cluster, ClusterPlan, metallb};
 use crate::account::table;
 use crate::kubernetes::{NAMESPACE, ProxyMode, User};
 use crate::shell::{Power, command_write, commands_write, hosts_write, power_serve, shell_run, work};
 use crate::{Host, Lab, Switch, eventually, helm};
 
-/// MetalLB as it is installed: our program in an image of the lab.
-const METALLB_REPOSITORY: &str = "test.local/metallb";
-const METALLB_TAG: &str = "1";
 /// Backends, a Service and the pool that it gets its addresses from.
 const EXAMPLE: &str = include_str!("playground.yaml");
 
@@ -41,13 +38,13 @@ pub fn run(playground: &Playground, out: &mut dyn Write) -> Result<()> {
     let lab = Lab::new("cluster")?;
     let lan = lab.switch("lan")?;
     writeln!(out, "Starting {} nodes...", playground.nodes)?;
-    let metallb = format!("{METALLB_REPOSITORY}:{METALLB_TAG}");
-    let images = vec![Image::of_program(&metallb, &metallb_program()?, &[])?];
-    let plan = ClusterPlan { nodes: playground.nodes, proxy: playground.proxy, images };
+    let plan = ClusterPlan { nodes: playground.nodes, proxy: playground.proxy, images: vec![metallb::image()?] };
     let cluster = Cluster::start(&lab, &lan, &plan)?;
     client_start(&lab, &lan, &cluster)?;
-    writeln!(out, "Installing MetalLB by Helm...")?;
-    let addresses = metallb_install(&cluster)?;
+    writeln!(out, "Installing MetalLB from its chart...")?;
+    // The program has no memberlist yet: nobody makes the Secret that speakers would wait for.
+    metallb::install(&cluster, &["--set=speaker.memberlist.enabled=false"])?;
+    let addresses = example_apply(&cluster)?;
 
     hosts_write(&lab)?;
     let launcher = format!("'{}'", playground.program.display());
@@ -77,19 +74,8 @@ fn client_start(lab: &Lab, lan: &Switch, cluster: &Cluster) -> Result<Host> {
     Ok(client)
 }
 
-/// Installs MetalLB from its chart and something to ask, and gives back the addresses of that.
-fn metallb_install(cluster: &Cluster) -> Result<Vec<String>> {
-    let chart = helm::chart();
-    let chart = chart.to_str().context("a path that is not text")?;
-    let mut arguments = ["install", "metallb", chart, "--create-namespace", "--wait", "--namespace", NAMESPACE]
-        .map(str::to_owned)
-        .to_vec();
-    for component in ["controller", "speaker"] {
-        for (value, text) in [("repository", METALLB_REPOSITORY), ("tag", METALLB_TAG)] {
-            arguments.extend(["--set-string".to_owned(), format!("{component}.image.{value}={text}")]);
-        }
-    }
-    cluster.api().helm(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+/// Makes something to ask, and gives back its addresses.
+fn example_apply(cluster: &Cluster) -> Result<Vec<String>> {
     cluster.api().apply(EXAMPLE)?;
     cluster.api().kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"])?;
     eventually(LIMIT, || {

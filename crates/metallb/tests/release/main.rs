@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use kit::Duration;
-use lab::cluster::{self, Cluster, ClusterPlan, Image};
+use lab::cluster::{self, Cluster, ClusterPlan};
 use lab::kubernetes::{NAMESPACE, ProxyMode};
 use lab::testing::Trial;
 use lab::{Host, Lab, eventually, helm};
@@ -49,8 +49,7 @@ fn release(lab: &Lab) -> Result<()> {
     let lan = lab.switch("lan")?;
     let client = lab.host("client")?;
     client.plug("eth0", &lan)?.address("10.0.0.200/24")?.address("fd00::200/64")?;
-    let images = vec![Image::of_program("test.local/metallb:1", &cluster::metallb_program()?, &[])?];
-    let plan = ClusterPlan { nodes: 2, proxy: ProxyMode::Nftables, images };
+    let plan = ClusterPlan { nodes: 2, proxy: ProxyMode::Nftables, images: vec![cluster::metallb::image()?] };
     let cluster = Cluster::start(lab, &lan, &plan)?;
     cluster.route_pods(&client)?;
     let site = Site { cluster, client };

@@ -13,6 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Endpoint, Event};
+use crate::causes::with_causes;
 
 /// The most bytes of one event.
 pub(super) const READ_MAX: usize = 16 * 1024;
@@ -73,7 +74,7 @@ fn prepare(endpoint: &Endpoint) -> Result<TcpSocket, ConnectError> {
         Family::V6 => TcpSocket::new_v6(),
     }
     .map_err(|error| ConnectError::Socket(error.to_string()))?;
-    let option = |error: tcp::TcpOptionError| ConnectError::Socket(super::listener::chain(&error));
+    let option = |error: tcp::TcpOptionError| ConnectError::Socket(with_causes(&error));
     if let Some(device) = &endpoint.device {
         tcp::device_set(&socket, device).map_err(option)?;
     }

@@ -2,7 +2,6 @@
 //! do.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::hash::Hash;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -152,15 +151,4 @@ async fn accept<K>(listener: ListenerId, socket: Arc<TcpListener>, events: mpsc:
             }
         }
     }
-}
-
-/// An error with all its causes in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
