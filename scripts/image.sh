@@ -26,7 +26,7 @@ for architecture in "$@"; do
   archive=target/image/metallb-$version-$architecture.tar
   sed -e '1,/^FROM scratch/{/^FROM scratch/!d}' -e "s#--from=builder /image/#target/image/$architecture/#" Containerfile |
     buildah "${store[@]}" build --quiet --isolation chroot --layers=false --file - --os linux --arch "$architecture" \
-    --timestamp "$time" \
+    --timestamp "$time" --identity-label=false \
     --label "org.opencontainers.image.version=$version" --label "org.opencontainers.image.revision=$(git rev-parse HEAD)" \
     --tag "$name-$architecture" . >/dev/null
   rm -f "$archive"

@@ -10,10 +10,11 @@ scripts/rust.sh
 architecture=${1:-$(uname -m | sed 's/^x86_64$/amd64/; s/^aarch64$/arm64/')}
 profile=${2:-release}
 
-# Debian's and Ubuntu's names of the C compiler and its package: parts of the TLS library are C and assembler.
+# Debian's and Ubuntu's names of the C compiler and its package: parts of the TLS library are C and assembler. The linker is
+# another one on amd64: musl-gcc makes programs that ask for musl's loader.
 case $architecture in
-amd64) target=x86_64-unknown-linux-musl compiler=musl-gcc package=musl-tools ;;
-arm64) target=aarch64-unknown-linux-musl compiler=aarch64-linux-gnu-gcc package=gcc-aarch64-linux-gnu ;;
+amd64) target=x86_64-unknown-linux-musl compiler=musl-gcc linker=gcc package=musl-tools ;;
+arm64) target=aarch64-unknown-linux-musl compiler=aarch64-linux-gnu-gcc linker=aarch64-linux-gnu-gcc package=gcc-aarch64-linux-gnu ;;
 *) echo "error: unknown architecture $architecture; there are amd64 and arm64" >&2 && exit 2 ;;
 esac
 if ! command -v "$compiler" >/dev/null; then
@@ -36,13 +37,14 @@ root=$PWD cargo_home=${CARGO_HOME:-$HOME/.cargo} sysroot=$(rustc --print sysroot
 variable=${target//-/_}
 export "CC_$variable=$compiler"
 export "CFLAGS_$variable=-ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$root=/metallb"
-export "CARGO_TARGET_${variable^^}_LINKER=$compiler"
-export RUSTFLAGS="--remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$root=/metallb --remap-path-prefix=$sysroot=/rust"
+export "CARGO_TARGET_${variable^^}_LINKER=$linker"
+# Nothing unwinds: a panic ends the program.
+export RUSTFLAGS="-C force-unwind-tables=no --remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$root=/metallb --remap-path-prefix=$sysroot=/rust"
 # A folder of its own: with these flags nothing is shared with other builds.
 build=.cache/static
 cargo build --profile "$profile" --locked --quiet --bin metallb --target "$target" --target-dir "$build"
 program=$build/$target/$profile/metallb
-if readelf --program-headers --wide "$program" | grep -qE 'INTERP|DYNAMIC.*NEEDED'; then
+if readelf --program-headers --dynamic --wide "$program" | grep -E 'INTERP|NEEDED' >&2; then
   echo "error: $program is not static" >&2
   exit 1
 fi

@@ -59,7 +59,7 @@ fn release(lab: &Lab) -> Result<()> {
 impl Site {
     fn through_its_life(&self) -> Result<()> {
         self.helm("install", &["--create-namespace"])?;
-        self.confined()?;
+        Site::confined()?;
         self.cluster.api().apply(OBJECTS)?;
         self.kubectl(&["rollout", "status", "deployment/web", "--timeout=180s"])?;
         self.served().context("after the installation")?;
@@ -130,7 +130,7 @@ impl Site {
 
     /// Contract 7.5: our processes have the capability of packet sockets, or none; no way to get others; and a filter of
     /// system calls.
-    fn confined(&self) -> Result<()> {
+    fn confined() -> Result<()> {
         const NET_RAW: u64 = 1 << 13;
         let mut found = BTreeMap::new();
         for entry in fs::read_dir("/proc")? {
