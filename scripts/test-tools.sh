@@ -5,7 +5,7 @@
 # nor enabled here: the machine runs afterwards what it ran before.
 set -eu
 
-# Program, then the package that has it.
+# File, then the package that has it.
 needed="
 /usr/lib/frr/bgpd frr
 /usr/sbin/bird bird2
@@ -22,10 +22,12 @@ needed="
 /usr/bin/containerd containerd
 /usr/sbin/runc runc
 /usr/lib/cni/ptp containernetworking-plugins
+/usr/bin/musl-gcc musl-tools
+/etc/ssl/certs/ca-certificates.crt ca-certificates
 "
 
-packages=$(echo "$needed" | while read -r program package; do
-    [ -z "$program" ] || [ -x "$program" ] || echo "$package"
+packages=$(echo "$needed" | while read -r file package; do
+    [ -z "$file" ] || [ -e "$file" ] || echo "$package"
 done | sort -u)
 if [ -z "$packages" ]; then
     exit 0

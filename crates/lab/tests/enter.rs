@@ -89,7 +89,9 @@ fn hold(mark: &str) -> ExitCode {
 }
 
 fn start(what: &[&str]) -> Result<(Child, BufReader<ChildStdout>)> {
-    let mut command = Command::new(std::env::current_exe()?);
+    // A shell lets what it runs in the background ignore the keys of the terminal.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,QUIT,HUP").arg(std::env::current_exe()?);
     let mut child = command.arg("--as-program").args(what).stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().context("its standard output")?;
     Ok((child, BufReader::new(stdout)))
