@@ -425,10 +425,13 @@ fn a_whole_configuration() {
              local_pref: Some(
               300,
              ),
+             med: None,
+             as_path_prepend: 0,
              communities: {
               65000:100,
               large:1:2:3,
              },
+             extended_communities: {},
              node_selectors: SelectorList(
               [],
              ),
@@ -458,6 +461,7 @@ fn a_whole_configuration() {
             "eth1",
            ),
            port: 179,
+           connection_mode: Active,
            source_address: None,
            hold_time: Some(
             HoldTime(
@@ -476,8 +480,9 @@ fn a_whole_configuration() {
             ***,
            ),
            bfd_profile: None,
-           graceful_restart: false,
+           graceful_restart: None,
            ebgp_multi_hop: true,
+           ttl_security_hops: None,
            vrf: None,
            dual_stack_address_family: false,
           },
@@ -496,6 +501,7 @@ fn a_whole_configuration() {
             192.0.2.1,
            ),
            port: 1179,
+           connection_mode: Active,
            source_address: Some(
             192.0.2.2,
            ),
@@ -524,8 +530,14 @@ fn a_whole_configuration() {
            bfd_profile: Some(
             "fast",
            ),
-           graceful_restart: true,
+           graceful_restart: Some(
+            GracefulRestart {
+             time: 120s,
+             notification: false,
+            },
+           ),
            ebgp_multi_hop: false,
+           ttl_security_hops: None,
            vrf: Some(
             "blue",
            ),

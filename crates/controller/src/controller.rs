@@ -209,6 +209,12 @@ impl Controller {
         self.allocator.usages()
     }
 
+    /// How many Services should have an address and have none. Costs O(n) in the number of Services.
+    pub fn unassigned(&self) -> usize {
+        let problems = self.services.values().filter_map(|record| record.problem.as_ref());
+        problems.filter(|problem| problem.keeps.is_none()).count()
+    }
+
     /// Counters for metrics.
     pub fn stats(&self) -> Stats {
         self.stats

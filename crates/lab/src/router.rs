@@ -94,7 +94,7 @@ pub enum PeerPlace {
     Address(IpAddr),
     /// Anywhere in this network: each that calls is accepted.
     Network(IpNet),
-    /// At the other end of this interface, by link-local address (FRR alone).
+    /// At the other end of this interface, by link-local address (FRR and BIRD).
     Interface(String),
 }
 

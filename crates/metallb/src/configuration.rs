@@ -32,7 +32,12 @@ pub(crate) enum Verdict {
     /// They say what is in force already; perhaps they did not a moment ago (D2).
     Same(Arc<Config>),
     /// This is in force from now on.
-    Changed(Arc<Config>),
+    Changed {
+        /// In place of this.
+        before: Option<Arc<Config>>,
+        /// From now on.
+        config: Arc<Config>,
+    },
     /// They are invalid; what was in force stays so. The text is that of contract 1.9's condition.
     Refused(String),
 }
@@ -89,8 +94,8 @@ impl Configuration {
                     return Some(Verdict::Same(Arc::clone(in_force)));
                 }
                 let config = Arc::new(accepted.config);
-                self.in_force = Some(Arc::clone(&config));
-                Some(Verdict::Changed(config))
+                let before = self.in_force.replace(Arc::clone(&config));
+                Some(Verdict::Changed { before, config })
             }
             Err(refused) => {
                 let news = self.news(&refused.findings);
@@ -149,7 +154,7 @@ mod tests {
     fn an_invalid_set_keeps_what_is_in_force() {
         let mut configuration = Configuration::of_controller(Some("metallb-system".to_owned()));
         configuration.apply(pool("a", "10.0.0.0/24"));
-        let Some(Verdict::Changed(config)) = configuration.validate() else { panic!("a valid pool") };
+        let Some(Verdict::Changed { config, .. }) = configuration.validate() else { panic!("a valid pool") };
         assert_eq!(config.pools.len(), 1);
         assert_eq!(configuration.validate(), None, "nothing changed");
 

@@ -3,13 +3,16 @@
 use anyhow::Result;
 use api::{Component, IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
 use controller::{Controller, Input, Settings};
+use ipam::PoolUsage;
 use kit::{Instant, Outbox};
 use netio::clock::Clock;
 use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Writer};
+use telemetry::metrics::{ControllerReport, PoolReport, Work};
 
 use crate::arguments::ControllerFlags;
 use crate::configuration::{Configuration, Verdict};
+use crate::metrics::{self, Scrapes, count};
 use crate::process::{self, Reach, Shutdown};
 use crate::reports::Reports;
 
@@ -30,12 +33,12 @@ pub(crate) fn run(flags: Box<ControllerFlags>) -> Result<()> {
 
 async fn serve(flags: &ControllerFlags) -> Result<()> {
     let mut shutdown = Shutdown::listen()?;
-    let _logs = process::start_logs(&flags.common)?;
+    let logs = process::start_logs(&flags.common)?;
     process::warn_of_unused(&flags.future.given());
     let health = process::serve_health(Reach::Everywhere, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
     let instance = if flags.common.pod_name.is_empty() { "controller" } else { flags.common.pod_name.as_str() };
-    let mut source = process::source(
+    let (mut source, reviews) = process::source(
         &flags.common,
         "metallb-controller",
         instance,
@@ -46,6 +49,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         StatusFiles::Owned,
     )
     .await?;
+    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, &logs, &source, reviews).await?;
     let clock = Clock::start();
     let class = &flags.common.lb_class;
     let mut cluster = Cluster {
@@ -79,6 +83,10 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
             }
             Ok(()) = source.connection.changed() => {
                 process::report_source(&health, &source.connection.borrow_and_update());
+            }
+            envelope = scrapes.next() => {
+                // Who asked may have gone.
+                let _sent = envelope.send(report(&cluster.decisions));
             }
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
@@ -156,7 +164,7 @@ impl Cluster {
         let verdict = self.configuration.validate();
         self.reports.configuration(now, self.configuration.verdict());
         match verdict {
-            Some(Verdict::Changed(config)) => {
+            Some(Verdict::Changed { config, .. }) => {
                 tracing::info!(op = "setConfig", event = "configLoaded", "config (re)loaded");
                 self.decide(now, Input::Config(config));
             }
@@ -198,4 +206,30 @@ fn counters(pool: &IPAddressPool) -> Option<PoolCounters> {
         available_ipv4: status.available_ipv4,
         available_ipv6: status.available_ipv6,
     })
+}
+
+/// What a scrape is told.
+fn report(decisions: &Controller) -> ControllerReport {
+    let stats = decisions.stats();
+    // As far as the status of a pool counts (D3).
+    let addresses = |number: u128| i64::try_from(number).unwrap_or(i64::MAX).unsigned_abs();
+    let pool = |usage: PoolUsage| PoolReport {
+        name: usage.name.to_string(),
+        ipv4_total: addresses(usage.usable_ipv4),
+        ipv6_total: addresses(usage.usable_ipv6),
+        ipv4_in_use: count(usage.in_use_ipv4),
+        ipv6_in_use: count(usage.in_use_ipv6),
+        services: count(usage.services),
+    };
+    ControllerReport {
+        work: Work {
+            updates: stats.updates,
+            update_errors: stats.update_errors,
+            is_loaded: stats.config_loaded,
+            is_stale: stats.config_stale,
+        },
+        pools: decisions.pool_usages().map(pool).collect(),
+        services_unassigned: count(decisions.unassigned()),
+        statuses_restored: stats.statuses_restored,
+    }
 }

@@ -89,10 +89,10 @@ impl Scene {
         match words.as_slice() {
             ["say", "state", "unknown"] => self.tell(Input::Say(state(ConfigurationVerdict::Unknown))),
             ["say", "state", "ok"] => {
-                self.tell(Input::Say(state(ConfigurationVerdict::Valid { warnings: String::new() })))
+                self.tell(Input::Say(state(ConfigurationVerdict::Valid { warnings: String::new() })));
             }
             ["say", "state", "bad", text] => {
-                self.tell(Input::Say(state(ConfigurationVerdict::Invalid((*text).into()))))
+                self.tell(Input::Say(state(ConfigurationVerdict::Invalid((*text).into()))));
             }
             ["say", what @ ..] => self.tell(Input::Say(report("n1", what))),
             ["unsay", what @ ..] => self.tell(Input::Unsay(report("n1", what))),
@@ -313,11 +313,11 @@ fn contract_1_9_a_speaker_that_does_not_announce_deletes_its_own_alone() {
          seen bgp bgp-abcde web on n2 r1
          seen bgp bgp-fghij web on n1 r1
          settled",
-        expect![[r#"
+        expect![[r"
             > settled
             delete l2-fghij u2
             delete bgp-fghij u4
-        "#]],
+        "]],
     );
 }
 
@@ -328,10 +328,10 @@ fn nothing_is_deleted_before_all_is_said_and_what_is_right_stays_as_it_is() {
          seen l2 l2-shop.db db on n1
          say l2 web
          settled",
-        expect![[r#"
+        expect![[r"
             > settled
             delete l2-shop.db u2
-        "#]],
+        "]],
     );
 }
 

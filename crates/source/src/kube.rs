@@ -1,6 +1,6 @@
 //! The Kubernetes API as a source.
 //!
-//! One task per kind lists and watches (`follow`); one task writes (`sink`). A connection that is dead without
+//! One task per kind lists and watches (`follow`); one task writes (`sink`); [`Reviews`] asks about others. A connection that is dead without
 //! saying so is noticed within half a minute (`client`).
 //!
 //! ```no_run
@@ -26,6 +26,7 @@ mod follow;
 mod message;
 mod owner;
 mod request;
+mod reviews;
 mod sink;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use crate::{CHANGES_WAITING_MAX, Change, Options, Source, Tasks, Writer};
 pub use client::{ConnectError, connect};
 use follow::Follower;
 use request::Server;
+pub use reviews::{PathAccess, ReviewError, Reviews, User};
 use sink::ApiSink;
 
 /// Writes under way at one time. With one connection each, this is what an API server on two cores takes without

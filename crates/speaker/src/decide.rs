@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use config::{BgpAdvertisement, L2Advertisement, Peer, PeerEndpoint, Pool};
+use config::{BgpAdvertisement, L2Advertisement, Peer, Pool};
 use ipnet::IpNet;
 use kit::{Family, Labels};
 use l2::InterfaceSet;
 
+use crate::drain::Standing;
 use crate::election::Rank;
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
 use crate::verdict::{Decision, Refusal};
@@ -43,6 +44,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) nodes: &'a BTreeMap<String, NodeFacts>,
     pub(crate) peers: &'a BTreeMap<String, Arc<Peer>>,
     pub(crate) interfaces: &'a BTreeSet<String>,
+    /// How far this node has left BGP.
+    pub(crate) standing: Standing,
 }
 
 /// What the label [`api::EXCLUDE_FROM_LOAD_BALANCERS`] on a node means.
@@ -258,7 +261,7 @@ fn try_bgp(service: &ServiceFacts, backends: Backends<'_>, around: &Surroundings
     if let Some((one, other)) = local_preference_clash(&selecting, pool) {
         return Err(Refusal::ConflictingAdvertisements(one.name.clone(), other.name.clone()));
     }
-    if let Some(refusal) = node_refusal(here, around.exclusion) {
+    if let Some(refusal) = bgp_node_refusal(here, around) {
         return Err(refusal);
     }
     if service.local_only && !backends.on(around.node) {
@@ -270,13 +273,23 @@ fn try_bgp(service: &ServiceFacts, backends: Backends<'_>, around: &Surroundings
     let routes = routes(addresses, &selecting);
     let reaches_a_peer = |prefix: &IpNet, advertisements: &[Arc<BgpAdvertisement>]| {
         around.peers.values().any(|peer| {
-            carries(peer, Family::of(&prefix.addr())) && advertisements.iter().any(|it| is_for(it, &peer.name))
+            peer.carries(Family::of(&prefix.addr())) && advertisements.iter().any(|it| is_for(it, &peer.name))
         })
     };
     if !routes.iter().any(|(prefix, advertisements)| reaches_a_peer(prefix, advertisements)) {
         return Err(Refusal::NoPeer);
     }
     Ok(BgpGrant { addresses: addresses.to_vec(), routes, pool: pool.name.clone() })
+}
+
+/// A node that leaves still announces until it has left: its routes are the last choice then.
+fn bgp_node_refusal(here: &NodeFacts, around: &Surroundings<'_>) -> Option<Refusal> {
+    match (node_refusal(here, around.exclusion), around.standing) {
+        (Some(Refusal::ExcludedByLabel), Standing::Leaving { .. }) => None,
+        (Some(refusal), _) => Some(refusal),
+        (None, Standing::Gone) => here.drained.clone().map(Refusal::Drained),
+        (None, Standing::Present | Standing::Leaving { .. }) => None,
+    }
 }
 
 fn routes(addresses: &[IpAddr], selecting: &[&Arc<BgpAdvertisement>]) -> BTreeMap<IpNet, Vec<Arc<BgpAdvertisement>>> {
@@ -296,14 +309,6 @@ fn routes(addresses: &[IpAddr], selecting: &[&Arc<BgpAdvertisement>]) -> BTreeMa
 /// True when the advertisement is meant for the peer.
 pub(crate) fn is_for(advertisement: &BgpAdvertisement, peer: &str) -> bool {
     advertisement.peers.is_empty() || advertisement.peers.contains(peer)
-}
-
-/// True when routes of the family go over a session with the peer (contract 6.2, row "Family").
-pub(crate) fn carries(peer: &Peer, family: Family) -> bool {
-    match &peer.endpoint {
-        PeerEndpoint::Address(address) => peer.dual_stack_address_family || Family::of(address) == family,
-        PeerEndpoint::Interface(_) => true,
-    }
 }
 
 /// Two advertisements of one Service that want different local preferences for the same route (contract 4.2 rule 35).

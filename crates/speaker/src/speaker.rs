@@ -1,18 +1,25 @@
 //! The speaker's state and its one entry point.
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "leave.rs"]
+mod leave;
+#[path = "settle_peers.rs"]
+mod settle_peers;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use api::core::{EndpointSlice, Node, Service};
 use api::{Event, EventType, Key, Kind, ObjectRef, Report, Write};
 use bgp::RouteAttributes;
-use config::{Config, Peer};
+use config::{Config, Peer, PeerChange};
 use ipnet::IpNet;
 use kit::{Instant, Outbox};
 use l2::InterfaceSet;
 
 use crate::decide::{self, Backends, BgpGrant, Exclusion, Layer2Grant, Surroundings};
+use crate::drain::{Departure, DrainOptions};
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
 use crate::layer2::Holdings;
 use crate::routes::Routes;
@@ -34,14 +41,12 @@ pub struct Options {
     pub load_balancer_class: String,
     /// What the exclusion label on nodes means.
     pub exclusion: Exclusion,
+    /// How the node leaves BGP.
+    pub drain: DrainOptions,
 }
 
 /// What a speaker is told.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an input is made, handled and dropped; a box would cost more than the copy"
-)]
 pub enum Input {
     /// A configuration is in force from now on.
     Configured(Arc<Config>),
@@ -61,6 +66,11 @@ pub enum Input {
     Interfaces(BTreeSet<String>),
     /// Everything that exists has been told once: from now on it may be decided.
     Synced,
+    /// This process is to end: [`Output::Left`] says when it may.
+    Leave {
+        /// Peers that keep our routes when it ends, by name: they notice nothing before.
+        kept: BTreeSet<String>,
+    },
     /// The deadline has come.
     Tick,
 }
@@ -84,6 +94,24 @@ pub enum Output {
     PeerAdd(Arc<Peer>),
     /// End the session with the peer, by name of its BGPPeer.
     PeerRemove(String),
+    /// Treat the peer like this from now on; its session lasts.
+    PeerChange {
+        /// Its name until now.
+        from: String,
+        /// What it is from now on.
+        peer: Arc<Peer>,
+        /// What that is about.
+        change: PeerChange,
+    },
+    /// End the session with the peer and begin another; its routes will be told again.
+    PeerReset {
+        /// What it is from now on.
+        peer: Arc<Peer>,
+        /// What that is about.
+        change: PeerChange,
+    },
+    /// Every route that a peer should have at the begin was told, by name of its BGPPeer.
+    PeerComplete(String),
     /// Give a route to a peer, in place of an earlier one with the same prefix.
     RouteAnnounce {
         /// Name of the BGPPeer.
@@ -130,6 +158,8 @@ pub enum Output {
     Unsay(Report),
     /// All that was known at the start is decided and told. Once.
     Settled,
+    /// This process has nothing more to tell: it may end. Once, after [`Input::Leave`].
+    Left,
 }
 
 /// The decisions of one node.
@@ -146,6 +176,11 @@ pub struct Speaker {
     interfaces: BTreeSet<String>,
     /// Peers that have a session on this node.
     peers: BTreeMap<String, Arc<Peer>>,
+    /// What is to be done to sessions, and was not told yet.
+    peer_steps: VecDeque<Output>,
+    /// Peers that may not have been told all of their routes yet.
+    incomplete: BTreeSet<String>,
+    departure: Departure,
     holdings: Holdings,
     routes: Routes,
     /// Services to decide anew.
@@ -185,31 +220,51 @@ impl Speaker {
     ///
     /// Nothing is decided before both a configuration and [`Input::Synced`] have come: a speaker that does not know
     /// everything yet must not take an address from a node that does.
-    pub fn handle(&mut self, _now: Instant, input: Input, out: &mut Outbox<Output>) {
+    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Outbox<Output>) {
         match input {
             Input::Configured(config) => self.configure(config),
             Input::ServiceApplied(service) => self.apply_service(&service),
             Input::ServiceDeleted(key) => self.delete_service(&key, out),
             Input::EndpointSliceApplied(slice) => self.apply_slice(&slice),
             Input::EndpointSliceDeleted(key) => self.delete_slice(&key),
-            Input::NodeApplied(node) => self.change_node(&node.metadata.name, Some(NodeFacts::read(&node))),
-            Input::NodeDeleted(name) => self.change_node(&name, None),
+            Input::NodeApplied(node) => {
+                let facts = NodeFacts::read(&node, &self.options.drain.taints);
+                self.change_node(now, &node.metadata.name, Some(facts));
+            }
+            Input::NodeDeleted(name) => self.change_node(now, &name, None),
             Input::Interfaces(names) => self.change_interfaces(names),
             Input::Synced => self.synced = self.synced.max_settling(),
+            Input::Leave { kept } => self.leave(now, kept),
             Input::Tick => {}
         }
+        self.depart(now);
         self.work(out);
+        self.left(out);
     }
 
-    /// The origin while work is left over, so that the next tick comes at once; else never.
+    /// The origin while work is left over, so that the next tick comes at once; else when the node has left.
     pub fn next_deadline(&self) -> Option<Instant> {
-        (self.may_decide() && (!self.dirty.is_empty() || self.routes.is_dirty())).then_some(Instant::ZERO)
+        let is_busy = !self.dirty.is_empty()
+            || self.routes.is_dirty()
+            || !self.incomplete.is_empty()
+            || !self.peer_steps.is_empty();
+        if self.may_decide() && is_busy { Some(Instant::ZERO) } else { self.departure.deadline() }
     }
 
     /// What was decided for a Service, by protocol; `None` for a Service that is not known or not decided yet.
     pub fn explain(&self, service: &Key) -> Option<(&Decision<Layer2Grant>, &Decision<BgpGrant>)> {
         let state = self.services.get(service)?;
         Some((state.layer2.as_ref()?, state.bgp.as_ref()?))
+    }
+
+    /// The same for all Services behind this one, by name: for those who take them in portions.
+    pub fn explain_after(
+        &self,
+        after: Option<&Key>,
+    ) -> impl Iterator<Item = (&Key, &Decision<Layer2Grant>, &Decision<BgpGrant>)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.services.range::<Key, _>((start, Bound::Unbounded));
+        behind.filter_map(|(key, state)| Some((key, state.layer2.as_ref()?, state.bgp.as_ref()?)))
     }
 
     /// The Services this node announces with a protocol.
@@ -310,9 +365,12 @@ impl Speaker {
         }
     }
 
-    fn change_node(&mut self, name: &str, facts: Option<NodeFacts>) {
+    fn change_node(&mut self, now: Instant, name: &str, facts: Option<NodeFacts>) {
         if self.nodes.get(name) == facts.as_ref() {
             return;
+        }
+        if name == self.options.node {
+            self.node_stands(now, facts.as_ref());
         }
         match facts {
             Some(facts) => self.nodes.insert(name.to_owned(), facts),
@@ -349,6 +407,7 @@ impl Speaker {
             nodes: &self.nodes,
             peers: &self.peers,
             interfaces: &self.interfaces,
+            standing: self.departure.node,
         }
     }
 
@@ -357,7 +416,9 @@ impl Speaker {
         if !self.may_decide() {
             return;
         }
-        self.settle_peers(out);
+        if !self.settle_peers(out) {
+            return;
+        }
         for _ in 0..DECISIONS_PER_STEP {
             if out.room() < OUTPUTS_PER_DECISION {
                 return;
@@ -366,49 +427,19 @@ impl Speaker {
             self.decide(&key, out);
         }
         if self.dirty.is_empty() {
-            self.routes.settle(&self.peers, out);
+            self.routes.settle(&self.peers, &self.departure, out);
             while out.room() > 0
                 && let Some(key) = self.routes.pop_regiven()
             {
                 self.show_peers(&key, out);
             }
         }
+        self.complete_peers(out);
         let is_done = self.dirty.is_empty() && !self.routes.is_dirty();
         if self.synced == Synced::Settling && is_done && out.room() > 0 {
             self.synced = Synced::Settled;
             out.push(Output::Settled);
         }
-    }
-
-    /// Begins and ends sessions as configuration and this node's labels ask for (contract 6.3). What a Service does
-    /// never comes here, so it can never touch a session.
-    fn settle_peers(&mut self, out: &mut Outbox<Output>) {
-        if !std::mem::take(&mut self.peers_due) {
-            return;
-        }
-        let Some(config) = &self.config else { return };
-        let labels = self.nodes.get(&self.options.node).map(|node| &node.labels);
-        let selected = |peer: &&Arc<Peer>| labels.is_some_and(|labels| peer.node_selectors.matches(labels));
-        let wanted: BTreeMap<String, Arc<Peer>> =
-            config.peers.values().filter(selected).map(|peer| (peer.name.clone(), Arc::clone(peer))).collect();
-        if wanted == self.peers {
-            return;
-        }
-        let old = std::mem::replace(&mut self.peers, wanted);
-        for (name, peer) in &old {
-            if self.peers.get(name) != Some(peer) {
-                self.routes.peer_changed(name);
-                out.push(Output::PeerRemove(name.clone()));
-            }
-        }
-        for (name, peer) in &self.peers {
-            if old.get(name) != Some(peer) {
-                self.routes.peer_changed(name);
-                out.push(Output::PeerAdd(Arc::clone(peer)));
-            }
-        }
-        let depends = self.services.iter().filter(|(_, state)| state.depends_on_peers());
-        self.dirty.extend(depends.map(|(key, _)| key.clone()));
     }
 
     fn decide(&mut self, key: &Key, out: &mut Outbox<Output>) {

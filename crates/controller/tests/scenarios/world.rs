@@ -306,6 +306,9 @@ impl Cluster {
                 self.pool_statuses.insert(pool.name.clone(), status);
                 Some(Input::PoolStatus { pool: pool.name, status: Some(status) })
             }
+            Write::Report { .. } | Write::ReportGone { .. } => {
+                unreachable!("the controller's own core has no reports; those are of the program's")
+            }
             Write::Event(event) => {
                 let known =
                     self.services.get(&event.object.key).is_some_and(|service| service.metadata.uid == event.uid);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kit::{Family, Instant, InterfaceIndex, Outbox};
-use l2::{ClaimKind, Coverage, Input, InterfaceSet, Output, Report, Responder};
-use netio::packet::L2Io;
+use l2::{ClaimKind, Counters, Coverage, Input, InterfaceSet, Output, Report, Responder};
+use netio::packet::{DropCounters, L2Io};
 
 /// Interfaces that are named when none of them answers; a node can have hundreds.
 const OBSTACLES_TOLD_MAX: usize = 8;
@@ -46,6 +46,21 @@ impl Segment {
     /// When [`Input::Tick`] is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.core.next_deadline()
+    }
+
+    /// What has happened to the addresses behind this one.
+    pub(super) fn counters_after(&self, after: Option<IpAddr>) -> impl Iterator<Item = (IpAddr, Counters)> + '_ {
+        self.core.counters_after(after)
+    }
+
+    /// Frames that broke the rules.
+    pub(super) fn malformed_frames(&self) -> u64 {
+        self.core.malformed_frames()
+    }
+
+    /// Frames that were lost here.
+    pub(super) fn drops(&self) -> DropCounters {
+        self.io.drops()
     }
 
     /// Gives the core what happened, and carries out what it wants.

@@ -4,14 +4,15 @@
 //! The test plays the rest of Kubernetes: it writes Nodes, Services and EndpointSlices. The service proxies are brought
 //! up to date whenever a client asks, so nothing runs in the background but the programs under test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kit::{Duration, Mac};
 use lab::backend::{Answer, Backend};
+use lab::confined::{self, Capabilities};
 use lab::fleet::{BACKEND_PORT, forwards_of};
 use lab::manifests::{LabEndpoint, ManifestFolder};
 use lab::service_proxy::{Forward, ServiceProxy};
@@ -88,6 +89,7 @@ struct Node {
     host: Host,
     addresses: Vec<IpAddr>,
     labels: BTreeMap<String, String>,
+    taints: BTreeSet<String>,
     ready: bool,
     network_unavailable: bool,
     speaker: Process,
@@ -118,6 +120,7 @@ impl Cluster {
             let node = Node {
                 addresses: vec![v4(number), v6(number)],
                 labels: BTreeMap::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]),
+                taints: BTreeSet::new(),
                 ready: true,
                 network_unavailable: false,
                 speaker: speaker_start(&host, name, &folder, &setup.speaker)?,
@@ -142,6 +145,11 @@ impl Cluster {
     /// The client on the segment.
     pub(crate) fn client(&self) -> &Host {
         &self.client
+    }
+
+    /// The machine of the controller.
+    pub(crate) fn control(&self) -> &Host {
+        &self.control
     }
 
     /// The machine of a node.
@@ -235,6 +243,18 @@ impl Cluster {
         self.node_write(node)
     }
 
+    /// Gives a node a taint, as `kubectl cordon` and `kubectl taint` do.
+    pub(crate) fn taint(&mut self, node: &str, key: &str) -> Result<()> {
+        self.node_mut(node).taints.insert(key.to_owned());
+        self.node_write(node)
+    }
+
+    /// Takes a taint from a node.
+    pub(crate) fn untaint(&mut self, node: &str, key: &str) -> Result<()> {
+        self.node_mut(node).taints.remove(key);
+        self.node_write(node)
+    }
+
     /// Sets the condition `NetworkUnavailable` of a node.
     pub(crate) fn network_unavailable(&mut self, node: &str, unavailable: bool) -> Result<()> {
         self.node_mut(node).network_unavailable = unavailable;
@@ -244,10 +264,12 @@ impl Cluster {
     fn node_write(&self, name: &str) -> Result<()> {
         let node = self.node(name);
         let address = |address: &IpAddr| json!({"type": "InternalIP", "address": address.to_string()});
+        let taint = |key: &String| json!({"key": key, "effect": "NoSchedule"});
         let manifest = json!({
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": {"name": name, "labels": node.labels},
+            "spec": {"taints": node.taints.iter().map(taint).collect::<Vec<_>>()},
             "status": {
                 "addresses": node.addresses.iter().map(address).collect::<Vec<_>>(),
                 "conditions": [
@@ -506,14 +528,14 @@ pub(crate) fn wait_log(process: &Process, lines: usize, pieces: &[&str]) -> Resu
 }
 
 fn controller_start(host: &Host, folder: &ManifestFolder, more: &[String]) -> Result<Process> {
-    let mut command = Command::new(PROGRAM);
-    command.args(["controller", "--namespace", NAMESPACE, "--port", "0", "--manifests"]).arg(folder.path()).args(more);
+    let mut command = confined::command(Path::new(PROGRAM), Capabilities::None);
+    command.args(["controller", "--namespace", NAMESPACE, "--manifests"]).arg(folder.path()).args(more);
     host.spawn("controller", command)
 }
 
 fn speaker_start(host: &Host, node: &str, folder: &ManifestFolder, more: &[String]) -> Result<Process> {
-    let mut command = Command::new(PROGRAM);
-    command.args(["speaker", "--namespace", NAMESPACE, "--port", "0", "--node-name", node, "--manifests"]);
+    let mut command = confined::command(Path::new(PROGRAM), Capabilities::NetRaw);
+    command.args(["speaker", "--namespace", NAMESPACE, "--node-name", node, "--manifests"]);
     command.arg(folder.path()).args(more);
     host.spawn("speaker", command)
 }

@@ -21,6 +21,10 @@ pub(crate) fn services(lab: &Lab, mode: ProxyMode) -> Result<()> {
         let (_controller, _speakers) = (site.controller()?, site.speakers()?);
         site.apply(&configuration(POOL_SIZE))?;
         site.wait_sessions(&router)?;
+        // A Service that came before the pools would be told that there are none.
+        for pool in ["segment", "routed"] {
+            wait_counters(site, pool, 0)?;
+        }
 
         measure_first_answer(site, mode)?;
         site.apply(

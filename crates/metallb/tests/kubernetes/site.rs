@@ -121,7 +121,7 @@ impl Site {
 
     /// Gives controller and speakers their rights.
     pub(crate) fn grant(&self) -> Result<()> {
-        self.cluster.apply(include_str!("rbac.yaml"))?;
+        self.cluster.apply(&crate::manifest::rights())?;
         let mut pods = vec![pod(&self.manager, Face::Controller)];
         pods.extend(self.nodes.iter().map(|node| pod(node, Face::Speaker)));
         self.apply(&pods)
@@ -222,14 +222,16 @@ impl Site {
         router.wait_established(&peers, LIMIT)
     }
 
-    /// Reason, message and source of the events about a Service of the namespace `default`.
+    /// Reason, message and source of our events about a Service of the namespace `default`; the API server may write its
+    /// own.
     pub(crate) fn events(&self, service: &str) -> Result<Vec<(String, String, String)>> {
         let selector = format!("--field-selector=involvedObject.kind=Service,involvedObject.name={service}");
         let list: Value = serde_json::from_str(&self.cluster.kubectl(&["get", "events", &selector, "-o", "json"])?)?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let read =
             |event: &Value| (text(&event["reason"]), text(&event["message"]), text(&event["source"]["component"]));
-        Ok(list["items"].as_array().context("a list without items")?.iter().map(read).collect())
+        let all = list["items"].as_array().context("a list without items")?.iter().map(read);
+        Ok(all.filter(|(_, _, source)| source.starts_with("metallb-")).collect())
     }
 
     /// The node whose MAC address answers for an address on the segment, as a client there sees it when it asks anew.

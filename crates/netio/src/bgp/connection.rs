@@ -76,7 +76,10 @@ fn prepare(endpoint: &Endpoint) -> Result<TcpSocket, ConnectError> {
     .map_err(|error| ConnectError::Socket(error.to_string()))?;
     let option = |error: tcp::TcpOptionError| ConnectError::Socket(with_causes(&error));
     if let Some(device) = &endpoint.device {
-        tcp::device_set(&socket, device).map_err(option)?;
+        tcp::device_set(&socket, device).map_err(|error| match error {
+            tcp::TcpOptionError::Device(name) => ConnectError::Device(name),
+            other => option(other),
+        })?;
     }
     endpoint.ttl.set(&socket, family).map_err(option)?;
     tcp::precedence_set(&socket, family).map_err(option)?;

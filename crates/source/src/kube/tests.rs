@@ -577,6 +577,7 @@ impl Told {
                     assert!(self.objects.remove(&reference.key.to_string()).is_some(), "{reference} was not there");
                 }
                 Change::Synced => self.synced += 1,
+                Change::ReportsSynced => panic!("nobody asked for reports"),
             }
         }
     }

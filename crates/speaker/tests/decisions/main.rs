@@ -14,3 +14,4 @@ mod incremental;
 mod layer2;
 mod reports;
 mod scenario;
+mod sessions;
