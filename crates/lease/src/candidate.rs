@@ -318,9 +318,10 @@ impl Candidate {
                     open: BTreeSet::new(),
                     opening: BTreeMap::new(),
                 });
-                out.push(match inherited.is_empty() {
-                    true => Output::Lead(self.terms),
-                    false => Output::Fence { term: self.terms, targets: inherited },
+                out.push(if inherited.is_empty() {
+                    Output::Lead(self.terms)
+                } else {
+                    Output::Fence { term: self.terms, targets: inherited }
                 });
             }
             (Purpose::Renew, State::Leading(leadership)) => {
@@ -454,3 +455,6 @@ impl Candidate {
         self.pending = Some(Pending::Write { purpose, sent: now, record, opening });
     }
 }
+
+#[cfg(test)]
+mod tests;

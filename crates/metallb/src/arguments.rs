@@ -41,7 +41,7 @@ impl Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Gives addresses to Services; one per cluster
+    /// Gives addresses to Services; one per cluster does, others stand by
     Controller(Box<ControllerFlags>),
     /// Announces addresses; one on every node
     Speaker(Box<SpeakerFlags>),
@@ -228,6 +228,12 @@ The flags are MetalLB's; each may have one dash or two.")]
 pub(crate) struct ControllerFlags {
     #[command(flatten)]
     pub(crate) common: CommonFlags,
+
+    /// Write only while holding the Lease metallb-controller, so that any number of controllers may run
+    ///
+    /// Without it, a second controller may give out an address a second time. Manifests have no Lease.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub(crate) leader_elect: bool,
 
     #[command(flatten)]
     pub(crate) future: FutureControllerFlags,
@@ -422,6 +428,18 @@ mod tests {
         assert_eq!((flags.common.port, flags.common.metrics_cert_dir.as_str()), (0, "/etc/metrics"));
         let policy = flags.common.tls.policy().unwrap();
         assert_eq!((policy.to_string().as_str(), policy.left_out()), ("TLS 1.2 and 1.3", vec!["25"]));
+    }
+
+    #[test]
+    fn the_lease_is_ours_and_on_unless_taken_away() {
+        for (line, wanted) in [
+            ("metallb controller", true),
+            ("metallb controller -leader-elect", true),
+            ("metallb controller --leader-elect=false", false),
+        ] {
+            let Command::Controller(flags) = parse(line).unwrap().command else { panic!("no controller") };
+            assert_eq!(flags.leader_elect, wanted, "{line}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! relist                            what was held is forgotten; the watch brings every Service as it is now
 //! +5s                               time passes
 //! restart                           a new controller, told everything that the cluster has
+//! resign                            another controller decides from now on; `sync` ends that
 //! why x/a                           prints the decision
 //! ```
 //!
@@ -107,6 +108,7 @@ impl Cluster {
             "config" => self.tell(Input::Config(self.config())),
             "bad-config" => self.tell(Input::ConfigInvalid),
             "sync" => self.tell(Input::Synced),
+            "resign" => self.tell(Input::Resigned),
             "namespace" => {
                 let mut namespace = Namespace::default();
                 namespace.metadata.name = words[1].to_owned();
