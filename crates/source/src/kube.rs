@@ -95,7 +95,8 @@ pub fn start(client: ::kube::Client, options: Options) -> Source {
     let owner = owner::learn(&mut tasks, server.clone(), options.namespace.clone(), options.identity.pod.clone());
     let exclusive = guard(lease.as_ref()).map(|guard| Exclusive { guard: guard.clone(), versions });
     let sink = ApiSink::new(server, options.identity, owner.clone(), exclusive);
-    tasks.spawn(writer.clone().run(sink, WRITES_PREPARED, counters.clone()));
+    let at_once = if lease.is_some() { WRITES_PREPARED } else { WRITES_AT_ONCE };
+    tasks.spawn(writer.clone().run(sink, at_once, counters.clone()));
     let lease = lease.map(|(lease, _)| lease);
     Source { changes, writer, connection, owner, counters, lease, tasks: Tasks(tasks) }
 }

@@ -15,7 +15,7 @@ use crate::site::{LIMIT, SEGMENT, Site, configuration, on_site, service, slices}
 use crate::{manifest, metrics};
 
 /// Rights of parts that are on their way: user, resource, verbs. A right that is used does not belong here, and the test says so.
-const AWAITED: [(User, &str, &[&str]); 11] = [
+const AWAITED: [(User, &str, &[&str]); 10] = [
     // Webhooks.
     (User::Controller, "nodes", &["list", "watch"]),
     (User::Controller, "validatingwebhookconfigurations", &["get", "patch"]),
@@ -28,8 +28,6 @@ const AWAITED: [(User, &str, &[&str]); 11] = [
     // Memberlist.
     (User::Controller, "deployments", &["get"]),
     (User::Speaker, "pods", &["get", "list"]),
-    // The Lease of the controller.
-    (User::Controller, "leases", &["create", "get", "update"]),
 ];
 
 /// One verb of one resource in one role.

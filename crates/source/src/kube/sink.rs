@@ -9,6 +9,7 @@
 //! write is tried again. Without, a status that is not written because someone changed a label would be a needless try.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -19,7 +20,7 @@ use api::{ALLOCATED_FROM_POOL, FENCED_BY, Key, Kind, ObjectRef, Report, ReportPa
 use http::header::{ACCEPT, HeaderValue};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::lease::{Guard, target};
 use super::message::Named;
@@ -46,6 +47,8 @@ pub(super) struct ApiSink {
     exclusive: Option<Exclusive>,
     /// One for each write that may be under way.
     permits: Semaphore,
+    /// How often the server did not answer: what waits for a permit meanwhile is not sent.
+    silences: AtomicU64,
 }
 
 /// What it takes to write alone.
@@ -61,6 +64,8 @@ enum Undone {
     NotOurs,
     /// It is our turn, but too much is under way.
     Busy,
+    /// The server was silent while this waited.
+    Held,
 }
 
 impl From<Failure> for Undone {
@@ -77,7 +82,7 @@ impl Sink for ApiSink {
             {
                 return self.service_alone(exclusive, term, service, uid, job).await;
             }
-            let _permit = self.permits.acquire().await;
+            let _permit = self.permit().await?;
             if !self.is_ours(turn) {
                 return Err(Undone::NotOurs);
             }
@@ -93,8 +98,12 @@ impl Sink for ApiSink {
                 Outcome::Refused
             }
             Err(Undone::Busy) => Outcome::Later { after: None },
+            Err(Undone::Held) => Outcome::Unreachable { after: None },
             Err(Undone::Failed(failure)) => {
                 let outcome = judge(&failure);
+                if matches!(outcome, Outcome::Unreachable { .. }) {
+                    self.silences.fetch_add(1, Ordering::Relaxed);
+                }
                 tell(job, &failure, outcome);
                 outcome
             }
@@ -109,7 +118,21 @@ impl ApiSink {
         owner: watch::Receiver<Owner>,
         exclusive: Option<Exclusive>,
     ) -> ApiSink {
-        ApiSink { server, identity, owner, exclusive, permits: Semaphore::new(super::WRITES_AT_ONCE) }
+        ApiSink {
+            server,
+            identity,
+            owner,
+            exclusive,
+            permits: Semaphore::new(super::WRITES_AT_ONCE),
+            silences: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits until one more may be sent.
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, Undone> {
+        let silences = self.silences.load(Ordering::Relaxed);
+        let permit = self.permits.acquire().await.map_err(|_closed| Undone::Held)?;
+        if self.silences.load(Ordering::Relaxed) == silences { Ok(permit) } else { Err(Undone::Held) }
     }
 
     /// Whether it is still the turn that something was wanted in.
@@ -138,7 +161,7 @@ impl ApiSink {
         if !guard.open(term, target(service)).await {
             return Err(if guard.holds(term) { Undone::Busy } else { Undone::NotOurs });
         }
-        let _permit = self.permits.acquire().await;
+        let _permit = self.permit().await?;
         if !guard.holds(term) {
             return Err(Undone::NotOurs);
         }
