@@ -154,6 +154,12 @@ impl Site {
         self.cluster.ours_start(&self.manager, program(), Face::Controller, User::Controller)
     }
 
+    /// Starts another one on the host of the client, where no pod of it is yet.
+    pub(crate) fn second_controller(&self) -> Result<Process> {
+        self.apply(&[pod(&self.client, Face::Controller)])?;
+        self.cluster.ours_start(&self.client, program(), Face::Controller, User::Controller)
+    }
+
     /// Starts the speaker of a node with the rights of its account.
     pub(crate) fn speaker(&self, node: &Host) -> Result<Process> {
         self.cluster.ours_start(node, program(), Face::Speaker, User::Speaker)
