@@ -308,7 +308,7 @@ pub(super) struct Reader {
     kind: Kind,
     pool_status: PoolStatus,
     seen: Seen,
-    /// Of Services, where a write names the version it is meant for.
+    /// Of Services and pools, where a write names the version it is meant for.
     versions: Option<Arc<Versions>>,
     changes: mpsc::Sender<Change>,
     counters: Arc<Counters>,
@@ -324,9 +324,9 @@ impl Reader {
         Reader { kind, pool_status, seen: Seen::default(), versions: None, changes, counters }
     }
 
-    /// Has the versions of Services kept there.
+    /// Has the versions of Services and pools kept there.
     pub(super) fn with_versions(self, versions: Option<Arc<Versions>>) -> Reader {
-        let versions = versions.filter(|_| self.kind == Kind::Service);
+        let versions = versions.filter(|_| Versions::are_of(self.kind));
         Reader { versions, ..self }
     }
 
@@ -339,7 +339,7 @@ impl Reader {
         };
         let version = std::mem::take(&mut object.metadata_mut().resource_version);
         if let Some(versions) = &self.versions {
-            versions.seen(object.metadata().key(), &object.metadata().uid, &version);
+            versions.seen(object.reference(), &object.metadata().uid, &version);
         }
         crate::slim(&mut object, self.pool_status);
         match self.seen.applied(&object) {
@@ -401,7 +401,7 @@ impl Reader {
 
     fn forget_version(&self, key: &Key) {
         if let Some(versions) = &self.versions {
-            versions.gone(key);
+            versions.gone(&ObjectRef { kind: self.kind, key: key.clone() });
         }
     }
 

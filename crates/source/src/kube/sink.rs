@@ -86,7 +86,7 @@ impl Sink for ApiSink {
             if !self.is_ours(turn) {
                 return Err(Undone::NotOurs);
             }
-            self.send(job, None).await.map(drop).map_err(Undone::Failed)
+            self.pool_or_other(job).await.map_err(Undone::Failed)
         };
         let result = tokio::time::timeout(WRITE_TIMEOUT, work).await.unwrap_or_else(|_elapsed| {
             Err(Failure::Unreachable(format!("a write took longer than {} s", WRITE_TIMEOUT.as_secs())).into())
@@ -154,7 +154,8 @@ impl ApiSink {
         job: &Job,
     ) -> Result<(), Undone> {
         let Exclusive { guard, versions } = exclusive;
-        let Some(version) = versions.of(service, uid) else {
+        let object = ObjectRef { kind: Kind::Service, key: service.clone() };
+        let Some((_, version)) = versions.of(&object).filter(|(known, _)| known == uid) else {
             let message = "the watch does not show it".to_owned();
             return Err(Failure::Refused { code: 404, message, retry_after: None }.into());
         };
@@ -169,7 +170,7 @@ impl ApiSink {
         match &result {
             Ok(answer) => {
                 let named: Named = serde_json::from_slice(answer).unwrap_or_default();
-                versions.written(service, uid, &named.metadata.resource_version);
+                versions.written(&object, uid, &named.metadata.resource_version);
                 guard.close(term, target(service)).await;
             }
             // It has another version now, or is gone: no earlier try can arrive either. After any other answer one may.
@@ -177,6 +178,20 @@ impl ApiSink {
             Err(_) => {}
         }
         result.map(drop).map_err(Undone::Failed)
+    }
+
+    /// Counters name the version of their pool, so that those of an earlier controller do not replace newer ones. If they
+    /// come first, they are set back.
+    async fn pool_or_other(&self, job: &Job) -> Result<(), Failure> {
+        let (Some(Exclusive { versions, .. }), Job::Status(Status::Pool { pool, .. })) = (&self.exclusive, job) else {
+            return self.send(job, None).await.map(drop);
+        };
+        let object = ObjectRef { kind: Kind::IPAddressPool, key: pool.clone() };
+        let (uid, version) = versions.of(&object).unzip();
+        let answer = self.send(job, version.as_deref()).await?;
+        let named: Named = serde_json::from_slice(&answer).unwrap_or_default();
+        versions.written(&object, &uid.unwrap_or_default(), &named.metadata.resource_version);
+        Ok(())
     }
 
     async fn send(&self, job: &Job, version: Option<&str>) -> Result<Vec<u8>, Failure> {
@@ -200,7 +215,11 @@ impl ApiSink {
             }
             Status::Pool { pool, counters } => {
                 let path = super::follow::path(Kind::IPAddressPool, &pool.namespace);
-                (path, pool, json!({ "status": counters }))
+                let patch = match version {
+                    Some(version) => json!({ "metadata": { "resourceVersion": version }, "status": counters }),
+                    None => json!({ "status": counters }),
+                };
+                (path, pool, patch)
             }
             Status::Report { object, report, parts } => {
                 return self.report(object, report, *parts).await.map(|()| Vec::new());
