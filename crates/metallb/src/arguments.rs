@@ -30,7 +30,7 @@ impl Arguments {
         let common = match &arguments.command {
             Command::Controller(flags) => &flags.common,
             Command::Speaker(flags) => &flags.common,
-            Command::Lab(_) | Command::Lint(_) | Command::Crds(_) => return Ok(arguments),
+            Command::Lab(_) | Command::Lint(_) | Command::Convert(_) | Command::Crds(_) => return Ok(arguments),
         };
         match common.tls.policy() {
             Ok(_) => Ok(arguments),
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Lab(lab::command::LabCommand),
     /// Checks manifests before they are applied
     Lint(crate::lint::LintFlags),
+    /// Turns the ConfigMap of MetalLB up to 0.12 into objects
+    Convert(crate::convert::ConvertFlags),
     /// Prints the CustomResourceDefinitions
     Crds(crate::crds::CrdsFlags),
 }
