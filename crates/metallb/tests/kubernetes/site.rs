@@ -181,6 +181,11 @@ impl Site {
         self.cluster.ours_start(&self.manager, program(), (Face::Controller, User::Controller), &more)
     }
 
+    /// Starts the speaker of a node without memberlist: nothing moves when another one is away for a moment.
+    pub(crate) fn speaker_alone(&self, node: &Host) -> Result<Process> {
+        self.cluster.ours_start(node, program(), (Face::Speaker, User::Speaker), &[])
+    }
+
     /// Starts the speaker of a node with the rights of its account.
     pub(crate) fn speaker(&self, node: &Host) -> Result<Process> {
         let more = [
