@@ -8,13 +8,16 @@ use kit::{Instant, Outbox};
 use netio::clock::Clock;
 use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Writer};
+use telemetry::health::Health;
+use telemetry::logs::Logs;
 use telemetry::metrics::{ControllerReport, PoolReport, Work};
 
-use crate::arguments::ControllerFlags;
+use crate::arguments::{ControllerFlags, WebhookMode};
 use crate::configuration::{Configuration, Verdict};
 use crate::metrics::{self, Scrapes, count};
 use crate::process::{self, Reach, Shutdown};
 use crate::reports::Reports;
+use crate::webhook;
 
 /// What a controller reads.
 const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community];
@@ -37,6 +40,17 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     process::warn_of_unused(&flags.future.given());
     let health = process::serve_health(Reach::Everywhere, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
+    // Nobody would ask about a directory of manifests.
+    if let (Some(namespace), None) = (&namespace, &flags.common.manifests) {
+        match flags.webhook.webhook_mode {
+            WebhookMode::Disabled => {}
+            WebhookMode::Enabled => {
+                let (source, _) = webhook::source(flags, namespace).await?;
+                webhook::start(flags, namespace, source, &health).await?;
+            }
+            WebhookMode::OnlyWebhook => return serve_webhooks(flags, &logs, namespace, &health, shutdown).await,
+        }
+    }
     let instance = if flags.common.pod_name.is_empty() { "controller" } else { flags.common.pod_name.as_str() };
     let (mut source, reviews) = process::source(
         &flags.common,
@@ -98,6 +112,33 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     tracing::info!(op = "shutdown", signal, "done");
     source.writer.flush(process::FLUSH_TIMEOUT).await;
     Ok(())
+}
+
+/// Does nothing but answer the API server.
+async fn serve_webhooks(
+    flags: &ControllerFlags,
+    logs: &Logs,
+    namespace: &str,
+    health: &Health,
+    mut shutdown: Shutdown,
+) -> Result<()> {
+    let (source, reviews) = webhook::source(flags, namespace).await?;
+    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, logs, &source, reviews).await?;
+    webhook::start(flags, namespace, source, health).await?;
+    health.ready(process::READY_OBJECTS);
+    loop {
+        tokio::select! {
+            signal = shutdown.wait() => {
+                tracing::info!(op = "shutdown", signal, "done");
+                return Ok(());
+            }
+            envelope = scrapes.next() => {
+                let work = Work { is_loaded: health.missing().is_empty(), ..Work::default() };
+                // Who asked may have gone.
+                let _sent = envelope.send(ControllerReport { work, ..ControllerReport::default() });
+            }
+        }
+    }
 }
 
 /// Everything that a controller does, driven by one loop.

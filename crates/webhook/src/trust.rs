@@ -179,10 +179,12 @@ mod tests {
         Duration::from_secs(days * 24 * 3600)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as a view has it")]
     fn stored(authorities: &str, left: u64) -> Option<Stored> {
         Some(Stored { authorities: bundle(authorities), left: days(left) })
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as a view has it")]
     fn candidate(authorities: &str, trusted_for: u64) -> Option<Candidate> {
         Some(Candidate { authorities: bundle(authorities), trusted_for: Duration::from_secs(trusted_for) })
     }
@@ -264,7 +266,7 @@ mod tests {
     fn nobody_shows_what_is_not_trusted() {
         for seed in 0..150 {
             let mut rng = Rng::new(seed);
-            let mut controllers: Vec<Controller> = (0..1 + rng.below(3)).map(|_| Controller::default()).collect();
+            let mut controllers: Vec<Controller> = (0..=rng.below(3)).map(|_| Controller::default()).collect();
             let mut secret: (u64, Option<Stored>) = (0, None);
             let mut registrations = vec![(0_u64, String::new()), (0, String::new())];
             let mut number = 0;
