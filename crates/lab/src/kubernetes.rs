@@ -328,6 +328,18 @@ impl Cluster {
     /// Runs our program on a host, as one of its faces, with the rights of a user and the capabilities of a container. It
     /// takes itself for the pod that [`Cluster::pod_of`] names.
     pub fn ours_start(&self, host: &Host, program: &Path, face: Face, user: User) -> Result<Process> {
+        self.ours_start_with(host, program, face, user, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn ours_start_with(
+        &self,
+        host: &Host,
+        program: &Path,
+        face: Face,
+        user: User,
+        arguments: &[&str],
+    ) -> Result<Process> {
         let mut command;
         match face {
             Face::Controller => {
@@ -339,7 +351,7 @@ impl Cluster {
                 command.args(["speaker", "--node-name", host.name()]);
             }
         }
-        command.args(["--namespace", NAMESPACE, "--pod-name", &Cluster::pod_of(host, face)]);
+        command.args(["--namespace", NAMESPACE, "--pod-name", &Cluster::pod_of(host, face)]).args(arguments);
         command.arg("--kubeconfig");
         let name = if face == Face::Controller { "controller" } else { "speaker" };
         host.spawn(name, with(command, self.kubeconfig(user)))

@@ -124,8 +124,11 @@ impl Keeper {
         let view = View { stored, candidate, registrations: seen.iter().map(bundles).collect(), writer: self.writer };
         match trust::next(&view) {
             Step::Issue => {
-                let mut issued = Issued::new(&[self.registrations.server_name()], SystemTime::now())?;
-                issued.authority = trust::with_predecessor(&issued.authority, view.stored.as_ref());
+                let issued = match self.shown_still_good() {
+                    // Somebody has deleted the Secret, or broken it. What is shown is trusted.
+                    Some(shown) if view.stored.is_none() => shown,
+                    _ => self.issue(view.stored.as_ref())?,
+                };
                 self.candidate = Some((issued, now));
                 Ok(Outcome::Again)
             }
@@ -146,6 +149,18 @@ impl Keeper {
                 Ok(Outcome::Rest(time.into()))
             }
         }
+    }
+
+    fn issue(&self, stored: Option<&Stored>) -> Result<Issued> {
+        let issued = Issued::new(&[self.registrations.server_name()], SystemTime::now())?;
+        let authority = trust::with_predecessor(&issued.authority, stored);
+        Ok(Issued { authority, ..issued })
+    }
+
+    fn shown_still_good(&self) -> Option<Issued> {
+        let Shown::Certificate(_, shown) = &self.shown else { return None };
+        let left = shown.time_left(&self.registrations.server_name(), SystemTime::now()).ok()?;
+        (kit::Duration::from(left) > trust::RENEW_BEFORE).then(|| shown.clone())
     }
 
     /// Shows what is stored, if it can be used.
