@@ -1,6 +1,8 @@
-//! A ConversionReview (apiextensions.k8s.io/v1): objects in, the same objects in another version out (contract 1.4).
+//! A ConversionReview (apiextensions.k8s.io): objects in, the same objects in another version out (contract 1.4).
 //!
-//! Our own definition of BGPPeer needs no conversion; one that the Go implementation left behind asks for it.
+//! Our own definition of BGPPeer needs no conversion; one that the Go implementation left behind asks for it. It names
+//! `v1beta1` and `v1beta2` as the versions of reviews, of which API servers know the first: so they send that, not `v1`. Both
+//! have the same form.
 
 use api::conversion;
 use serde::Deserialize;
@@ -10,6 +12,9 @@ use crate::Unreadable;
 
 /// Where the API server asks for conversion.
 pub const CONVERSION_PATH: &str = "/convert";
+
+/// The versions of reviews that are answered, each in itself.
+const REVIEW_VERSIONS: [&str; 2] = ["apiextensions.k8s.io/v1", "apiextensions.k8s.io/v1beta1"];
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -32,9 +37,9 @@ struct Request {
 /// server wants as many back as it sent.
 pub fn convert(body: &[u8]) -> Result<String, Unreadable> {
     let review: Review = serde_json::from_slice(body)?;
-    if (review.api_version.as_str(), review.kind.as_str()) != ("apiextensions.k8s.io/v1", "ConversionReview") {
+    if review.kind != "ConversionReview" || !REVIEW_VERSIONS.contains(&review.api_version.as_str()) {
         let found = format!("{} {}", review.api_version, review.kind);
-        return Err(Unreadable::OtherKind { found, wanted: "a ConversionReview of apiextensions.k8s.io/v1" });
+        return Err(Unreadable::OtherKind { found, wanted: "a ConversionReview of apiextensions.k8s.io" });
     }
     let request = review.request.filter(|request| !request.uid.is_empty()).ok_or(Unreadable::Empty)?;
     let version = &request.desired_api_version;
@@ -47,7 +52,7 @@ pub fn convert(body: &[u8]) -> Result<String, Unreadable> {
     if let Some(fields) = response.as_object_mut() {
         fields.insert("uid".to_owned(), Value::String(request.uid));
     }
-    Ok(json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview", "response": response}).to_string())
+    Ok(json!({"apiVersion": review.api_version, "kind": review.kind, "response": response}).to_string())
 }
 
 #[cfg(test)]
@@ -90,10 +95,12 @@ mod tests {
                 r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"ConversionReview","response":{"convertedObjects":[{"apiVersion":"metallb.io/v1beta1","kind":"BGPPeer","metadata":{"annotations":{"metallb.io/v1beta2-fields":"{\"vrf\":\"x\"}"},"name":"b"},"spec":{"peerASN":2,"peerAddress":"192.0.2.1"}}],"result":{"status":"Success"},"uid":"u1"}}"#
             ]],
         );
+        // As it is asked where both versions of the Go implementation's definition are named.
+        let old = review("metallb.io/v1beta1", "[]").replace("apiextensions.k8s.io/v1", "apiextensions.k8s.io/v1beta1");
         check(
-            &review("metallb.io/v1beta1", "[]"),
+            &old,
             expect![[
-                r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"ConversionReview","response":{"convertedObjects":[],"result":{"status":"Success"},"uid":"u1"}}"#
+                r#"{"apiVersion":"apiextensions.k8s.io/v1beta1","kind":"ConversionReview","response":{"convertedObjects":[],"result":{"status":"Success"},"uid":"u1"}}"#
             ]],
         );
     }
@@ -124,7 +131,7 @@ mod tests {
     #[test]
     fn what_is_no_review_has_no_answer() {
         check("", expect!["the request is no review in JSON (line 1, column 0)"]);
-        check("{}", expect![[r#"the request is " ", not a ConversionReview of apiextensions.k8s.io/v1"#]]);
+        check("{}", expect![[r#"the request is " ", not a ConversionReview of apiextensions.k8s.io"#]]);
         check(
             r#"{"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview"}"#,
             expect!["the review has no request, or one without uid"],

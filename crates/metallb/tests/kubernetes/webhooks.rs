@@ -209,15 +209,35 @@ fn any_order(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// Has the definition of BGPPeer ask for conversion, as that of the Go implementation does.
+pub(crate) fn ask_for_conversion(site: &Site) -> Result<()> {
+    let conversion = json!({"strategy": "Webhook", "webhook": {
+        "conversionReviewVersions": ["v1beta1", "v1beta2"],
+        "clientConfig": {"service": {
+            "name": "metallb-webhook-service", "namespace": NAMESPACE, "path": "/convert",
+        }},
+    }});
+    site.cluster.patch(PEERS, &json!({"spec": {"conversion": conversion}})).map(drop)
+}
+
+/// Waits for the certificate, takes it away, and waits until it is back.
+pub(crate) fn lose_certificate(site: &Site) -> Result<()> {
+    let wait = || {
+        eventually(LIMIT, || {
+            let text = site.cluster.get(SECRET)?["data"]["tls.crt"].as_str().map(str::to_owned);
+            text.context("no certificate")
+        })
+    };
+    let before = wait()?;
+    site.cluster.patch(SECRET, &json!({"data": {"tls.crt": null}}))?;
+    let after = wait()?;
+    ensure!(before == after, "what is shown was not put back");
+    Ok(())
+}
+
 pub(crate) fn conversion(lab: &Lab) -> Result<()> {
     on_site(lab, |site| {
         site.webhooks(&[&site.manager])?;
-        let conversion = json!({"strategy": "Webhook", "webhook": {
-            "conversionReviewVersions": ["v1beta1", "v1beta2"],
-            "clientConfig": {"service": {
-                "name": "metallb-webhook-service", "namespace": NAMESPACE, "path": "/convert",
-            }},
-        }});
         let path = |version: &str| format!("/apis/metallb.io/{version}/namespaces/{NAMESPACE}/bgppeers");
         // They were there before.
         let new = peer(0, |spec| {
@@ -225,7 +245,7 @@ pub(crate) fn conversion(lab: &Lab) -> Result<()> {
             spec["passwordSecret"] = json!({"name": "router"});
         });
         site.apply(&[new])?;
-        site.cluster.patch(PEERS, &json!({"spec": {"conversion": conversion}}))?;
+        ask_for_conversion(site)?;
         let controller = site.controller()?;
         site.wait_ready(&site.manager)?;
         let get = |version: &str, name: &str| site.cluster.get(&format!("{}/{name}", path(version)));
