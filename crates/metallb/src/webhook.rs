@@ -36,7 +36,7 @@ const PORT: u16 = 9443;
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long a question may take to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(5);
-/// Questions that arrive or are answered at one time; others wait.
+/// Questions that arrive at one time, and those that wait for their answer; others wait before that.
 const QUESTIONS_MAX: usize = 16;
 /// After how long a refusal is looked at again before it is told: what it is about may be gone, and the watch a little behind.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
@@ -196,12 +196,10 @@ fn json(text: String) -> Response {
 impl Endpoint {
     /// Reads a question, as large as it may be and as fast as it must.
     async fn body(&self, request: Request) -> Result<Bytes, Refused> {
-        let late = |_| (StatusCode::REQUEST_TIMEOUT, "the request took too long to arrive".to_owned());
-        let read = async {
-            // The semaphore is never closed; if it were, the limit would be gone, and nothing else.
-            let _place = self.places.acquire().await;
-            axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await
-        };
+        let late = |_elapsed| (StatusCode::REQUEST_TIMEOUT, "the request took too long to arrive".to_owned());
+        // The semaphore is never closed; if it were, the limit would be gone, and nothing else.
+        let _place = self.places.acquire().await;
+        let read = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
         let too_large = |_| (StatusCode::PAYLOAD_TOO_LARGE, format!("a request has {BODY_BYTES_MAX} bytes at most"));
         timeout(BODY_TIME_MAX, read).await.map_err(late)?.map_err(too_large)
     }
@@ -217,3 +215,6 @@ impl Endpoint {
         answer.ok_or_else(|| (StatusCode::SERVICE_UNAVAILABLE, "not all objects are known yet".to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,17 +157,14 @@ fn end_of_validity(certificate: &[u8]) -> Option<SystemTime> {
 }
 
 fn time(bytes: &[u8]) -> Option<(SystemTime, &[u8])> {
-    let (text, rest) = match element(bytes, UTC_TIME) {
-        Some((text, rest)) => {
-            let text = std::str::from_utf8(text).ok()?;
-            // Two digits are of the years 1950 to 2049.
-            let century = if text.get(..2)? < "50" { "20" } else { "19" };
-            (format!("{century}{text}"), rest)
-        }
-        None => {
-            let (text, rest) = element(bytes, GENERALIZED_TIME)?;
-            (std::str::from_utf8(text).ok()?.to_owned(), rest)
-        }
+    let (text, rest) = if let Some((text, rest)) = element(bytes, UTC_TIME) {
+        let text = std::str::from_utf8(text).ok()?;
+        // Two digits are of the years 1950 to 2049.
+        let century = if text.get(..2)? < "50" { "20" } else { "19" };
+        (format!("{century}{text}"), rest)
+    } else {
+        let (text, rest) = element(bytes, GENERALIZED_TIME)?;
+        (std::str::from_utf8(text).ok()?.to_owned(), rest)
     };
     let time = DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?.to_zoned(TimeZone::UTC).ok()?;
     Some((time.timestamp().into(), rest))

@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Result;
+use jiff::Timestamp;
 use kit::Instant;
 use netio::clock::Clock;
 use serve::{Certificates, Issued};
@@ -152,14 +153,14 @@ impl Keeper {
     }
 
     fn issue(&self, stored: Option<&Stored>) -> Result<Issued> {
-        let issued = Issued::new(&[self.registrations.server_name()], SystemTime::now())?;
+        let issued = Issued::new(&[self.registrations.server_name()], Timestamp::now().into())?;
         let authority = trust::with_predecessor(&issued.authority, stored);
         Ok(Issued { authority, ..issued })
     }
 
     fn shown_still_good(&self) -> Option<Issued> {
         let Shown::Certificate(_, shown) = &self.shown else { return None };
-        let left = shown.time_left(&self.registrations.server_name(), SystemTime::now()).ok()?;
+        let left = shown.time_left(&self.registrations.server_name(), Timestamp::now().into()).ok()?;
         (kit::Duration::from(left) > trust::RENEW_BEFORE).then(|| shown.clone())
     }
 
@@ -176,7 +177,7 @@ impl Keeper {
         if issued.certificate.is_empty() {
             return Ok(None);
         }
-        match issued.time_left(&self.registrations.server_name(), SystemTime::now()) {
+        match issued.time_left(&self.registrations.server_name(), Timestamp::now().into()) {
             Ok(left) => {
                 let authorities = issued.authority.clone();
                 self.show(issued)?;

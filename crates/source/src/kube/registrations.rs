@@ -204,13 +204,13 @@ impl Registrations {
             json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": {"name": name}, "data": data});
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let request = Request::new(&path).create(&params, object.to_string().into_bytes());
-        self.written("create", name, self.server.get(request).await)
+        written("create", name, self.server.get(request).await)
     }
 
     /// The bundles of a registration: none if it is not there, or does not ask us.
     pub async fn bundles(&self, registration: Registration) -> Result<Seen<Bundles>, RegistrationError> {
         let (path, name) = (registration.path(), registration.name());
-        let (version, configs) = match registration {
+        let (version, configs): (_, Vec<(String, ClientConfig)>) = match registration {
             Registration::Validation => match self.get::<Configuration>(path, name).await? {
                 None => (None, Vec::new()),
                 Some(found) => {
@@ -238,7 +238,6 @@ impl Registrations {
             // What is no text holds no authority in PEM.
             config.bundle.and_then(|ByteString(bytes)| String::from_utf8(bytes).ok()).unwrap_or_default()
         };
-        let configs: Vec<(String, ClientConfig)> = configs;
         let value = configs.into_iter().filter(|(_, config)| ours(config)).map(|(name, config)| (name, bundle(config)));
         Ok(Seen { version, value: value.collect() })
     }
@@ -301,27 +300,23 @@ impl Registrations {
 
     async fn patch(&self, path: &str, name: &str, patch: &Patch<&Value>) -> Result<Written, RegistrationError> {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        self.written("patch", name, self.server.get(Request::new(path).patch(name, &params, patch)).await)
-    }
-
-    fn written(
-        &self,
-        verb: &'static str,
-        what: &str,
-        result: Result<Vec<u8>, Failure>,
-    ) -> Result<Written, RegistrationError> {
-        match result {
-            Ok(_) => Ok(Written::Done),
-            // Another one was quicker; or it is gone, and the next look will tell.
-            Err(Failure::Refused { code: 404 | 409, .. }) => Ok(Written::Overtaken),
-            Err(failure) => Err(RegistrationError { verb, what: what.to_owned(), reason: failure.to_string() }),
-        }
+        written("patch", name, self.server.get(Request::new(path).patch(name, &params, patch)).await)
     }
 }
 
 impl fmt::Debug for Registrations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registrations").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// What came of a write of this object.
+fn written(verb: &'static str, what: &str, result: Result<Vec<u8>, Failure>) -> Result<Written, RegistrationError> {
+    match result {
+        Ok(_) => Ok(Written::Done),
+        // Another one was quicker; or it is gone, and the next look will tell.
+        Err(Failure::Refused { code: 404 | 409, .. }) => Ok(Written::Overtaken),
+        Err(failure) => Err(RegistrationError { verb, what: what.to_owned(), reason: failure.to_string() }),
     }
 }
 
@@ -359,4 +354,178 @@ async fn follow(server: Server, path: String, name: String, changed: Arc<Notify>
 
 fn null_to_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use ::kube::client::{Body, Client};
+    use expect_test::{Expect, expect};
+    use http::{Request, Response};
+    use http_body_util::BodyExt;
+    use tower::BoxError;
+
+    use super::*;
+
+    /// Method, path and body of each request.
+    type Asked = Arc<Mutex<Vec<String>>>;
+
+    /// A server that gives one answer, and what it was asked.
+    fn server(code: u16, answer: &Value) -> (Registrations, Asked) {
+        let (asked, answer) = (Asked::default(), answer.to_string());
+        let log = asked.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (log, answer) = (log.clone(), answer.clone());
+            async move {
+                let kind = request.headers().get("content-type").map_or("", |kind| kind.to_str().unwrap());
+                let line = format!("{} {} {kind}", request.method(), request.uri());
+                let body = request.into_body().collect().await?.to_bytes();
+                log.lock().unwrap().push(format!("{line}\n{}", String::from_utf8_lossy(&body)).trim_end().to_owned());
+                Ok::<_, BoxError>(Response::builder().status(code).body(Body::from(answer.into_bytes())).unwrap())
+            }
+        });
+        let names =
+            WebhookNames { namespace: "m".to_owned(), service: "hooks".to_owned(), secret: "certificate".to_owned() };
+        (Registrations::new(Client::new(service, "default"), names), asked)
+    }
+
+    fn check(asked: &Asked, expected: Expect) {
+        expected.assert_eq(&std::mem::take(&mut *asked.lock().unwrap()).join("\n"));
+    }
+
+    fn config(service: &str, bundle: Option<&str>) -> Value {
+        json!({"service": {"name": service, "namespace": "m", "path": "/x", "port": 443}, "caBundle": bundle})
+    }
+
+    #[tokio::test]
+    async fn contract_7_7_the_secret_is_read_patched_and_made() {
+        let (registrations, asked) = server(
+            200,
+            &json!({"metadata": {"resourceVersion": "7", "name": "certificate"}, "data": {"a": "QQ==", "b": "/w=="}}),
+        );
+        assert_eq!(registrations.server_name(), "hooks.m.svc");
+        let seen = registrations.secret().await.unwrap();
+        assert_eq!(seen.value, BTreeMap::from([("a".to_owned(), "A".to_owned())]), "what is no text is left out");
+        let texts = BTreeMap::from([("tls.crt", "C".to_owned())]);
+        assert_eq!(registrations.secret_write(&seen, &texts).await, Ok(Written::Done));
+        check(
+            &asked,
+            expect![[r#"
+            GET /api/v1/namespaces/m/secrets/certificate
+            PATCH /api/v1/namespaces/m/secrets/certificate?&fieldManager=MetalLB application/merge-patch+json
+            {"data":{"tls.crt":"Qw=="},"metadata":{"resourceVersion":"7"}}"#]],
+        );
+        // As the manifests have it: there, and empty.
+        let (registrations, _) = server(200, &json!({"metadata": {"resourceVersion": "7"}, "data": null}));
+        assert!(registrations.secret().await.unwrap().value.is_empty());
+        let (missing, asked) = server(404, &json!({"code": 404}));
+        let seen = missing.secret().await.unwrap();
+        assert!(seen.value.is_empty());
+        let (registrations, made) = server(201, &json!({}));
+        assert_eq!(registrations.secret_write(&seen, &texts).await, Ok(Written::Done));
+        check(
+            &made,
+            expect![[r#"
+            POST /api/v1/namespaces/m/secrets?&fieldManager=MetalLB application/json
+            {"apiVersion":"v1","data":{"tls.crt":"Qw=="},"kind":"Secret","metadata":{"name":"certificate"},"type":"Opaque"}"#]],
+        );
+        check(&asked, expect!["GET /api/v1/namespaces/m/secrets/certificate"]);
+    }
+
+    #[tokio::test]
+    async fn contract_4_4_only_webhooks_that_ask_us_are_told_whom_to_trust() {
+        let (registrations, asked) = server(
+            200,
+            &json!({"metadata": {"resourceVersion": "7"}, "webhooks": [
+                {"name": "one", "clientConfig": config("hooks", Some("QQ=="))},
+                {"name": "other", "clientConfig": config("others", None)},
+                {"name": "far", "clientConfig": {"url": "https://example.com"}},
+                {"name": "two", "clientConfig": config("hooks", None)},
+            ]}),
+        );
+        let seen = registrations.bundles(Registration::Validation).await.unwrap();
+        let text = |name: &str, bundle: &str| (name.to_owned(), bundle.to_owned());
+        assert_eq!(seen.value, [text("one", "A"), text("two", "")]);
+        registrations.bundles_write(Registration::Validation, &seen, "B").await.unwrap();
+        check(
+            &asked,
+            expect![[r#"
+            GET /apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/metallb-webhook-configuration
+            PATCH /apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/metallb-webhook-configuration?&fieldManager=MetalLB application/strategic-merge-patch+json
+            {"metadata":{"resourceVersion":"7"},"webhooks":[{"clientConfig":{"caBundle":"Qg=="},"name":"one"},{"clientConfig":{"caBundle":"Qg=="},"name":"two"}]}"#]],
+        );
+
+        let conversion = json!({"strategy": "Webhook", "webhook": {"clientConfig": config("hooks", Some("QQ=="))}});
+        let (registrations, asked) =
+            server(200, &json!({"metadata": {"resourceVersion": "8"}, "spec": {"conversion": conversion}}));
+        let seen = registrations.bundles(Registration::Conversion).await.unwrap();
+        assert_eq!(seen.value, [text("bgppeers.metallb.io", "A")]);
+        registrations.bundles_write(Registration::Conversion, &seen, "B").await.unwrap();
+        check(
+            &asked,
+            expect![[r#"
+            GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions/bgppeers.metallb.io
+            PATCH /apis/apiextensions.k8s.io/v1/customresourcedefinitions/bgppeers.metallb.io?&fieldManager=MetalLB application/merge-patch+json
+            {"metadata":{"resourceVersion":"8"},"spec":{"conversion":{"webhook":{"clientConfig":{"caBundle":"Qg=="}}}}}"#]],
+        );
+
+        for (code, registration, answer) in [
+            (200, Registration::Conversion, json!({"metadata": {"resourceVersion": "8"}, "spec": {}})),
+            (
+                200,
+                Registration::Conversion,
+                json!({"metadata": {"resourceVersion": "8"}, "spec": {"conversion": {"strategy": "None"}}}),
+            ),
+            (200, Registration::Validation, json!({"metadata": {"resourceVersion": "8"}, "webhooks": null})),
+            (404, Registration::Validation, json!({})),
+            (404, Registration::Conversion, json!({})),
+        ] {
+            let seen = server(code, &answer).0.bundles(registration).await.unwrap();
+            assert!(seen.value.is_empty(), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_comes_second_is_told_so_and_what_fails_is_told_without_keys() {
+        let seen = Seen { version: Some("7".to_owned()), value: Vec::new() };
+        let texts = BTreeMap::from([("tls.key", "hidden".to_owned())]);
+        for code in [404, 409] {
+            let (registrations, _) = server(code, &json!({"code": code}));
+            assert_eq!(registrations.secret_write(&seen, &texts).await, Ok(Written::Overtaken));
+            let written = registrations.bundles_write(Registration::Validation, &seen, "B").await;
+            assert_eq!(written, Ok(Written::Overtaken));
+        }
+        let (forbidden, _) = server(403, &json!({"code": 403, "message": "no"}));
+        let texts_of = |error: RegistrationError| error.to_string();
+        assert_eq!(
+            forbidden.secret().await.err().map(texts_of).unwrap(),
+            "cannot read certificate: the API server said 403: no"
+        );
+        assert_eq!(
+            forbidden.secret_write(&seen, &texts).await.map_err(texts_of),
+            Err("cannot patch certificate: the API server said 403: no".to_owned())
+        );
+        let (nonsense, _) = server(200, &json!({"metadata": "hidden", "data": "hidden"}));
+        assert_eq!(
+            nonsense.secret().await.err().map(texts_of).unwrap(),
+            "cannot read certificate: it is not what it should be"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn single_objects_are_watched_and_every_end_of_a_watch_is_a_reason_to_look() {
+        let (registrations, asked) = server(200, &json!({}));
+        let (changed, tasks) = registrations.watch();
+        changed.notified().await;
+        changed.notified().await;
+        drop(tasks);
+        let mut lines = std::mem::take(&mut *asked.lock().unwrap());
+        lines.sort();
+        lines.dedup();
+        expect![[r#"
+            GET /api/v1/namespaces/m/secrets?&watch=true&timeoutSeconds=290&fieldSelector=metadata.name%3Dcertificate&resourceVersion=0
+            GET /apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations?&watch=true&timeoutSeconds=290&fieldSelector=metadata.name%3Dmetallb-webhook-configuration&resourceVersion=0
+            GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions?&watch=true&timeoutSeconds=290&fieldSelector=metadata.name%3Dbgppeers.metallb.io&resourceVersion=0"#]].assert_eq(&lines.join("\n"));
+    }
 }
