@@ -29,7 +29,13 @@ impl Arguments {
     pub(crate) fn read(words: impl Iterator<Item = OsString>) -> Result<Arguments, clap::Error> {
         let arguments = Arguments::try_parse_from(with_two_dashes(with_face_of_name(words).into_iter()))?;
         let common = match &arguments.command {
-            Command::Controller(flags) => &flags.common,
+            Command::Controller(flags) => {
+                if flags.common.manifests.is_some() && flags.webhook.webhook_mode == WebhookMode::OnlyWebhook {
+                    let text = "--webhook-mode=onlywebhook and --manifests: there is nobody who would ask";
+                    return Err(Arguments::command().error(ErrorKind::ArgumentConflict, text));
+                }
+                &flags.common
+            }
             Command::Speaker(flags) => &flags.common,
             Command::Lab(_) | Command::Lint(_) | Command::Crds(_) => return Ok(arguments),
         };
@@ -146,16 +152,6 @@ impl FutureCommonFlags {
 pub(crate) struct FutureControllerFlags {
     #[command(flatten)]
     common: FutureCommonFlags,
-    #[arg(long, hide = true)]
-    webhook_mode: Option<String>,
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
-    disable_cert_rotation: Option<bool>,
-    #[arg(long, hide = true)]
-    cert_dir: Option<String>,
-    #[arg(long, hide = true)]
-    cert_service_name: Option<String>,
-    #[arg(long, hide = true)]
-    webhook_secret: Option<String>,
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     webhook_http2: Option<bool>,
 }
@@ -163,14 +159,7 @@ pub(crate) struct FutureControllerFlags {
 impl FutureControllerFlags {
     /// Those that were given, in order.
     pub(crate) fn given(&self) -> Vec<&'static str> {
-        let own = named([
-            ("--webhook-mode", self.webhook_mode.as_deref().is_some_and(|mode| mode != "disabled")),
-            ("--disable-cert-rotation", self.disable_cert_rotation == Some(true)),
-            ("--cert-dir", is_set(self.cert_dir.as_ref())),
-            ("--cert-service-name", is_set(self.cert_service_name.as_ref())),
-            ("--webhook-secret", is_set(self.webhook_secret.as_ref())),
-            ("--webhook-http2", self.webhook_http2 == Some(true)),
-        ]);
+        let own = named([("--webhook-http2", self.webhook_http2 == Some(true))]);
         [self.common.given(), own].concat()
     }
 }
@@ -216,7 +205,48 @@ pub(crate) struct ControllerFlags {
     pub(crate) deployment: String,
 
     #[command(flatten)]
+    pub(crate) webhook: WebhookFlags,
+
+    #[command(flatten)]
     pub(crate) future: FutureControllerFlags,
+}
+
+/// How the API server asks about objects before it takes them.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WebhookFlags {
+    /// Whether to serve the webhooks on port 9443; with onlywebhook, no addresses are given
+    ///
+    /// With --manifests there is nobody who would ask, and they are not served.
+    #[arg(long, default_value = "enabled", value_name = "MODE")]
+    pub(crate) webhook_mode: WebhookMode,
+
+    /// Leave the certificate of the webhooks, and whom the API server trusts, to somebody else: see --cert-dir
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    pub(crate) disable_cert_rotation: bool,
+
+    /// Directory with tls.crt and tls.key for the webhooks, read again when they change; with --disable-cert-rotation
+    #[arg(long, default_value = "/tmp/k8s-webhook-server/serving-certs", value_name = "DIR")]
+    pub(crate) cert_dir: PathBuf,
+
+    /// Service by which the API server calls the webhooks
+    #[arg(long, default_value = "metallb-webhook-service", value_name = "NAME")]
+    pub(crate) cert_service_name: String,
+
+    /// Secret with the certificate of the webhooks; made if it is not there
+    #[arg(long, default_value = "metallb-webhook-cert", value_name = "NAME")]
+    pub(crate) webhook_secret: String,
+}
+
+/// What a controller does about webhooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WebhookMode {
+    /// Serves them.
+    Enabled,
+    /// Does not.
+    Disabled,
+    /// Does nothing else.
+    #[value(name = "onlywebhook")]
+    OnlyWebhook,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -431,9 +461,30 @@ mod tests {
         let line = "metallb speaker -node-name n1 --pprof-bind-address=:6060";
         let Command::Speaker(flags) = parse(line).unwrap().command else { panic!("not a speaker") };
         assert_eq!(flags.future.given(), ["--pprof-bind-address"]);
-        let line = "metallb controller --webhook-mode disabled --cert-dir x";
+        let line = "metallb controller --webhook-http2";
         let Command::Controller(flags) = parse(line).unwrap().command else { panic!("not a controller") };
-        assert_eq!(flags.future.given(), ["--cert-dir"]);
+        assert_eq!(flags.future.given(), ["--webhook-http2"]);
+    }
+
+    #[test]
+    fn contract_7_1_flags_of_the_webhooks() {
+        let read = |line: &str| match parse(line).unwrap().command {
+            Command::Controller(flags) => flags.webhook,
+            _ => panic!("no controller"),
+        };
+        let usual = read("metallb controller");
+        assert_eq!((usual.webhook_mode, usual.disable_cert_rotation), (WebhookMode::Enabled, false));
+        assert_eq!(usual.cert_dir, Path::new("/tmp/k8s-webhook-server/serving-certs"));
+        assert_eq!(usual.cert_service_name, "metallb-webhook-service");
+        assert_eq!(usual.webhook_secret, "metallb-webhook-cert");
+        let given = read(
+            "metallb controller -webhook-mode onlywebhook --disable-cert-rotation -cert-dir=/certs \
+             --cert-service-name=s --webhook-secret w",
+        );
+        assert_eq!((given.webhook_mode, given.disable_cert_rotation), (WebhookMode::OnlyWebhook, true));
+        assert_eq!((given.cert_dir.as_path(), given.cert_service_name.as_str()), (Path::new("/certs"), "s"));
+        assert_eq!(given.webhook_secret, "w");
+        assert_eq!(read("metallb controller --webhook-mode=disabled").webhook_mode, WebhookMode::Disabled);
     }
 
     #[test]
@@ -505,6 +556,8 @@ mod tests {
             "metallb controller --no-such-flag",
             "metallb speaker --node-name n1 --manifests a --kubeconfig b",
             "metallb controller --port 65536",
+            "metallb controller --webhook-mode maybe",
+            "metallb controller --webhook-mode onlywebhook --manifests a",
             "metallb controller --tls-min-version VersionTLS10",
             "metallb controller --tls-min-version VersionTLS12 --tls-cipher-suites TLS_NONE",
             "metallb controller --tls-curve-preferences 29,29",

@@ -9,13 +9,16 @@ use netio::clock::Clock;
 use source::kube::{Client, MemberKey};
 use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Writer};
+use telemetry::health::Health;
+use telemetry::logs::Logs;
 use telemetry::metrics::{ControllerReport, PoolReport, Work};
 
-use crate::arguments::ControllerFlags;
+use crate::arguments::{ControllerFlags, WebhookMode};
 use crate::configuration::{Configuration, Verdict};
 use crate::metrics::{self, Scrapes, count};
 use crate::process::{self, Reach, Shutdown};
 use crate::reports::Reports;
+use crate::webhook;
 
 /// What a controller reads.
 const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community];
@@ -41,6 +44,17 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     process::warn_of_unused(&flags.future.given());
     let health = process::serve_health(Reach::Everywhere, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
+    // Nobody would ask about a directory of manifests.
+    if let (Some(namespace), None) = (&namespace, &flags.common.manifests) {
+        match flags.webhook.webhook_mode {
+            WebhookMode::Disabled => {}
+            WebhookMode::Enabled => {
+                let (source, _) = webhook::source(flags, namespace).await?;
+                webhook::start(flags, namespace, source, &health).await?;
+            }
+            WebhookMode::OnlyWebhook => return serve_webhooks(flags, &logs, namespace, &health, shutdown).await,
+        }
+    }
     let instance = if flags.common.pod_name.is_empty() { "controller" } else { flags.common.pod_name.as_str() };
     let (mut source, api) = process::source(
         &flags.common,
@@ -121,6 +135,33 @@ fn make_member_key(flags: &ControllerFlags, api: Option<Client>, namespace: Opti
     let key = netio::gossip::new_secret().context("no random bytes for a key of memberlist")?;
     tokio::spawn(async move { secret.ensure(client, key.reveal()).await });
     Ok(())
+}
+
+/// Does nothing but answer the API server.
+async fn serve_webhooks(
+    flags: &ControllerFlags,
+    logs: &Logs,
+    namespace: &str,
+    health: &Health,
+    mut shutdown: Shutdown,
+) -> Result<()> {
+    let (source, api) = webhook::source(flags, namespace).await?;
+    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, logs, &source, api.as_ref()).await?;
+    webhook::start(flags, namespace, source, health).await?;
+    health.ready(process::READY_OBJECTS);
+    loop {
+        tokio::select! {
+            signal = shutdown.wait() => {
+                tracing::info!(op = "shutdown", signal, "done");
+                return Ok(());
+            }
+            envelope = scrapes.next() => {
+                let work = Work { is_loaded: health.missing().is_empty(), ..Work::default() };
+                // Who asked may have gone.
+                let _sent = envelope.send(ControllerReport { work, ..ControllerReport::default() });
+            }
+        }
+    }
 }
 
 /// Everything that a controller does, driven by one loop.

@@ -12,6 +12,7 @@ mod metrics;
 mod process;
 mod reports;
 mod speaker;
+mod webhook;
 
 use std::process::ExitCode;
 

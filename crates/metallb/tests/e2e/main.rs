@@ -8,8 +8,9 @@
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "a test may panic"
+    reason = "a test may panic, and tells what it measured"
 )]
 
 mod cluster;

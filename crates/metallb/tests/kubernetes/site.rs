@@ -186,6 +186,32 @@ impl Site {
         self.cluster.ours_start(node, program(), (Face::Speaker, User::Speaker), &[])
     }
 
+    /// The same on another host, and with more arguments.
+    pub(crate) fn controller_on(&self, host: &Host, arguments: &[&str]) -> Result<Process> {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self.cluster.ours_start(host, program(), (Face::Controller, User::Controller), &arguments)
+    }
+
+    /// Has the API server ask the controllers on these hosts about objects; there is nobody to find their pods.
+    pub(crate) fn webhooks(&self, hosts: &[&Host]) -> Result<()> {
+        self.cluster.apply(&crate::manifest::webhooks())?;
+        let addresses = hosts.iter().map(|host| match host.name() {
+            "manager" => Ok("10.0.0.99"),
+            "client" => Ok("10.0.0.200"),
+            other => bail!("no controller runs on {other}"),
+        });
+        let endpoints = addresses.map(|address| Ok(json!({"addresses": [address?], "conditions": {"ready": true}})));
+        self.apply(&[json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {
+                "name": "webhooks", "namespace": NAMESPACE,
+                "labels": {"kubernetes.io/service-name": "metallb-webhook-service"},
+            },
+            "endpoints": endpoints.collect::<Result<Vec<Value>>>()?,
+            "ports": [{"port": 9443, "protocol": "TCP", "name": "webhook-server"}],
+        })])
+    }
+
     /// Starts the speaker of a node with the rights of its account.
     pub(crate) fn speaker(&self, node: &Host) -> Result<Process> {
         let more = [
