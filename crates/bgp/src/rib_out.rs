@@ -104,11 +104,24 @@ impl SessionPath {
     /// RFC 4271 section 5.1: inside our AS the path is empty and LOCAL_PREF is there; outside the path is our AS and
     /// LOCAL_PREF is not there.
     fn attributes(&self, route: &RouteAttributes) -> PathAttributes {
-        let (as_path, local_pref) = match self.relation {
-            Relation::Internal => (AsPath::default(), Some(route.local_pref.unwrap_or(LOCAL_PREF_DEFAULT))),
-            Relation::External => (AsPath::sequence([self.local_as]), None),
+        let as_path = match self.relation {
+            Relation::Internal => AsPath::default(),
+            Relation::External => AsPath::sequence([self.local_as]),
         };
-        PathAttributes { as_path, local_pref, communities: route.communities.clone(), ..PathAttributes::default() }
+        let (local_pref, communities) = (self.local_pref(route), route.communities.clone());
+        PathAttributes { as_path, local_pref, communities, ..PathAttributes::default() }
+    }
+
+    fn local_pref(&self, route: &RouteAttributes) -> Option<u32> {
+        match self.relation {
+            Relation::Internal => Some(route.local_pref.unwrap_or(LOCAL_PREF_DEFAULT)),
+            Relation::External => None,
+        }
+    }
+
+    /// True when the peer cannot tell one from the other.
+    fn looks_the_same(&self, one: &RouteAttributes, other: &RouteAttributes) -> bool {
+        one.communities == other.communities && self.local_pref(one) == self.local_pref(other)
     }
 }
 
@@ -256,8 +269,10 @@ impl AdjRibOut {
         }
     }
 
+    /// RFC 4271 section 9.2: what would look as it did before is not sent again.
     fn is_current(&self, sent: &Sent, family: Family, wanted: &Arc<RouteAttributes>) -> bool {
-        sent.epoch == self.epochs.get(family) && (Arc::ptr_eq(&sent.attributes, wanted) || sent.attributes == *wanted)
+        let is_same = || self.path.looks_the_same(&sent.attributes, wanted);
+        sent.epoch == self.epochs.get(family) && (Arc::ptr_eq(&sent.attributes, wanted) || is_same())
     }
 
     /// Does one part of the work: appends messages as long as there are fewer than `room` bytes, and returns how many
