@@ -100,9 +100,8 @@ impl Controller {
             out.push(Write::Event(teller.overwritten(&record.ledger.seen.text(), None)));
         }
         look_again(&mut self.timers, holder, step);
-        match record.ledger.contested_until(now) {
+        match record.ledger.unsettled_until(now) {
             _ if leftovers == Leftovers::Unchanged => self.forget(holder),
-            // Whoever writes it may do so again.
             Some(until) if step == Step::Settled => self.timers.set(Timer::Service(holder.clone()), until),
             None if step == Step::Settled => self.forget(holder),
             Some(_) | None => {}

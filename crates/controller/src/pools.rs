@@ -10,6 +10,9 @@ use kit::{Instant, Outbox, TimerTable};
 use crate::controller::Timer;
 use crate::ledger::{CALM, REPEAT_PAUSE, RESTORE_PAUSE, pause};
 
+/// How many writes from before the newest one are remembered; one more counts as somebody else's.
+const IN_FLIGHT_MAX: usize = 8;
+
 /// What is known about the status of every pool.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pools {
@@ -27,6 +30,12 @@ struct Book {
     seen: Option<PoolCounters>,
     /// What was written last, or seen to be right already.
     written: Option<PoolCounters>,
+    /// What was shown at the newest write, which may be shown until that is seen to arrive.
+    before: Option<PoolCounters>,
+    /// What we wrote lately: it may pass by even after that.
+    ours: Vec<PoolCounters>,
+    /// How long the newest write may take to arrive.
+    in_flight_until: Instant,
     /// The status was wrong for longer than a write takes to arrive.
     must_restore: bool,
     /// How often it was set back since the last calm.
@@ -51,8 +60,10 @@ impl Pools {
             self.changed.insert(pool);
         } else if book.written == book.seen {
             timers.clear(&timer);
+            book.before = status;
+        } else if now < book.in_flight_until && book.is_old(status) {
+            set_earlier(timers, timer, book.in_flight_until);
         } else {
-            // Most likely an earlier status of ours, with the newest still on its way; else somebody edited it.
             if now.since(book.last_restored) >= CALM {
                 book.restored = 0;
             }
@@ -107,12 +118,32 @@ impl Pools {
                 book.restored = book.restored.saturating_add(1);
                 book.last_restored = now;
             }
+            book.expect(now, status);
             if book.is_there {
                 // It may arrive and be overwritten unseen.
-                set_earlier(timers, Timer::Pool(pool.clone()), now + pause(book.restored).max(REPEAT_PAUSE));
+                timers.set(Timer::Pool(pool.clone()), now + pause(book.restored).max(REPEAT_PAUSE));
             }
             out.push(Write::PoolStatus { pool: Key::new(namespace, &*pool), status });
         }
+    }
+}
+
+impl Book {
+    /// A write goes out.
+    fn expect(&mut self, now: Instant, written: PoolCounters) {
+        if now >= self.in_flight_until {
+            self.ours.clear();
+        }
+        self.in_flight_until = now + REPEAT_PAUSE;
+        self.before = self.seen;
+        if self.ours.len() < IN_FLIGHT_MAX && !self.ours.contains(&written) {
+            self.ours.push(written);
+        }
+    }
+
+    /// True for what may be shown while the newest write is on its way.
+    fn is_old(&self, status: Option<PoolCounters>) -> bool {
+        self.before == status || status.is_some_and(|status| self.ours.contains(&status))
     }
 }
 

@@ -327,6 +327,99 @@ fn a_pool_status_that_somebody_edits_again_and_again_is_restored_with_pauses() {
     );
 }
 
+/// Found by the simulator: the status from before the first write was taken for the second one, and so the first one,
+/// when it came, for somebody else's.
+#[test]
+fn a_status_that_is_right_again_is_not_taken_for_foreign_when_it_passes_by() {
+    check(
+        "config
+         sync
+         svc x/a
+         hold
+         svc x/a label touched=yes
+         pool a 10.0.0.0/30
+         config
+         no-pool a
+         config
+         release
+         +1s
+         foreign x/a 10.0.0.0 of a
+         +58s
+         +1s",
+        expect![[r#"
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            x/a := []
+            x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: no available IPs: no IPAddressPool is configured
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured
+            x/a := []
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["10.0.0.0"] from pool "a"; it is set back to no address. Another load balancer may be serving it too
+        "#]],
+    );
+}
+
+/// Found by the simulator: the Service was forgotten when its status was right, so its own address, when that passed by,
+/// was cleared once more.
+#[test]
+fn a_service_that_gets_nothing_is_remembered_until_its_writes_have_passed_by() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         svc x/a from b
+         hold
+         svc x/a type ClusterIP
+         svc x/a type ClusterIP label touched=yes
+         pool b 10.0.0.8/30
+         config
+         release
+         +100s
+         why x/a",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a Warning AllocationFailed: Service "x/a" has no address: unknown pool "b"
+            x/a := [10.0.0.8] from b
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.8"] from pool "b"
+            pool b := 1+0 used, 3+0 free
+            x/a := []
+            pool b := 0+0 used, 4+0 free
+            not served
+        "#]],
+    );
+}
+
+/// Found by the simulator: behind a slow API server the counters were written again each second.
+#[test]
+fn a_pool_status_that_is_slow_to_arrive_is_waited_for() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         hold-pools
+         svc x/a
+         svc x/b
+         delete x/b
+         +5s
+         release
+         +100s
+         pool-status a 2 0 2 0
+         +1s",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            x/b := [10.0.0.1] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "a"
+            pool a := 2+0 used, 2+0 free
+            pool a := 1+0 used, 3+0 free
+            pool a := 1+0 used, 3+0 free
+        "#]],
+    );
+}
+
 /// Found by the simulator: it may have arrived and been overwritten while nobody watched.
 #[test]
 fn a_pool_status_that_is_not_seen_to_arrive_is_repeated() {
