@@ -70,6 +70,11 @@ impl Asker {
         std::mem::take(&mut self.answers)
     }
 
+    /// Forgets what was said without being asked.
+    pub(crate) fn forget_told(&mut self) {
+        self.told.clear();
+    }
+
     /// Who said last, without being asked, that the address is its own.
     pub(crate) fn told(&self, lan: Lan, address: IpAddr) -> Option<Mac> {
         self.told.get(&(lan, address)).copied()

@@ -12,6 +12,7 @@ use api::{IPAddressPool, Key, Kind, Object, ObjectRef, Write};
 use kit::Instant;
 
 use crate::api_server::{ApiServer, Entry};
+use crate::step::shown;
 
 /// Writes under way at a time.
 const WRITES_UNDER_WAY_MAX: usize = 4;
@@ -33,9 +34,7 @@ impl fmt::Display for Change {
             Change::Applied(object) => {
                 write!(f, "{}", object.reference())?;
                 let Object::Service(service) = &**object else { return Ok(()) };
-                let ingress = service.status.load_balancer.ingress.iter();
-                let shown: Vec<&str> = ingress.filter_map(|it| it.ip.as_deref().or(it.hostname.as_deref())).collect();
-                write!(f, " with {shown:?}")
+                write!(f, " with {:?}", shown(&service.status.load_balancer.ingress))
             }
             Change::Deleted(reference) => write!(f, "no {reference}"),
             Change::Synced => f.write_str("that this is all"),

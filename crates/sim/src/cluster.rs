@@ -18,10 +18,12 @@ pub use tamper::Tampering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use api::{Kind, Write};
+use api::core::Ingress;
+use api::{Key, Kind, Write};
 use bgp::ConnectionId;
 use kit::{Duration, HoldTime, Instant, Rng};
 use l2::wire::Frame;
+use speaker::Exclusion;
 
 use crate::Sabotage;
 use crate::api_server::ApiServer;
@@ -62,6 +64,10 @@ pub struct Climate {
     pub speaker_outbox: usize,
     /// What routers offer.
     pub hold_time: HoldTime,
+    /// The load balancer class that is served (`--lb-class`).
+    pub class: Option<&'static str>,
+    /// What the label that excludes a node means (`--ignore-exclude-lb`).
+    pub exclusion: Exclusion,
 }
 
 impl Climate {
@@ -80,6 +86,8 @@ impl Climate {
             controller_outbox: outboxes.get(rng.index(3)).copied().unwrap_or(1024),
             speaker_outbox: if rng.one_in(3) { 64 } else { 4096 },
             hold_time: HoldTime::from_secs(hold_secs).unwrap_or(HoldTime::DEFAULT),
+            class: rng.one_in(5).then_some("metallb"),
+            exclusion: if rng.one_in(5) { Exclusion::Ignored } else { Exclusion::Honoured },
         }
     }
 }
@@ -113,6 +121,8 @@ pub(crate) enum Event {
     PortBack { node: NodeId, lan: Lan },
     /// Links may be good again.
     LossEnds,
+    /// Somebody who insists on the status of a Service writes it.
+    RivalWrites(Key),
     /// A frame reaches everybody on a link.
     Frame { lan: Lan, from: Option<NodeId>, frame: Frame, bytes: Vec<u8> },
     /// A request to connect reaches where it goes.
@@ -136,6 +146,15 @@ pub(crate) enum Event {
 pub(crate) enum Frozen {
     Controller(Books),
     Speaker(Claims),
+}
+
+/// Somebody who insists on the status of a Service for a while.
+#[derive(Debug)]
+pub(crate) struct Rival {
+    ingress: Vec<Ingress>,
+    until: Instant,
+    /// How often its status was overwritten.
+    overwritten: u32,
 }
 
 /// Whose deadline has come.
@@ -184,6 +203,7 @@ pub struct Cluster {
     last_active: Instant,
     /// Statuses that reached the API server.
     writes: u64,
+    rivals: BTreeMap<Key, Rival>,
     /// When something else than MetalLB wrote a status last.
     foreign_writes: BTreeMap<Target, Instant>,
     /// Addresses that any Service ever had.
@@ -220,6 +240,7 @@ impl Cluster {
             disturbed: BTreeMap::new(),
             last_active: Instant::ZERO,
             writes: 0,
+            rivals: BTreeMap::new(),
             foreign_writes: BTreeMap::new(),
             ever_shown: BTreeSet::new(),
         };
@@ -313,6 +334,7 @@ impl Cluster {
             Event::Netlink { node, epoch, lan, interface } => return self.netlink(node, epoch, lan, interface),
             Event::PortBack { node, lan } => self.port_back(node, lan),
             Event::LossEnds => self.lossy_until = self.lossy_until.filter(|until| *until > self.now),
+            Event::RivalWrites(service) => return self.rival_writes(&service),
             Event::Frame { lan, from, frame, bytes } => return self.frame_arrives(lan, from, &frame, &bytes),
             Event::Syn { node, session, connection, to } => return self.syn(node, session, connection, to),
             Event::Refused { node, session, connection } => return self.refused(node, session, connection),

@@ -11,6 +11,7 @@ use kit::{Instant, Labels, Outbox};
 
 use crate::Sabotage;
 use crate::client::Change;
+use crate::cluster::Climate;
 use crate::configuration::{Configuration, NAMESPACE, Reader, Verdict};
 use crate::ledger::{self, Assigned, Books, Told};
 use crate::violation::{Invariant, Violation, hold};
@@ -21,6 +22,7 @@ pub(crate) const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAdd
 /// The controller.
 #[derive(Debug)]
 pub(crate) struct ControllerProcess {
+    class: Option<&'static str>,
     core: Controller,
     configuration: Configuration,
     out: Outbox<Write>,
@@ -38,11 +40,13 @@ pub(crate) struct ControllerProcess {
 
 impl ControllerProcess {
     /// A controller that has just started.
-    pub(crate) fn new(outbox: usize, sabotage: Option<Sabotage>) -> Self {
+    pub(crate) fn new(climate: &Climate, sabotage: Option<Sabotage>) -> Self {
+        let load_balancer_class = climate.class.map(str::to_owned);
         ControllerProcess {
-            core: Controller::new(Settings { namespace: NAMESPACE.to_owned(), load_balancer_class: None }),
+            class: climate.class,
+            core: Controller::new(Settings { namespace: NAMESPACE.to_owned(), load_balancer_class }),
             configuration: Configuration::new(Reader::Controller),
-            out: Outbox::with_limit(outbox),
+            out: Outbox::with_limit(climate.controller_outbox),
             is_synced: false,
             services: BTreeMap::new(),
             namespaces: BTreeMap::new(),
@@ -179,7 +183,8 @@ impl ControllerProcess {
         }
         let after = self.read_books();
         if let Some(config) = self.configuration.in_force() {
-            let told = Told { services: &self.services, namespaces: &self.namespaces, config };
+            let (services, namespaces, class) = (&self.services, &self.namespaces, self.class);
+            let told = Told { services, namespaces, config, class };
             ledger::check(&told, &after)?;
             ledger::check_moves(&told, &self.books, &after, &self.subjects)?;
         }

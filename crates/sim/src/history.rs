@@ -161,10 +161,11 @@ impl Writer {
     }
 
     fn foreign(&mut self) {
-        let step = if self.rng.one_in(3) {
-            objects::foreign_counters(&mut self.rng)
-        } else {
-            objects::foreign_status(&mut self.rng)
+        let span = self.seconds(40);
+        let step = match self.rng.below(6) {
+            0..=1 => objects::foreign_counters(&mut self.rng),
+            2 => objects::rival(&mut self.rng, span),
+            _ => objects::foreign_status(&mut self.rng),
         };
         self.step(step);
     }
@@ -196,9 +197,10 @@ impl Writer {
         let (node, router, span) = (self.node(), self.router(), self.seconds(20));
         let lan = self.pick(&Lan::ALL, Lan::Front);
         let protocol = self.pick(&l2::Protocol::ALL, l2::Protocol::Arp);
-        let step = match self.rng.below(10) {
+        let step = match self.rng.below(11) {
             0..=1 => Step::Unplug(node, lan, span),
             2 => Step::Vanish(node, span),
+            10 => Step::SwapMac(node, lan),
             3 => Step::KillSocket(node, lan, protocol),
             4 => Step::Lose(span),
             5 => Step::Break(node, router),

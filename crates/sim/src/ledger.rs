@@ -36,6 +36,8 @@ pub struct Told<'a> {
     pub namespaces: &'a BTreeMap<String, Labels>,
     /// The configuration in force.
     pub config: &'a Config,
+    /// The load balancer class that is served; `None` for Services without one.
+    pub class: Option<&'a str>,
 }
 
 /// The families that a Service needs (contract 2.3, 3.3).
@@ -78,8 +80,8 @@ impl Need {
 }
 
 /// True when the Service is one that gets addresses here.
-pub(crate) fn is_served(service: &Service) -> bool {
-    service.spec.type_.as_deref() == Some("LoadBalancer") && service.spec.load_balancer_class.is_none()
+pub(crate) fn is_served(service: &Service, class: Option<&str>) -> bool {
+    service.spec.type_.as_deref() == Some("LoadBalancer") && service.spec.load_balancer_class.as_deref() == class
 }
 
 /// What must agree for two Services to share an address: the key, and where traffic goes (contract 3.4).
@@ -130,7 +132,7 @@ pub fn check(told: &Told<'_>, books: &Books) -> Result<(), Violation> {
             hold(condition, Invariant::PoolAcceptsTheService, detail)
         };
         let Some(service) = told.services.get(key) else { return accepted(false, "there is no such Service") };
-        accepted(is_served(service), "it is not served")?;
+        accepted(is_served(service, told.class), "it is not served")?;
         let need = Need::of(service);
         accepted(need.is_some_and(|need| need.allows(&assigned.addresses)), "it needs other families")?;
         match pool_for(told, service, &assigned.addresses) {
@@ -156,7 +158,7 @@ pub fn check(told: &Told<'_>, books: &Books) -> Result<(), Violation> {
 /// to go. Where several changed, nobody knows what was in between, so of these nothing is said.
 pub fn check_moves(told: &Told<'_>, before: &Books, after: &Books, subjects: &[Key]) -> Result<(), Violation> {
     for (key, had) in before {
-        let same = |service: &&Service| service.metadata.uid == had.uid && is_served(service);
+        let same = |service: &&Service| service.metadata.uid == had.uid && is_served(service, told.class);
         let Some(service) = told.services.get(key).filter(same) else { continue };
         let has = after.get(key);
         let is_unclear = subjects.len() > 1 && subjects.contains(key);

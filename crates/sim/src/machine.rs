@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kit::Instant;
+use kit::{Instant, Mac};
 use l2::{Exclusion, Interface, InterfaceFlags};
 
 use crate::names::{Lan, NodeId};
@@ -28,23 +28,36 @@ pub(crate) struct Port {
     pub(crate) down_until: Option<Instant>,
     /// Until when the interface does not even exist.
     pub(crate) gone_until: Option<Instant>,
+    /// Until when its IPv6 address may not be used, because somebody else could have it (RFC 4862 section 5.4).
+    pub(crate) tentative_until: Option<Instant>,
+    /// How often it got another Ethernet address.
+    pub(crate) swaps: u8,
+}
+
+impl Port {
+    fn new() -> Self {
+        Port { down_until: None, gone_until: None, tentative_until: None, swaps: 0 }
+    }
+
+    /// Ends everything whose time is over; true when that was anything.
+    pub(crate) fn pass(&mut self, now: Instant) -> bool {
+        let spans = [&mut self.down_until, &mut self.gone_until, &mut self.tentative_until];
+        let ended = spans.into_iter().filter_map(|until| until.take_if(|until| *until <= now));
+        ended.count() > 0
+    }
 }
 
 impl Machine {
     /// A machine that is on, with all cables in, and without a speaker.
     pub(crate) fn new(node: NodeId) -> Self {
-        let port = |lan: &Lan| (*lan, Port { down_until: None, gone_until: None });
+        let port = |lan: &Lan| (*lan, Port::new());
         Machine { node, is_on: true, ports: node.lans().iter().map(port).collect(), speaker: None, boots: 1 }
     }
 
     /// Mends everything about its interfaces, and says which were not as they should be.
     pub(crate) fn mend(&mut self) -> Vec<Lan> {
-        let is_broken = |port: &Port| port.down_until.is_some() || port.gone_until.is_some();
-        let broken: Vec<Lan> = self.ports.iter().filter(|(_, port)| is_broken(port)).map(|(lan, _)| *lan).collect();
-        for port in self.ports.values_mut() {
-            (port.down_until, port.gone_until) = (None, None);
-        }
-        broken
+        let mended = self.ports.iter_mut().map(|(lan, port)| (*lan, port.pass(Instant::from_micros(u64::MAX))));
+        mended.filter(|(_, was_broken)| *was_broken).map(|(lan, _)| lan).collect()
     }
 
     pub(crate) fn port_mut(&mut self, lan: Lan) -> Option<&mut Port> {
@@ -57,6 +70,13 @@ impl Machine {
         self.is_on && self.ports.get(&lan).is_some_and(is_up)
     }
 
+    /// The Ethernet address of its interface to a link.
+    pub(crate) fn mac(&self, lan: Lan) -> Mac {
+        let Mac([first, _, rest @ ..]) = self.node.mac(lan);
+        let [a, b, c, d] = rest;
+        Mac([first, self.ports.get(&lan).map_or(0, |port| port.swaps), a, b, c, d])
+    }
+
     /// What the kernel tells of an interface; `None` when it does not exist.
     pub(crate) fn interface(&self, lan: Lan) -> Option<Interface> {
         let port = self.ports.get(&lan).filter(|port| port.gone_until.is_none())?;
@@ -67,10 +87,10 @@ impl Machine {
         Some(Interface {
             index: lan.index(),
             name: lan.interface().to_owned(),
-            mac: Some(self.node.mac(lan)),
+            mac: Some(self.mac(lan)),
             flags,
             master: None,
-            link_local: [self.node.link_local(lan)].into(),
+            link_local: port.tentative_until.is_none().then(|| self.node.link_local(lan)).into_iter().collect(),
             exclusion: Exclusion::Allowed,
         })
     }

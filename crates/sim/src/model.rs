@@ -11,8 +11,10 @@ use api::core::{Node, Service};
 use config::{BgpAdvertisement, Config, L2Advertisement, Peer, PeerEndpoint, Pool};
 use ipnet::IpNet;
 use kit::{Community, Family};
+use speaker::Exclusion;
 
 use crate::api_server::ApiServer;
+use crate::cluster::Climate;
 use crate::ledger::is_served;
 use crate::names::{Lan, NodeId, RouterName};
 use crate::router::Route;
@@ -24,6 +26,7 @@ pub(crate) struct View<'a> {
     pub(crate) node: NodeId,
     pub(crate) config: &'a Config,
     pub(crate) api: &'a ApiServer,
+    pub(crate) climate: &'a Climate,
 }
 
 /// A route as it should arrive.
@@ -68,23 +71,25 @@ fn is_local(service: &Service) -> bool {
     service.spec.external_traffic_policy.as_deref() == Some("Local")
 }
 
-fn may_announce(node: &Node) -> bool {
-    node.condition("NetworkUnavailable") != Some("True")
-        && !node.metadata.labels.contains_key(api::EXCLUDE_FROM_LOAD_BALANCERS)
+fn may_announce(node: &Node, climate: &Climate) -> bool {
+    let is_excluded =
+        climate.exclusion == Exclusion::Honoured && node.metadata.labels.contains_key(api::EXCLUDE_FROM_LOAD_BALANCERS);
+    node.condition("NetworkUnavailable") != Some("True") && !is_excluded
 }
 
 /// The addresses that a Service shows, and the one pool they are from.
-pub(crate) fn addresses<'a>(config: &'a Config, service: &Service) -> Option<(Vec<IpAddr>, &'a Pool)> {
+fn addresses<'a>(view: View<'a>, service: &Service) -> Option<(Vec<IpAddr>, &'a Pool)> {
     let shown = service.status.load_balancer.ingress.iter().filter_map(|entry| entry.ip.as_deref());
     let addresses: Option<Vec<IpAddr>> = shown.map(|text| text.parse().ok()).collect();
-    let addresses = addresses.filter(|addresses| is_served(service) && !addresses.is_empty())?;
-    let pool = config.pools.values().find(|pool| addresses.iter().all(|address| pool.contains(address)))?;
+    let is_ours = is_served(service, view.climate.class);
+    let addresses = addresses.filter(|addresses| is_ours && !addresses.is_empty())?;
+    let pool = view.config.pools.values().find(|pool| addresses.iter().all(|address| pool.contains(address)))?;
     Some((addresses, pool))
 }
 
 /// The links on which the node answers for which addresses because of this Service (contract 5.1, 5.3).
 pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, BTreeSet<Lan>)> {
-    let (addresses, pool) = addresses(view.config, service)?;
+    let (addresses, pool) = addresses(view, service)?;
     let labels = &service.metadata.labels;
     let matching: Vec<&L2Advertisement> =
         pool.l2_advertisements.values().map(|it| &**it).filter(|it| it.service_selectors.matches(labels)).collect();
@@ -98,7 +103,7 @@ pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, 
     };
     let candidates = view.api.nodes().filter(|node| {
         node.condition("Ready").is_none_or(|ready| ready == "True")
-            && may_announce(node)
+            && may_announce(node, view.climate)
             && (!is_local(service) || local_nodes.contains(&node.metadata.name))
             && !selecting(node).is_empty()
     });
@@ -122,8 +127,10 @@ pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, 
 /// (contract 6.1, 6.2).
 pub(crate) fn routes<'a>(view: View<'a>, service: &Service) -> BTreeMap<IpNet, Vec<&'a BgpAdvertisement>> {
     let mut routes: BTreeMap<IpNet, Vec<&BgpAdvertisement>> = BTreeMap::new();
-    let Some((addresses, pool)) = addresses(view.config, service) else { return routes };
-    let Some(node) = view.api.node(&view.node.name()).filter(|node| may_announce(node)) else { return routes };
+    let Some((addresses, pool)) = addresses(view, service) else { return routes };
+    let Some(node) = view.api.node(&view.node.name()).filter(|node| may_announce(node, view.climate)) else {
+        return routes;
+    };
     let (local_nodes, has_endpoints) = endpoints(view.api, service);
     if !has_endpoints || (is_local(service) && !local_nodes.contains(&node.metadata.name)) {
         return routes;

@@ -31,7 +31,7 @@ impl NodeId {
         if self.0 % 2 == 1 { &[Lan::Front, Lan::Back] } else { &[Lan::Front] }
     }
 
-    /// The Ethernet address of its interface to a link.
+    /// The Ethernet address that its interface to a link has at first.
     pub fn mac(self, lan: Lan) -> Mac {
         Mac([2, 0, 0, 0, lan.number(), self.0])
     }

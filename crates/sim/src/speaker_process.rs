@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use api::{Kind, Object, ObjectRef, Write};
+use api::{Key, Kind, Object, ObjectRef, Write};
 use bgp::RouteAttributes;
 use config::{Config, Peer};
 use ipnet::IpNet;
@@ -13,10 +13,11 @@ use kit::{Instant, InterfaceIndex, Mac, Outbox};
 use l2::wire::ndp::{ALL_NODES, Message};
 use l2::wire::{Frame, Payload};
 use l2::{Action, InterfaceSet, Responder};
-use speaker::{Input, Options, Output, Speaker};
+use speaker::{Input, Options, Output, Protocol, Speaker};
 
 use crate::Sabotage;
 use crate::client::Change;
+use crate::cluster::Climate;
 use crate::configuration::{Configuration, Reader, Verdict};
 use crate::names::{Lan, NodeId};
 use crate::sessions::{self, Sessions};
@@ -48,6 +49,7 @@ pub(crate) struct Claims {
     pub(crate) answers: BTreeMap<IpAddr, InterfaceSet>,
     pub(crate) peers: BTreeMap<String, Arc<Peer>>,
     pub(crate) routes: BTreeMap<(String, IpNet), Arc<RouteAttributes>>,
+    pub(crate) announced: BTreeMap<(Key, Protocol), Vec<IpAddr>>,
 }
 
 /// The sockets of the responder.
@@ -90,15 +92,20 @@ enum Cause {
 
 impl SpeakerProcess {
     /// A speaker that has just started.
-    pub(crate) fn new(node: NodeId, epoch: u64, seed: u64, outbox: usize, sabotage: Option<Sabotage>) -> Self {
+    pub(crate) fn new(node: NodeId, (epoch, seed): (u64, u64), climate: &Climate, sabotage: Option<Sabotage>) -> Self {
+        let options = Options {
+            node: node.name(),
+            load_balancer_class: climate.class.unwrap_or_default().to_owned(),
+            exclusion: climate.exclusion,
+        };
         SpeakerProcess {
             node,
-            core: Speaker::new(Options { node: node.name(), ..Options::default() }),
+            core: Speaker::new(options),
             configuration: Configuration::new(Reader::Speaker(node.name())),
             responder: Responder::new(),
             sockets: Sockets::default(),
             sessions: Sessions::new(node, epoch, seed),
-            out: Outbox::with_limit(outbox),
+            out: Outbox::with_limit(climate.speaker_outbox),
             l2_out: Outbox::with_limit(l2::OUTBOX_MAX),
             interfaces: BTreeSet::new(),
             is_synced: false,
@@ -260,7 +267,7 @@ impl SpeakerProcess {
     }
 
     /// True when a frame gets past the interface's filter to a socket.
-    pub(crate) fn hears(&self, lan: Lan, frame: &Frame) -> bool {
+    pub(crate) fn hears(&self, lan: Lan, own: Mac, frame: &Frame) -> bool {
         let protocol = match frame.payload {
             Payload::Arp(_) => l2::Protocol::Arp,
             Payload::Ndp(_) => l2::Protocol::Ndp,
@@ -270,7 +277,7 @@ impl SpeakerProcess {
             joined.any(|group| Mac::multicast_for(*group) == frame.destination)
         };
         self.sockets.open.contains(&(lan.index(), protocol))
-            && (frame.destination == self.node.mac(lan)
+            && (frame.destination == own
                 || frame.destination == Mac::BROADCAST
                 || frame.destination == Mac::multicast_for(ALL_NODES)
                 || is_joined())
@@ -410,12 +417,19 @@ impl SpeakerProcess {
                 self.effects.push(Effect::Write(write));
                 Ok(())
             }
-            Output::ServiceWithdrawn { service, refusal: Some(refusal), .. } => {
-                hold(!refusal.to_string().is_empty(), Invariant::RefusalsHaveReasons, || {
+            Output::ServiceAnnounced { service, protocol, addresses, .. } => {
+                let is_new = self.claims.announced.insert((service.clone(), protocol), addresses).is_none();
+                consistent(is_new, &|| format!("told twice that {service} is announced by {protocol}"))
+            }
+            Output::ServiceWithdrawn { service, protocol, addresses, refusal } => {
+                let before = self.claims.announced.remove(&(service.clone(), protocol));
+                consistent(before == Some(addresses), &|| format!("{service} was announced with {before:?}"))?;
+                let has_reason = refusal.is_none_or(|refusal| !refusal.to_string().is_empty());
+                hold(has_reason, Invariant::RefusalsHaveReasons, || {
                     format!("{node} withdraws {service} and does not say why")
                 })
             }
-            Output::ServiceAnnounced { .. } | Output::ServiceWithdrawn { .. } | Output::Settled => Ok(()),
+            Output::Settled => Ok(()),
         }
     }
 

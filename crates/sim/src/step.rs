@@ -72,6 +72,15 @@ pub enum Step {
         /// The counters.
         counters: PoolCounters,
     },
+    /// Something else insists on the status of a Service for a while: it writes it again whenever it is overwritten.
+    Rival {
+        /// The Service.
+        service: Key,
+        /// The whole list.
+        ingress: Vec<Ingress>,
+        /// How long.
+        span: Duration,
+    },
     /// A process ends, and another one takes its place.
     Restart(ProcessId, Exit),
     /// A process cannot reach the API.
@@ -90,6 +99,8 @@ pub enum Step {
     Unplug(NodeId, Lan, Duration),
     /// An interface vanishes, and comes back.
     Vanish(NodeId, Duration),
+    /// An interface gets another Ethernet address.
+    SwapMac(NodeId, Lan),
     /// A socket of a responder dies.
     KillSocket(NodeId, Lan, l2::Protocol),
     /// Links lose frames.
@@ -118,9 +129,10 @@ impl fmt::Display for Step {
                 pods.iter().try_for_each(|(node, state)| write!(f, " {node}:{state:?}"))
             }
             Step::ForeignStatus { service, ingress, pool } => {
-                let shown: Vec<&str> =
-                    ingress.iter().filter_map(|it| it.ip.as_deref().or(it.hostname.as_deref())).collect();
-                write!(f, "someone else writes the status of {service}: {shown:?} of {pool:?}")
+                write!(f, "someone else writes the status of {service}: {:?} of {pool:?}", shown(ingress))
+            }
+            Step::Rival { service, ingress, span } => {
+                write!(f, "someone else insists on the status of {service} for {span}: {:?}", shown(ingress))
             }
             Step::ForeignCounters { pool, .. } => write!(f, "someone else writes the counters of {pool}"),
             Step::Restart(process, exit) => write!(f, "restart {process} ({exit:?})"),
@@ -132,6 +144,7 @@ impl fmt::Display for Step {
             Step::PowerOn(node) => write!(f, "{node} gets power"),
             Step::Unplug(node, lan, span) => write!(f, "unplug {} of {node} for {span}", lan.interface()),
             Step::Vanish(node, span) => write!(f, "eth1 of {node} vanishes for {span}"),
+            Step::SwapMac(node, lan) => write!(f, "{} of {node} gets another address", lan.interface()),
             Step::KillSocket(node, lan, protocol) => {
                 write!(f, "the {protocol} socket of {node} on {} dies", lan.interface())
             }
@@ -143,6 +156,11 @@ impl fmt::Display for Step {
             Step::Rest => f.write_str("rest"),
         }
     }
+}
+
+/// The entries of a status.
+pub(crate) fn shown(ingress: &[Ingress]) -> Vec<&str> {
+    ingress.iter().filter_map(|entry| entry.ip.as_deref().or(entry.hostname.as_deref())).collect()
 }
 
 /// An object in one line.

@@ -1,6 +1,6 @@
 //! Whatever happens to a cluster, what must hold does: over thousands of seeds.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, reason = "a test needs no other documentation than its name")]
 
 use sim::{KeepsTrace, Plan};
 

@@ -8,13 +8,16 @@ use kit::Duration;
 
 use super::Cluster;
 use crate::model::{self, View};
-use crate::names::{NodeId, ProcessId, RouterName};
+use crate::names::{Lan, NodeId, ProcessId, RouterName};
 use crate::router::Table;
 use crate::step::Exit;
 use crate::violation::{Invariant, Violation, hold};
 
 /// In this time everybody has heard that a node is lost, the new owner has announced itself, and the old one is silent.
 const TAKEOVER: Duration = Duration::from_secs(20);
+
+/// How long a cable is out.
+const REPLUG: Duration = Duration::from_secs(3);
 
 /// Something to try out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +30,19 @@ pub enum Exam {
     OneUpdate,
     /// When a node is lost that answers for addresses, the network hears of the new owners.
     Takeover,
+    /// When an interface is back, or has another Ethernet address, the network hears of it.
+    Replug,
 }
 
 impl Exam {
     /// The one for a seed.
     pub fn of_seed(seed: u64) -> Exam {
-        match seed % 4 {
+        match seed % 5 {
             0 => Exam::ControllerRestart,
             1 => Exam::SpeakerRestart,
             2 => Exam::OneUpdate,
-            _ => Exam::Takeover,
+            3 => Exam::Takeover,
+            _ => Exam::Replug,
         }
     }
 }
@@ -54,6 +60,7 @@ impl Cluster {
             Exam::SpeakerRestart => self.restarts_speaker(),
             Exam::OneUpdate => self.changes_one_route(),
             Exam::Takeover => self.loses_an_owner(),
+            Exam::Replug => self.replugs_an_interface(),
         }
     }
 
@@ -122,8 +129,9 @@ impl Cluster {
     fn is_routed(&self, service: &Service) -> bool {
         self.machines.iter().any(|(node, machine)| {
             let config = machine.speaker.as_ref().and_then(|speaker| speaker.configuration());
-            config
-                .is_some_and(|config| !model::routes(View { node: *node, config, api: &self.api }, service).is_empty())
+            config.is_some_and(|config| {
+                !model::routes(View { node: *node, config, api: &self.api, climate: &self.climate }, service).is_empty()
+            })
         })
     }
 
@@ -136,8 +144,9 @@ impl Cluster {
     fn loses_an_owner(&mut self) -> Result<(), Violation> {
         let before = self.expected_answers();
         let owns = |node: &NodeId| {
-            before.iter().any(|((lan, _), macs)| macs.contains(&node.mac(*lan)))
-                && self.machines.get(node).is_some_and(|machine| machine.is_on)
+            self.machines.get(node).is_some_and(|machine| {
+                machine.is_on && before.iter().any(|((lan, _), macs)| macs.contains(&machine.mac(*lan)))
+            })
         };
         let owners: Vec<NodeId> = self.machines.keys().copied().filter(owns).collect();
         let Some(lost) = self.rng.pick(&owners).copied() else { return Ok(()) };
@@ -153,6 +162,39 @@ impl Cluster {
             })?;
         }
         self.set_ready(lost, "True");
+        self.rest()
+    }
+}
+
+impl Cluster {
+    /// An interface with addresses loses its cable and gets it back, or gets another Ethernet address. Either way it says
+    /// anew which addresses are there.
+    fn replugs_an_interface(&mut self) -> Result<(), Violation> {
+        let places = self.expected_answers();
+        let has_one = |(node, lan): &(NodeId, Lan)| {
+            let mac = self.machines.get(node).map(|machine| machine.mac(*lan));
+            places.iter().any(|((at, _), macs)| at == lan && mac.is_some_and(|mac| macs.contains(&mac)))
+        };
+        let interfaces = self.machines.keys().flat_map(|node| node.lans().iter().map(|lan| (*node, *lan)));
+        let interfaces: Vec<(NodeId, Lan)> = interfaces.filter(has_one).collect();
+        let Some((node, lan)) = self.rng.pick(&interfaces).copied() else { return Ok(()) };
+        let before = self.machines.get(&node).map(|machine| machine.mac(lan));
+        self.asker.forget_told();
+        if self.rng.one_in(2) {
+            self.unplug(node, lan, REPLUG);
+        } else {
+            self.swap_mac(node, lan);
+        }
+        self.run_for(TAKEOVER)?;
+        let after = self.machines.get(&node).map(|machine| machine.mac(lan));
+        for ((at, address), macs) in places {
+            // Where two answer (see `check_single_owners`) the other one has nothing new to say.
+            let is_here = at == lan && macs.into_iter().map(Some).eq([before]);
+            let told = self.asker.told(lan, address);
+            hold(!is_here || told == after, Invariant::TakeoverIsTold, || {
+                format!("{address} is at {after:?} on {lan:?} again, but {told:?} was told last")
+            })?;
+        }
         self.rest()
     }
 }

@@ -16,6 +16,8 @@ use crate::violation::Violation;
 const FRAME: Duration = Duration::from_millis(2);
 /// How long it takes a process to hear from its kernel.
 const NETLINK: Duration = Duration::from_millis(50);
+/// How long a new interface tries whether somebody else has its IPv6 address.
+const TENTATIVE: Duration = Duration::from_millis(1_500);
 /// Frames that may get lost in a row: an announcement is repeated more often than that.
 const LOSSES_MAX: u32 = 2;
 /// The Ethernet address of somebody who answers for an address that is not its own.
@@ -54,7 +56,8 @@ impl Cluster {
         self.say(|| format!("on {}: {frame}", lan.interface()));
         let hears = |(node, machine): (&NodeId, &crate::machine::Machine)| {
             let is_there = Some(*node) != from && machine.is_connected(lan);
-            (is_there && machine.speaker.as_ref().is_some_and(|speaker| speaker.hears(lan, frame))).then_some(*node)
+            (is_there && machine.speaker.as_ref().is_some_and(|speaker| speaker.hears(lan, machine.mac(lan), frame)))
+                .then_some(*node)
         };
         let hearers: Vec<NodeId> = self.machines.iter().filter_map(hears).collect();
         for node in hearers {
@@ -114,16 +117,27 @@ impl Cluster {
         self.frozen.remove(&ProcessId::Speaker(node));
     }
 
-    /// A cable may be in again, or an interface be there.
+    /// An interface gets another Ethernet address.
+    pub(super) fn swap_mac(&mut self, node: NodeId, lan: Lan) {
+        let Some(port) = self.machines.get_mut(&node).and_then(|machine| machine.port_mut(lan)) else { return };
+        port.swaps = port.swaps.wrapping_add(1);
+        self.port_changed(node, lan);
+    }
+
+    /// A cable may be in again, an interface be there, or its address be usable.
     pub(super) fn port_back(&mut self, node: NodeId, lan: Lan) {
         let now = self.now;
         let Some(port) = self.machines.get_mut(&node).and_then(|machine| machine.port_mut(lan)) else { return };
-        let before = (port.down_until, port.gone_until);
-        port.down_until = port.down_until.filter(|until| *until > now);
-        port.gone_until = port.gone_until.filter(|until| *until > now);
-        if before != (port.down_until, port.gone_until) {
-            self.port_changed(node, lan);
+        let was_gone = port.gone_until.is_some();
+        if !port.pass(now) {
+            return;
         }
+        if was_gone && port.gone_until.is_none() {
+            let until = now + TENTATIVE;
+            port.tentative_until = Some(until);
+            self.schedule.plan(until, Event::PortBack { node, lan });
+        }
+        self.port_changed(node, lan);
     }
 
     /// The kernel of a machine tells its speaker of an interface.

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use api::core::{Ingress, Node, NodeCondition};
-use api::{Kind, Object, Write};
+use api::{Key, Kind, Object, Write};
 use kit::{Duration, Instant};
 
-use super::{Cluster, Event, Frozen};
+use super::{Cluster, Event, Frozen, Rival};
 use crate::Sabotage;
 use crate::api_server::Applied;
 use crate::client::{ApiClient, Change, Outcome, PoolStatus, Target};
@@ -15,7 +15,7 @@ use crate::controller_process::{self, ControllerProcess};
 use crate::machine::Machine;
 use crate::names::{NodeId, ProcessId};
 use crate::speaker_process::{self, Effect, SpeakerProcess};
-use crate::step::Exit;
+use crate::step::{Exit, shown};
 use crate::tcp::Side;
 use crate::violation::{Invariant, Violation, hold};
 
@@ -39,6 +39,10 @@ const PEER_BACK: Duration = Duration::from_secs(10);
 const REPEAT_PAUSE: Duration = Duration::from_secs(60);
 /// For this time a controller that has met somebody else's status insists on its own.
 const CALM: Duration = Duration::from_secs(600);
+/// How long it takes somebody who insists on a status to notice that it was overwritten.
+const RIVAL: Duration = Duration::from_millis(250);
+/// How often it may be in 40 seconds. With pauses that double it is seven times; the rest is for changes of the Service.
+const OVERWRITTEN_MAX: u32 = 20;
 /// How often a sabotaged controller repeats itself.
 const REPEAT: Duration = Duration::from_secs(30);
 
@@ -100,12 +104,12 @@ impl Cluster {
         }
         match process {
             ProcessId::Controller => {
-                self.controller = Some(ControllerProcess::new(self.climate.controller_outbox, self.sabotage));
+                self.controller = Some(ControllerProcess::new(&self.climate, self.sabotage));
                 Ok(())
             }
             ProcessId::Speaker(node) => {
-                let (epoch, seed) = (self.epochs, self.rng.next_u64());
-                let speaker = SpeakerProcess::new(node, epoch, seed, self.climate.speaker_outbox, self.sabotage);
+                let life = (self.epochs, self.rng.next_u64());
+                let speaker = SpeakerProcess::new(node, life, &self.climate, self.sabotage);
                 let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
                 machine.speaker = Some(speaker);
                 for lan in node.lans() {
@@ -448,10 +452,47 @@ impl Cluster {
         self.say(|| format!("the API server takes {}: {applied:?}", words(write)));
         if applied == Applied::Changed {
             self.tell_all(kind);
+            if let Write::ServiceStatus { service, .. } = write
+                && self.rivals.contains_key(service)
+            {
+                self.plan_in(RIVAL, Event::RivalWrites(service.clone()));
+            }
         }
         if self.sabotage == Some(Sabotage::RepeatWrites) {
             self.plan_in(REPEAT, Event::WriteAgain { write: write.clone() });
         }
+    }
+
+    /// Somebody else insists on the status of a Service for a while.
+    pub(super) fn rival_comes(&mut self, service: &Key, ingress: &[Ingress], span: Duration) -> Result<(), Violation> {
+        let until = self.now + span;
+        self.rivals.insert(service.clone(), Rival { ingress: ingress.to_vec(), until, overwritten: 0 });
+        self.rival_writes(service)
+    }
+
+    /// Somebody who insists on the status of a Service writes it. Who was overwritten more and more often in a short time
+    /// has met somebody without patience.
+    pub(super) fn rival_writes(&mut self, service: &Key) -> Result<(), Violation> {
+        let Some(rival) = self.rivals.get_mut(service).filter(|rival| self.now < rival.until) else {
+            self.rivals.remove(service);
+            return Ok(());
+        };
+        rival.overwritten = rival.overwritten.saturating_add(1);
+        let (overwritten, ingress) = (rival.overwritten, rival.ingress.clone());
+        hold(overwritten <= OVERWRITTEN_MAX, Invariant::RivalsArePatient, || {
+            format!("the status of {service} was overwritten {overwritten} times")
+        })?;
+        self.foreign_status(service, &ingress, None);
+        Ok(())
+    }
+
+    /// Something else writes the status of a Service.
+    pub(super) fn foreign_status(&mut self, service: &Key, ingress: &[Ingress], pool: Option<&str>) {
+        self.say(|| format!("someone else writes the status of {service}"));
+        self.api.set_status(service, None, ingress, pool);
+        self.remember_shown(ingress);
+        self.foreign_writes.insert(Target::Service(service.clone()), self.now);
+        self.tell_all(Kind::Service);
     }
 
     /// These addresses will be asked for at rest.
@@ -500,9 +541,7 @@ impl Cluster {
 fn words(write: &Write) -> String {
     match write {
         Write::ServiceStatus { service, ingress, pool, .. } => {
-            let shown: Vec<&str> =
-                ingress.iter().filter_map(|it| it.ip.as_deref().or(it.hostname.as_deref())).collect();
-            format!("{service} := {shown:?} of {}", pool.as_deref().unwrap_or("no pool"))
+            format!("{service} := {:?} of {}", shown(ingress), pool.as_deref().unwrap_or("no pool"))
         }
         Write::PoolStatus { pool, status } => format!(
             "pool {} := {}+{} in use, {}+{} free",

@@ -74,6 +74,7 @@ impl Cluster {
     /// Ends all faults.
     fn mend(&mut self) -> Result<(), Violation> {
         self.lossy_until = None;
+        self.rivals.clear();
         for process in self.clients.keys().copied().collect::<Vec<_>>() {
             if let Some(client) = self.clients.get_mut(&process).filter(|client| client.is_cut()) {
                 client.cut_until = Some(self.now);
@@ -198,7 +199,7 @@ impl Cluster {
         };
         let books = controller.books();
         for service in self.api.services() {
-            check_status(service, books)?;
+            self.check_status(service, books)?;
         }
         let Some(config) = controller.configuration() else { return Ok(()) };
         for pool in self.api.pools() {
@@ -210,26 +211,34 @@ impl Cluster {
         }
         Ok(())
     }
+
+    fn check_status(&self, service: &Service, books: &ledger::Books) -> Result<(), Violation> {
+        if !is_served(service, self.climate.class) && service.spec.type_.as_deref() == Some("LoadBalancer") {
+            // What another load balancer serves may show what that one likes.
+            return Ok(());
+        }
+        if !is_served(service, self.climate.class) && self.climate.class.is_some() {
+            // Nobody knows whose it was, but what has our annotation was ours (D16).
+            return hold(shown(service).1.is_none(), Invariant::StatusesAreTheLedger, || {
+                format!("{} is no load balancer and shows {:?}", service.metadata.key(), shown(service))
+            });
+        }
+        let key = service.metadata.key();
+        let assigned = books.get(&key);
+        let texts: Vec<String> =
+            assigned.into_iter().flat_map(|assigned| &assigned.addresses).map(ToString::to_string).collect();
+        let expected = (texts.iter().map(String::as_str).collect(), assigned.map(|assigned| &*assigned.pool));
+        let shown = shown(service);
+        hold(shown == expected, Invariant::StatusesAreTheLedger, || {
+            format!("{key} shows {shown:?}, and not {expected:?}")
+        })
+    }
 }
 
 fn shown(service: &Service) -> (Vec<&str>, Option<&str>) {
     let ingress = &service.status.load_balancer.ingress;
     let pool = service.metadata.annotations.get(api::ALLOCATED_FROM_POOL).map(String::as_str);
     (ingress.iter().filter_map(|entry| entry.ip.as_deref()).collect(), pool)
-}
-
-fn check_status(service: &Service, books: &ledger::Books) -> Result<(), Violation> {
-    // What another load balancer serves may show what it likes.
-    if service.spec.load_balancer_class.is_some() && service.spec.type_.as_deref() == Some("LoadBalancer") {
-        return Ok(());
-    }
-    let key = service.metadata.key();
-    let assigned = books.get(&key);
-    let texts: Vec<String> =
-        assigned.into_iter().flat_map(|assigned| &assigned.addresses).map(ToString::to_string).collect();
-    let expected = (texts.iter().map(String::as_str).collect(), assigned.map(|assigned| &*assigned.pool));
-    let shown = shown(service);
-    hold(shown == expected, Invariant::StatusesAreTheLedger, || format!("{key} shows {shown:?}, and not {expected:?}"))
 }
 
 /// The counters of a pool: distinct addresses in use, and how many more can be given out (contract 1.1, 3.5).
@@ -254,7 +263,7 @@ impl Cluster {
     fn views(&self) -> impl Iterator<Item = View<'_>> {
         self.machines.iter().filter_map(|(node, machine)| {
             let config = machine.speaker.as_ref()?.configuration()?;
-            Some(View { node: *node, config, api: &self.api })
+            Some(View { node: *node, config, api: &self.api, climate: &self.climate })
         })
     }
 
@@ -290,7 +299,8 @@ impl Cluster {
             for (addresses, lans) in self.api.services().filter_map(|service| model::layer2(view, service)) {
                 let places = addresses.into_iter().flat_map(|address| lans.iter().map(move |lan| (*lan, address)));
                 for (lan, address) in places {
-                    expected.entry((lan, address)).or_default().insert(view.node.mac(lan));
+                    let mac = self.machines.get(&view.node).map(|machine| machine.mac(lan));
+                    expected.entry((lan, address)).or_default().extend(mac);
                 }
             }
         }
@@ -324,7 +334,8 @@ impl Cluster {
         }
         for ((lan, address), macs) in answers {
             let shows = |service: &&Service| shown(service).0.iter().any(|text| text.parse() == Ok(*address));
-            let users: Vec<&Service> = self.api.services().filter(|it| is_served(it)).filter(shows).collect();
+            let users: Vec<&Service> =
+                self.api.services().filter(|it| is_served(it, self.climate.class)).filter(shows).collect();
             let is_first =
                 users.iter().all(|service| shown(service).0.first().is_some_and(|text| text.parse() == Ok(*address)));
             let namespaces: BTreeSet<&str> = users.iter().map(|it| it.metadata.namespace.as_str()).collect();
@@ -376,7 +387,7 @@ impl Cluster {
         let is_explained = match decision.as_ref().map(|decision| &decision.outcome) {
             Some(Outcome::Assigned { .. }) => controller.books().contains_key(key),
             Some(Outcome::Wanting(problem)) => !problem.cause.to_string().is_empty(),
-            Some(Outcome::NotServed) | None => !is_served(service),
+            Some(Outcome::NotServed) | None => !is_served(service, self.climate.class),
             Some(Outcome::NotStarted) => false,
         };
         hold(is_explained, Invariant::RefusalsHaveReasons, || format!("{key}: {decision:?}"))

@@ -1,5 +1,6 @@
 //! What is done to the cluster, step by step.
 
+use api::core::Service;
 use api::{Kind, Object, ObjectRef};
 
 use super::{Cluster, Event};
@@ -29,10 +30,7 @@ impl Cluster {
             Step::RenamePool { from, to } => self.rename_pool(from, to),
             Step::Pods { namespace, app, pods } => self.set_pods(namespace.clone(), app.clone(), pods.clone()),
             Step::ForeignStatus { service, ingress, pool } => {
-                self.api.set_status(service, None, ingress, pool.as_deref());
-                self.remember_shown(ingress);
-                self.foreign_writes.insert(Target::Service(service.clone()), self.now);
-                self.tell_all(Kind::Service);
+                self.foreign_status(service, ingress, pool.as_deref());
             }
             Step::ForeignCounters { pool, counters } => {
                 let pool = api::Key::new(NAMESPACE, pool.clone());
@@ -40,6 +38,7 @@ impl Cluster {
                 self.foreign_writes.insert(Target::Pool(pool), self.now);
                 self.tell_all(Kind::IPAddressPool);
             }
+            Step::Rival { service, ingress, span } => self.rival_comes(service, ingress, *span)?,
             Step::Restart(process, exit) => self.restart(*process, *exit)?,
             Step::Cut(process, span) => self.cut(*process, *span)?,
             Step::CutAll(span) => {
@@ -53,6 +52,7 @@ impl Cluster {
             Step::PowerOn(node) => self.power_on(*node),
             Step::Unplug(node, lan, span) => self.unplug(*node, *lan, *span),
             Step::Vanish(node, span) => self.vanish(*node, Lan::Back, *span),
+            Step::SwapMac(node, lan) => self.swap_mac(*node, *lan),
             Step::KillSocket(node, lan, protocol) => self.kill_socket(*node, *lan, *protocol)?,
             Step::Lose(span) => {
                 let until = self.now + *span;
@@ -75,11 +75,23 @@ impl Cluster {
     fn put(&mut self, object: &Object) {
         match object {
             Object::Node(_) => self.edit_node(object.clone()),
+            Object::Service(service) => self.edit(Object::Service(self.classed(service.clone()))),
             _ => self.edit(object.clone()),
         }
         if object.kind() == Kind::Service {
             self.update_slices();
         }
+    }
+
+    /// Histories are about Services without a class, and about the odd one that another load balancer serves. Where a
+    /// class is served, the former have that class, and the latter have none.
+    fn classed(&self, mut service: Service) -> Service {
+        let is_load_balancer = service.spec.type_.as_deref() == Some("LoadBalancer");
+        if let Some(class) = self.climate.class.filter(|_| is_load_balancer) {
+            let is_ours = service.spec.load_balancer_class.is_none();
+            service.spec.load_balancer_class = is_ours.then(|| class.to_owned());
+        }
+        service
     }
 
     fn rename_pool(&mut self, from: &str, to: &str) {

@@ -8,7 +8,7 @@ use api::{
     BGPAdvertisement, BGPPeer, Community, CommunityAlias, IPAddressPool, Key, Kind, L2Advertisement, LabelSelector,
     LabelSelectorRequirement, Object, ObjectRef, PoolCounters, PreferredNodeSelector,
 };
-use kit::Rng;
+use kit::{Duration, Rng};
 
 use crate::configuration::NAMESPACE;
 use crate::names::{CLUSTER_AS, NodeId, RouterName};
@@ -210,6 +210,14 @@ pub(super) fn foreign_status(rng: &mut Rng) -> Step {
         ingress.push(Ingress { hostname: Some("lb.example".to_owned()), ..Ingress::default() });
     }
     Step::ForeignStatus { service: Key::new(namespace, name), ingress, pool: pool.map(str::to_owned) }
+}
+
+/// Something else insists on the status of a Service.
+pub(super) fn rival(rng: &mut Rng, span: Duration) -> Step {
+    let (namespace, name) = pick(rng, &SERVICES, ("x", "a"));
+    let ip = Some(pick(rng, &["192.0.2.1", "10.0.0.1"], "192.0.2.1").to_owned());
+    let ingress = vec![Ingress { ip, ..Ingress::default() }];
+    Step::Rival { service: Key::new(namespace, name), ingress, span }
 }
 
 /// Something else writes the counters of a pool.
