@@ -6,6 +6,8 @@ use std::sync::Arc;
 use api::{Object, ObjectRef};
 use config::{Config, Objects, Scope};
 
+use crate::sabotage::Sabotage;
+
 /// The namespace of MetalLB.
 pub(crate) const NAMESPACE: &str = "metallb-system";
 
@@ -32,6 +34,8 @@ pub(crate) struct Configuration {
     objects: Objects,
     is_dirty: bool,
     in_force: Option<Arc<Config>>,
+    sabotage: Option<Sabotage>,
+    was_refused: bool,
 }
 
 /// What came of looking at the objects again.
@@ -43,8 +47,9 @@ pub(crate) enum Verdict {
 }
 
 impl Configuration {
-    pub(crate) fn new(reader: Reader) -> Self {
-        Configuration { reader, objects: Objects::new(), is_dirty: true, in_force: None }
+    pub(crate) fn new(reader: Reader, sabotage: Option<Sabotage>) -> Self {
+        let (objects, in_force) = (Objects::new(), None);
+        Configuration { reader, objects, is_dirty: true, in_force, sabotage, was_refused: false }
     }
 
     pub(crate) fn in_force(&self) -> Option<&Arc<Config>> {
@@ -66,9 +71,10 @@ impl Configuration {
         if !std::mem::take(&mut self.is_dirty) {
             return None;
         }
-        let Ok(accepted) = config::validate(&self.objects, self.reader.scope(), Some(NAMESPACE)) else {
-            return Some(Verdict::Refused);
-        };
+        let accepted = config::validate(&self.objects, self.reader.scope(), Some(NAMESPACE));
+        self.was_refused |= accepted.is_err();
+        let is_stuck = self.was_refused && self.sabotage == Some(Sabotage::StayInvalid);
+        let Some(accepted) = accepted.ok().filter(|_| !is_stuck) else { return Some(Verdict::Refused) };
         let accepted = accepted.config;
         if let Some(in_force) = self.in_force.as_ref().filter(|in_force| ***in_force == accepted) {
             return Some(Verdict::Same(Arc::clone(in_force)));

@@ -1,9 +1,10 @@
 //! The controller, driven as the real program drives it, and what it means each Service to have.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::core::Service;
+use api::core::{Ingress, Service};
 use api::{Key, Kind, Object, ObjectRef, Write};
 use config::Config;
 use controller::{Controller, Input, Settings};
@@ -45,7 +46,7 @@ impl ControllerProcess {
         ControllerProcess {
             class: climate.class,
             core: Controller::new(Settings { namespace: NAMESPACE.to_owned(), load_balancer_class }),
-            configuration: Configuration::new(Reader::Controller),
+            configuration: Configuration::new(Reader::Controller, sabotage),
             out: Outbox::with_limit(climate.controller_outbox),
             is_synced: false,
             services: BTreeMap::new(),
@@ -115,6 +116,9 @@ impl ControllerProcess {
                     service.metadata.annotations.remove(api::ALLOCATED_FROM_POOL);
                 }
                 self.services.insert(service.metadata.key(), service.clone());
+                if self.sabotage == Some(Sabotage::InsistAtOnce) {
+                    self.insist(&service);
+                }
                 self.decide(now, Input::Service(Box::new(service)))
             }
             Object::Namespace(namespace) => {
@@ -191,6 +195,18 @@ impl ControllerProcess {
         self.subjects.clear();
         self.books = after;
         Ok(())
+    }
+
+    /// What a controller would do without patience.
+    fn insist(&mut self, service: &Service) {
+        let key = service.metadata.key();
+        let assigned = self.books.get(&key);
+        let address = |address: &IpAddr| Ingress { ip: Some(address.to_string()), ..Ingress::default() };
+        let ingress: Vec<Ingress> = assigned.into_iter().flat_map(|it| &it.addresses).map(address).collect();
+        if service.status.load_balancer.ingress != ingress {
+            let (uid, pool) = (service.metadata.uid.clone(), assigned.map(|assigned| assigned.pool.clone()));
+            self.writes.push(Write::ServiceStatus { service: key, uid, ingress, pool });
+        }
     }
 
     fn has_work(&self, now: Instant) -> bool {

@@ -5,44 +5,40 @@
 pub enum Sabotage {
     /// An address is answered for even when it is not to be any more.
     ForgetAddressWithdrawals,
-    /// An address is answered for on all links, whatever the advertisements say.
-    AnswerEverywhere,
     /// A speaker takes its own node for the only one.
     KnowNoOtherNode,
+    /// A speaker says everything about addresses twice.
+    RepeatAnnouncements,
+    /// A speaker never hears of some Services.
+    MissServices,
+    /// The outboxes of speakers have room for one thing.
+    TinyOutbox,
+    /// A core finds itself broken.
+    BreakACore,
     /// A route is left with the router.
     ForgetRouteWithdrawals,
     /// A session begins anew with each change of a Service.
     ResetSessionsForServices,
+    /// Everything that is sent to a router is sent twice.
+    RepeatUpdates,
+    /// Nothing is said without being asked, so that nobody hears of a new owner.
+    NeverAnnounce,
     /// An invalid configuration counts as an empty one.
     TakeInvalidConfigurations,
+    /// Once a configuration was invalid, no other one is taken.
+    StayInvalid,
     /// Who loses the API gives up what it announces.
     WithdrawWhenCut,
     /// A controller that starts does not look at what Services have already.
     ForgetStatusesAtStart,
     /// The counters of pools are never written.
     LoseCounters,
+    /// Nothing is ever written.
+    NeverWrite,
+    /// The counters of pools are written twice in a row.
+    WriteTwice,
     /// Each status is written again and again.
     RepeatWrites,
-    /// Everything that is sent to a router is sent twice.
-    RepeatUpdates,
-    /// The responder is never told the time, so that nobody hears of a new owner.
-    NeverAnnounce,
-}
-
-impl Sabotage {
-    /// All of them.
-    pub const ALL: [Sabotage; 12] = [
-        Sabotage::ForgetAddressWithdrawals,
-        Sabotage::AnswerEverywhere,
-        Sabotage::KnowNoOtherNode,
-        Sabotage::ForgetRouteWithdrawals,
-        Sabotage::ResetSessionsForServices,
-        Sabotage::TakeInvalidConfigurations,
-        Sabotage::WithdrawWhenCut,
-        Sabotage::ForgetStatusesAtStart,
-        Sabotage::LoseCounters,
-        Sabotage::RepeatWrites,
-        Sabotage::RepeatUpdates,
-        Sabotage::NeverAnnounce,
-    ];
+    /// A status that something else wrote is set back at once, each time.
+    InsistAtOnce,
 }

@@ -101,11 +101,11 @@ impl SpeakerProcess {
         SpeakerProcess {
             node,
             core: Speaker::new(options),
-            configuration: Configuration::new(Reader::Speaker(node.name())),
+            configuration: Configuration::new(Reader::Speaker(node.name()), sabotage),
             responder: Responder::new(),
             sockets: Sockets::default(),
             sessions: Sessions::new(node, epoch, seed),
-            out: Outbox::with_limit(climate.speaker_outbox),
+            out: Outbox::with_limit(if sabotage == Some(Sabotage::TinyOutbox) { 1 } else { climate.speaker_outbox }),
             l2_out: Outbox::with_limit(l2::OUTBOX_MAX),
             interfaces: BTreeSet::new(),
             is_synced: false,
@@ -188,6 +188,9 @@ impl SpeakerProcess {
     fn object_applied(&mut self, now: Instant, object: &Object) -> Result<(), Violation> {
         match object {
             Object::Service(service) => {
+                if self.sabotage == Some(Sabotage::MissServices) && service.metadata.name == "c" {
+                    return Ok(());
+                }
                 self.decide(now, Input::ServiceApplied(service.clone()))?;
                 if self.sabotage == Some(Sabotage::ResetSessionsForServices) {
                     self.reset_sessions(now)?;
@@ -349,6 +352,9 @@ impl SpeakerProcess {
             format!("nothing happened, but {} said {outputs:?}", self.node)
         })?;
         for output in outputs {
+            if self.sabotage == Some(Sabotage::RepeatAnnouncements) {
+                self.carry_out(now, cause, output.clone())?;
+            }
             self.carry_out(now, cause, output)?;
         }
         Ok(())
@@ -374,8 +380,6 @@ impl SpeakerProcess {
             Output::AddressAnnounce { address, interfaces } => {
                 let old = self.claims.answers.insert(address, interfaces.clone());
                 consistent(old.as_ref() != Some(&interfaces), &|| format!("told twice to answer for {address}"))?;
-                let interfaces =
-                    if self.sabotage == Some(Sabotage::AnswerEverywhere) { InterfaceSet::All } else { interfaces };
                 self.segment(now, l2::Input::Announce { address, interfaces })
             }
             Output::AddressWithdraw { address } => {
@@ -455,6 +459,7 @@ impl SpeakerProcess {
         })?;
         if !changes_nothing {
             self.responder.check_invariants();
+            assert_ne!(self.sabotage, Some(Sabotage::BreakACore), "the core is broken");
         }
         while let Some(output) = self.l2_out.pop() {
             if let l2::Output::Action(action) = output {

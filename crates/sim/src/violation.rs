@@ -54,6 +54,35 @@ pub enum Invariant {
     TakeoverIsTold,
 }
 
+impl Invariant {
+    /// All of them.
+    pub const ALL: [Invariant; 23] = [
+        Invariant::AddressIsNotGivenTwice,
+        Invariant::PoolAcceptsTheService,
+        Invariant::ValidAddressStays,
+        Invariant::InvalidConfigurationIsInert,
+        Invariant::ValidConfigurationIsInForce,
+        Invariant::LosingTheApiIsInert,
+        Invariant::SessionsAreLeftAlone,
+        Invariant::FramesAreMeant,
+        Invariant::SpeakerIsConsistent,
+        Invariant::OutboxIsLargeEnough,
+        Invariant::CoreAddsUp,
+        Invariant::ComesToRest,
+        Invariant::ElectedNodeAnswers,
+        Invariant::RoutersHaveTheRoutes,
+        Invariant::StatusesAreTheLedger,
+        Invariant::CountersAreARecount,
+        Invariant::RefusalsHaveReasons,
+        Invariant::RestIsQuiet,
+        Invariant::WritesAreNews,
+        Invariant::RivalsArePatient,
+        Invariant::RestartIsInert,
+        Invariant::UpdatesAreNews,
+        Invariant::TakeoverIsTold,
+    ];
+}
+
 impl fmt::Display for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

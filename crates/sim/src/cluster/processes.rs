@@ -392,17 +392,24 @@ impl Cluster {
             return Ok(());
         }
         let Some(target) = Target::of(&write) else { return Ok(()) };
+        if self.sabotage == Some(Sabotage::WriteTwice) && matches!(target, Target::Pool(_)) {
+            self.accept_write(process, &target, write.clone())?;
+        }
+        self.accept_write(process, &target, write)
+    }
+
+    fn accept_write(&mut self, process: ProcessId, target: &Target, write: Write) -> Result<(), Violation> {
         let Some(client) = self.clients.get_mut(&process) else { return Ok(()) };
         let before = client.said.insert(target.clone(), (write.clone(), self.now));
         // What is written to another object of the same name is news, whatever it is.
-        let is_renewed = client.renewed.get(&target) == Some(&self.now);
+        let is_renewed = client.renewed.get(target) == Some(&self.now);
         let is_news = before.is_none_or(|(before, at)| before != write || self.now - at >= REPEAT_PAUSE) || is_renewed;
         // Who insists on a status that something else wrote must not wait until it hears of its own write.
-        let is_contested = self.foreign_writes.get(&target).is_some_and(|at| self.now - *at < CALM);
+        let is_contested = self.foreign_writes.get(target).is_some_and(|at| self.now - *at < CALM);
         hold(is_news || is_contested, Invariant::WritesAreNews, || {
             format!("{process} says once more {}", words(&write))
         })?;
-        client.writer.push(target, write);
+        client.writer.push(target.clone(), write);
         let epoch = client.epoch;
         let span = self.up_to(WAKE);
         self.plan_in(span, Event::WriterTurn { process, epoch });
@@ -413,7 +420,7 @@ impl Cluster {
     pub(super) fn writer_turn(&mut self, process: ProcessId, epoch: u64) {
         loop {
             let Some(client) = self.clients.get_mut(&process) else { return };
-            if client.epoch != epoch || client.is_cut() {
+            if client.epoch != epoch || client.is_cut() || self.sabotage == Some(Sabotage::NeverWrite) {
                 return;
             }
             let Some((target, write)) = client.writer.take() else { return };
