@@ -5,3 +5,15 @@ cd "$(dirname "$0")/.."
 scripts/rust.sh
 echo "== controller: addresses for 100,000 Services"
 cargo run --release --quiet -p controller --example allocation
+echo "== gossip: what membership costs, and how quickly and calmly the dead are found"
+cargo run --release --quiet -p gossip --example swim_figures
+# `scripts/bench.sh long` adds what takes minutes.
+if [ "${1:-}" = long ]; then
+  scripts/memberlist.sh
+  echo "== gossip: ten minutes under loss, beside HashiCorp's members"
+  cargo run --release --quiet -p lab --example memberlist_loss
+fi
+echo "== BFD: the death of a router, and false alarms on a busy machine (15 minutes)"
+# Lets the thread of BFD run before all others, which a container may do with the capability SYS_NICE.
+ulimit -r 1 2>/dev/null || echo "no real-time threads here, so that others can delay BFD"
+cargo run --release --quiet -p lab --example bfd_timing

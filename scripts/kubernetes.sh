@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds the real Kubernetes of the end-to-end tests (tests/kubernetes: etcd, kube-apiserver, kube-proxy and kubectl in one
-# program) as .cache/kubernetes/kubernetes, unless it is there and its sources are the same. The first build takes about
-# ten minutes and 3 GB of Go's build cache.
+# Builds the real Kubernetes of the end-to-end tests (tests/kubernetes: all its parts and etcd in one program) as
+# .cache/kubernetes/kubernetes, unless it is there and its sources are the same. The first build takes about ten minutes and
+# 3 GB of Go's build cache.
 set -eu
 cd "$(dirname "$0")/.."
 source=tests/kubernetes

@@ -5,7 +5,7 @@
 # nor enabled here: the machine runs afterwards what it ran before.
 set -eu
 
-# Program, then the package that has it.
+# File, then the package that has it.
 needed="
 /usr/lib/frr/bgpd frr
 /usr/sbin/bird bird2
@@ -15,12 +15,20 @@ needed="
 /usr/sbin/ip iproute2
 /usr/bin/tcpdump tcpdump
 /usr/bin/openssl openssl
+/usr/bin/curl curl
+/usr/bin/prometheus prometheus
+/usr/bin/promtool prometheus
 /usr/bin/setpriv util-linux
+/usr/bin/containerd containerd
+/usr/sbin/runc runc
+/usr/lib/cni/ptp containernetworking-plugins
+/usr/bin/musl-gcc musl-tools
+/etc/ssl/certs/ca-certificates.crt ca-certificates
 "
 
-packages=$(echo "$needed" | while read -r program package; do
-    [ -z "$program" ] || [ -x "$program" ] || echo "$package"
-done)
+packages=$(echo "$needed" | while read -r file package; do
+    [ -z "$file" ] || [ -e "$file" ] || echo "$package"
+done | sort -u)
 if [ -z "$packages" ]; then
     exit 0
 fi
@@ -48,7 +56,7 @@ install || { apt-get update >&2 && install; }
 
 # Installing also enables the services for the next start of the machine.
 if command -v systemctl >/dev/null; then
-    for service in frr bird gobgpd nftables; do
+    for service in frr bird gobgpd nftables prometheus containerd; do
         case " $packages " in
         *" $service"*) systemctl disable --quiet "$service.service" >/dev/null 2>&1 || : ;;
         esac

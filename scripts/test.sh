@@ -1,25 +1,40 @@
 #!/usr/bin/env bash
-# Every test. Installs and builds what the tests need, runs them, and fails when one fails or one was skipped.
+# Every test. Installs and builds what the tests need, runs them, and fails when one fails, when one was skipped, and when
+# one does not end.
 #
-# The end-to-end binaries wait more than they compute, so they run beside each other; what each says is printed when it ends.
+# The end-to-end binaries wait more than they compute, so some run beside each other; what each says is printed when it ends.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_BUILD_JOBS="${CARGO_BUILD_JOBS:-2}"
 
-scripts/rust.sh
-scripts/test-tools.sh
 logs=.cache/test-logs
 rm -rf "$logs"
 mkdir -p "$logs"
 
-say() { printf '\n== %s\n' "$*"; }
+say() { printf '\n== %s (%d min %02d s)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
 
-# Prints a log and fails if the command did, or if a test in it was skipped.
-conclude() {
-  local name=$1 status=$2
+# What is running: process by name.
+declare -A running
+failed=0
+
+# Starts a command that has so many seconds to end. `timeout` ends the whole group of processes that it makes.
+start() {
+  local name=$1 seconds=$2
+  shift 2
+  timeout --kill-after=10 "$seconds" "$@" >"$logs/$name" 2>&1 </dev/null &
+  running[$name]=$!
+}
+
+# Waits for it, prints what it said, and notes whether it failed, or skipped a test.
+finish() {
+  local name=$1 status=0
+  wait "${running[$name]}" || status=$?
   say "$name"
   cat "$logs/$name"
-  if [ "$status" != 0 ]; then
+  if [ "$status" = 124 ] || [ "$status" = 137 ]; then
+    echo "error: $name did not end in its time" >&2
+    failed=1
+  elif [ "$status" != 0 ]; then
     echo "error: $name failed" >&2
     failed=1
   elif grep -qE '^test result: .* [1-9][0-9]* ignored' "$logs/$name"; then
@@ -27,66 +42,70 @@ conclude() {
     failed=1
   fi
 }
-failed=0
 
-# Kubernetes is compiled by Go, the rest by cargo: the first time both take minutes, and each has phases with one core.
-scripts/kubernetes.sh >"$logs/kubernetes-build" 2>&1 &
-kubernetes_build=$!
+run() {
+  start "$@"
+  finish "$1"
+}
 
-say "format and lints"
-cargo fmt --check
-cargo clippy --workspace --all-targets --quiet -- -D warnings
+# Nothing is tested with what could not be built.
+need() {
+  run "$@"
+  [ "$failed" = 0 ] || exit 1
+}
 
-say "building the tests"
-cargo test --workspace --no-run --quiet
-wait "$kubernetes_build" || { cat "$logs/kubernetes-build" >&2; exit 1; }
+scripts/rust.sh
+say "installing what is missing"
+scripts/test-tools.sh
 
-# The end-to-end binaries: package and name.
-end_to_end=(
-  "lab enter" "lab fleet" "lab hosts" "lab kubernetes" "lab l2_kernel" "lab routers" "lab traffic"
-  "metallb demo" "metallb kubernetes" "metallb e2e"
-)
-only_unit=(--workspace --lib --bins --examples)
+# Kubernetes, helm and HashiCorp's members are compiled by Go, the rest by cargo: the first time both take minutes, and
+# each has phases with one core.
+start go-programs 2400 sh -c 'scripts/memberlist.sh && scripts/kubernetes.sh && scripts/helm.sh'
+
+need format 60 sh -c 'cargo fmt --check && cargo fmt --check --manifest-path tests/fuzz/Cargo.toml &&
+  cargo fmt --check --manifest-path tests/oracle/Cargo.toml'
+need lints 1800 cargo clippy --workspace --all-targets --quiet -- -D warnings
+# The packages' features are those of the whole workspace in all that follows, so that nothing is built twice.
+need tests-build 1800 cargo test --workspace --no-run --quiet
+need image-build 1800 sh -c 'scripts/pod.sh && scripts/static.sh'
+finish go-programs
+[ "$failed" = 0 ] || exit 1
+
+# The end-to-end binaries, by the name of the test.
+beside=(apiserver bfd demo enter fleet hosts l2_kernel memberlist routers traffic)
+long=(kubernetes e2e)
+# A whole cluster takes all cores: nothing that measures time is right beside it.
+alone=(cluster release)
+end_to_end=" ${beside[*]} ${long[*]} ${alone[*]} "
+quick=()
 for test in crates/*/tests/*; do
-  package=$(basename "$(dirname "$(dirname "$test")")")
   name=$(basename "$test" .rs)
   [[ $test == *.rs || -f $test/main.rs ]] || continue
-  [[ " ${end_to_end[*]} " == *" $package $name "* ]] || integration+=("$package $name")
+  [[ $end_to_end == *" $name "* ]] || quick+=(--test "$name")
 done
 
-say "unit tests"
-cargo test "${only_unit[@]}" --quiet >"$logs/unit" 2>&1 && status=0 || status=$?
-conclude unit "$status"
-cargo test --workspace --doc --quiet >"$logs/doc" 2>&1 && status=0 || status=$?
-conclude doc "$status"
-for pair in "${integration[@]}"; do
-  read -r package name <<<"$pair"
-  cargo test -p "$package" --test "$name" --quiet >"$logs/$package-$name" 2>&1 && status=0 || status=$?
-  conclude "$package-$name" "$status"
-done
+run unit 900 cargo test --workspace --no-fail-fast --lib --bins --examples --quiet
+run doc 900 cargo test --workspace --doc --quiet
+run integration 1200 cargo test --workspace --no-fail-fast --quiet "${quick[@]}"
 
-# The two long ones run beside everything else; the last to be concluded is the one with the most to say.
-declare -A running
-start() {
-  local package=$1 name=$2
-  cargo test -p "$package" --test "$name" >"$logs/$package-$name" 2>&1 &
-  running["$package-$name"]=$!
-}
-finish() {
-  local name=$1 status=0
-  wait "${running[$name]}" || status=$?
-  conclude "$name" "$status"
-}
-start metallb kubernetes
-start metallb e2e
-for pair in "${end_to_end[@]}"; do
-  read -r package name <<<"$pair"
-  [[ $package-$name == metallb-kubernetes || $package-$name == metallb-e2e ]] && continue
-  start "$package" "$name"
-  finish "$package-$name"
+# A million frames and messages of each kind, cut and edited at random, in seconds: only an optimized build is that quick.
+run hostile-l2 900 cargo test --release --quiet -p l2 --test l2 hostile
+run hostile-bgp 900 cargo test --release --quiet -p bgp --lib fuzz
+run hostile-bfd 900 cargo test --release --quiet -p bfd --lib -- mutated edits
+run oracle 900 scripts/oracle.sh --quiet
+
+for name in "${alone[@]}"; do
+  run "$name" 1200 cargo test --workspace --test "$name"
 done
-finish metallb-kubernetes
-finish metallb-e2e
+for name in "${long[@]}"; do
+  start "$name" 2400 cargo test --workspace --test "$name"
+done
+for name in "${beside[@]}"; do
+  run "$name" 900 cargo test --workspace --test "$name"
+done
+for name in "${long[@]}"; do
+  finish "$name"
+done
 
 if [ "$failed" != 0 ]; then
   echo "error: some tests failed; see above" >&2

@@ -1,10 +1,11 @@
-// Command kubernetes is the control plane and the node proxy of a real Kubernetes in one program, for tests.
+// Command kubernetes is a real Kubernetes in one program, for tests: the control plane, what runs on nodes, and kubectl.
 //
-// It picks its face by the name it is called by, or by its first argument: etcd, kube-apiserver, kubectl, kube-proxy.
+// It picks its face by the name it is called by, or by its first argument, which is the name of an upstream program.
 // Everything behind a face is the upstream module's own code, started the way its own main starts it.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,7 +21,10 @@ import (
 	"k8s.io/kubectl/pkg/cmd"
 	"k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
 // faces maps the name of an upstream program to what runs it; the arguments are the program's own, name first.
@@ -29,8 +33,11 @@ var faces = map[string]func(args []string) int{
 		etcdmain.Main(args)
 		return 0
 	},
-	"kube-apiserver": cobraFace(apiserver.NewAPIServerCommand),
-	"kube-proxy":     cobraFace(proxy.NewProxyCommand),
+	"kube-apiserver":          cobraFace(apiserver.NewAPIServerCommand),
+	"kube-controller-manager": cobraFace(controllermanager.NewControllerManagerCommand),
+	"kube-proxy":              cobraFace(proxy.NewProxyCommand),
+	"kube-scheduler":          cobraFace(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
+	"kubelet":                 cobraFace(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
 	"kubectl": func(args []string) int {
 		os.Args = args
 		if err := cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {

@@ -42,6 +42,23 @@ pub struct BGPAdvertisementSpec {
     #[schemars(extend("format" = "int32"))]
     pub local_pref: Option<i64>,
 
+    /// MULTI_EXIT_DISC of the routes; lower is preferred, among routes of one neighbour AS. None is sent if left out. Not
+    /// known to other implementations of MetalLB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4_294_967_295_i64))]
+    pub med: Option<i64>,
+
+    /// How many more times our AS number stands in the path of the routes; the longer the path, the less it is
+    /// preferred. External peers only. Not known to other implementations of MetalLB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::crd::plain_integer", range(min = 0, max = 16))]
+    pub as_path_prepend: Option<i64>,
+
+    /// Extended communities of the routes: rt:65000:100, soo:65000:100, bandwidth:65000:10G in bit/s, or 0x with the 16
+    /// digits of any other. Not known to other implementations of MetalLB.
+    #[serde(deserialize_with = "null_to_default", skip_serializing_if = "Vec::is_empty")]
+    pub extended_communities: Vec<String>,
+
     /// Communities of the routes: 65000:100, large:65000:1:2, or a name that a Community object defines.
     #[serde(deserialize_with = "null_to_default", skip_serializing_if = "Vec::is_empty")]
     pub communities: Vec<String>,

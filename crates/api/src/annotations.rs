@@ -28,6 +28,11 @@ pub const STATUS_SERVICE_NAME: &str = "metallb.io/service-name";
 /// Status objects: the namespace of the Service they tell about.
 pub const STATUS_SERVICE_NAMESPACE: &str = "metallb.io/service-namespace";
 
+/// ConfigurationStates: `controller` or `speaker`.
+pub const STATUS_COMPONENT: &str = "metallb.io/component-type";
+/// ConfigurationStates of speakers: the node.
+pub const STATUS_CONFIGURATION_NODE: &str = "metallb.io/node-name";
+
 /// The value of one of our annotations, by its name without prefix.
 ///
 /// The key with the present prefix wins if it is there at all, even when it is empty; the legacy key counts only where

@@ -17,15 +17,22 @@ use crate::crd::{PEER_API_VERSION, PEER_DEPRECATED_API_VERSION};
 pub const KEPT_FIELDS: &str = "metallb.io/v1beta2-fields";
 
 /// Fields of the spec that `v1beta1` does not have.
-const NEW_FIELDS: [&str; 9] = [
+const NEW_FIELDS: [&str; 16] = [
     "connectTime",
+    "connectionMode",
     "disableMP",
     "dualStackAddressFamily",
     "dynamicASN",
     "enableGracefulRestart",
+    "gracefulRestartNotification",
+    "gracefulRestartTime",
     "interface",
     "localASN",
     "passwordSecret",
+    "peerGateway",
+    "peerRange",
+    "peerRangeLimit",
+    "ttlSecurityHops",
     "vrf",
 ];
 

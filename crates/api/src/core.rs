@@ -162,8 +162,32 @@ impl Endpoint {
 pub struct Node {
     /// Name and labels.
     pub metadata: ObjectMeta,
+    /// What is wanted of it.
+    pub spec: NodeSpec,
     /// Conditions and addresses.
     pub status: NodeStatus,
+}
+
+/// What is wanted of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct NodeSpec {
+    /// What keeps pods away.
+    #[serde(deserialize_with = "null_to_default", skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
+}
+
+/// A taint of a node; the time at which it was added is not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Taint {
+    /// Its name.
+    pub key: String,
+    /// Its value, often empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
 }
 
 /// What is known of a node.

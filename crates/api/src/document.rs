@@ -35,7 +35,7 @@ pub enum Document {
 /// An object, and what is wrong with it nevertheless.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadObject {
-    /// The object, without the fields that are not known.
+    /// The object, without what is not known and what has the wrong type.
     pub object: Object,
     /// What is wrong: with an error in it, an API server would not take the object, or not as it was meant.
     pub violations: Vec<Violation>,
@@ -69,14 +69,19 @@ pub fn read(document: &Value) -> Document {
         );
     }
     let mut violations = schema::check(kind, api_version, document);
-    let mut value = document.clone();
-    prune_nulls(&mut value);
     if is_deprecated {
         violations.push(Violation {
             severity: Severity::Warning,
             ..Violation::error("deprecated-version", "/apiVersion", format!("{api_version} {name} is deprecated"))
                 .with_hint(format!("use {PEER_API_VERSION}; all fields keep their names"))
         });
+    }
+    let mut value = document.clone();
+    prune_nulls(&mut value);
+    if violations.iter().any(|violation| violation.code == schema::WRONG_TYPE) {
+        schema::repair(kind, api_version, &mut value);
+    }
+    if is_deprecated {
         value = conversion::convert(value, PEER_API_VERSION).unwrap_or_default();
     }
     if let Ok(object) = Object::from_value(kind, value) {

@@ -19,6 +19,7 @@ mod meta;
 mod object;
 mod peer;
 mod pool;
+mod report;
 mod schema;
 mod status;
 mod suggest;
@@ -32,14 +33,15 @@ pub use bfd::{BFDProfile, BFDProfileSpec};
 pub use community::{Community, CommunityAlias, CommunitySpec};
 pub use document::{Document, ReadObject, read};
 pub use duration::{GoDuration, GoDurationError};
-pub use meta::{Key, LabelSelector, LabelSelectorRequirement, ObjectMeta};
+pub use meta::{Key, LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference};
 pub use object::{GROUP, Kind, Object, ObjectRef, Resource};
 pub use peer::{BGPPeer, BGPPeerSpec, SecretReference, v1beta1};
 pub use pool::{IPAddressPool, IPAddressPoolSpec, PoolCounters, ServiceAllocation};
+pub use report::{Component, ConfigurationVerdict, Report};
 pub use schema::{Severity, Violation, escape};
 pub use status::{
     Condition, ConfigurationState, ConfigurationStateStatus, InterfaceInfo, ServiceBGPStatus, ServiceBGPStatusFields,
     ServiceL2Status, ServiceL2StatusFields,
 };
 pub use suggest::closest;
-pub use writes::{Event, EventType, Write};
+pub use writes::{Event, EventType, ReportParts, Write};

@@ -56,6 +56,23 @@ pub struct ObjectMeta {
     /// in one, and nothing here looks at them.
     #[serde(deserialize_with = "only_ours", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// The objects whose end is the end of this one too. Kept where somebody here looks at it: see `source::slim`.
+    #[serde(deserialize_with = "null_to_default", skip_serializing_if = "Vec::is_empty")]
+    pub owner_references: Vec<OwnerReference>,
+}
+
+/// An object whose end is the end of another too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OwnerReference {
+    /// Its API version.
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
 }
 
 impl ObjectMeta {

@@ -62,6 +62,7 @@ macro_rules! kinds {
 
         /// An object of any kind that MetalLB reads.
         #[derive(Clone, Debug, PartialEq)]
+        #[expect(clippy::large_enum_variant, reason = "objects are read one by one; a box would cost more than the copy")]
         pub enum Object {
             $($(#[$doc])* $kind($type),)*
         }

@@ -48,7 +48,7 @@ pub struct BGPPeerSpec {
     #[schemars(range(min = 1, max = 4_294_967_295_i64))]
     pub local_asn: Option<i64>,
 
-    /// IP address of the router. Give either this or interface.
+    /// IP address of the router. Give one of this, interface, peerGateway and peerRange.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_address: Option<String>,
 
@@ -56,6 +56,30 @@ pub struct BGPPeerSpec {
     /// peerAddress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
+
+    /// Takes the node's default gateway of this IP family for the router, so that one BGPPeer is enough for nodes that
+    /// have different routers. Instead of peerAddress. Not known to other implementations of MetalLB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["IPv4", "IPv6"]))]
+    pub peer_gateway: Option<String>,
+
+    /// Accepts every router that connects from this network, in CIDR notation; the speaker listens then. Instead of
+    /// peerAddress. Not known to other implementations of MetalLB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_range: Option<String>,
+
+    /// How many routers may connect from peerRange at the same time; 16 if left out. Not known to other
+    /// implementations of MetalLB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::crd::plain_integer", range(min = 1, max = 1000))]
+    pub peer_range_limit: Option<i64>,
+
+    /// Who opens the connection: "active" if the speaker does, "passive" if it waits for the router, "both" for either.
+    /// The speaker listens unless it is "active", which it is if left out. Not known to other implementations of
+    /// MetalLB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["active", "passive", "both"]))]
+    pub connection_mode: Option<String>,
 
     /// IP address of the node to connect from.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,9 +141,26 @@ pub struct BGPPeerSpec {
     ]))]
     pub enable_graceful_restart: Option<bool>,
 
+    /// How long the router is asked to keep our routes while a speaker restarts, in whole seconds, such as 60s; 120s if
+    /// left out. Needs enableGracefulRestart. Not known to other implementations of MetalLB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graceful_restart_time: Option<String>,
+
+    /// Asks the router to keep our routes also when a session ends by an error or by silence (RFC 8538). It then keeps
+    /// those of a node that has died, too, until the time is over. Needs enableGracefulRestart. Not known to other
+    /// implementations of MetalLB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graceful_restart_notification: Option<bool>,
+
     /// Whether the router is more than one hop away. External sessions only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ebgp_multi_hop: Option<bool>,
+
+    /// Drops packets of the session that come from farther away than this many hops, 1 for a router on the link (TTL
+    /// security, RFC 5082). The router has to send with a TTL of 255. Not known to other implementations of MetalLB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::crd::plain_integer", range(min = 1, max = 254))]
+    pub ttl_security_hops: Option<i64>,
 
     /// Linux VRF of the node to connect from.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -17,6 +17,9 @@ use crate::crd::{self, structural_schema};
 use crate::suggest::closest;
 use crate::{Kind, ObjectMeta};
 
+/// The code of a value that has another type than its field.
+pub(crate) const WRONG_TYPE: &str = "wrong-type";
+
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -73,15 +76,45 @@ pub(crate) fn check(kind: Kind, api_version: &str, object: &Value) -> Vec<Violat
     let mut violations = Vec::new();
     check_metadata(kind, object.get("metadata").unwrap_or(&Value::Null), &mut violations);
     let unknown = if kind.is_ours() { UnknownFields::Refused } else { UnknownFields::Ignored };
-    let schemas = schemas();
-    let schema = match kind {
-        Kind::BGPPeer if api_version == crd::PEER_DEPRECATED_API_VERSION => Some(&schemas.peer_v1beta1),
-        kind => schemas.present.get(&kind),
-    };
-    if let Some(schema) = schema {
+    if let Some(schema) = schemas().of(kind, api_version) {
         walk(schema, object, &mut String::new(), unknown, &mut violations);
     }
     violations
+}
+
+/// Takes out of an object what has the wrong type, so that the rest of it can be read and judged as well. In a list, where
+/// the others must keep their positions, an empty value of the right type comes in its place.
+pub(crate) fn repair(kind: Kind, api_version: &str, object: &mut Value) {
+    let schemas = schemas();
+    if let Some(metadata) = object.get_mut("metadata") {
+        repair_parts(&schemas.metadata, metadata);
+    }
+    if let Some(schema) = schemas.of(kind, api_version) {
+        repair_parts(schema, object);
+    }
+}
+
+/// Takes out what has the wrong type inside of a mapping or list.
+fn repair_parts(schema: &Value, value: &mut Value) {
+    let others = schema.get("additionalProperties");
+    let schema_of = |name: &str| schema.get("properties").and_then(|properties| properties.get(name)).or(others);
+    match value {
+        Value::Object(fields) => fields.retain(|name, value| {
+            let Some(schema) = schema_of(name) else { return true };
+            repair_parts(schema, value);
+            has_type(schema, value)
+        }),
+        Value::Array(items) => {
+            let Some(schema) = schema.get("items") else { return };
+            for item in items {
+                if item.is_null() || !has_type(schema, item) {
+                    *item = empty_of(schema);
+                }
+                repair_parts(schema, item);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// The schemas, made once.
@@ -89,6 +122,15 @@ struct Schemas {
     present: BTreeMap<Kind, Value>,
     peer_v1beta1: Value,
     metadata: Value,
+}
+
+impl Schemas {
+    fn of(&self, kind: Kind, api_version: &str) -> Option<&Value> {
+        match kind {
+            Kind::BGPPeer if api_version == crd::PEER_DEPRECATED_API_VERSION => Some(&self.peer_v1beta1),
+            kind => self.present.get(&kind),
+        }
+    }
 }
 
 fn schemas() -> &'static Schemas {
@@ -150,15 +192,43 @@ fn is_dns_subdomain(name: &str) -> bool {
 
 /// Checks a value against its schema. `pointer` is where the value is, and is left as it was.
 fn walk(schema: &Value, value: &Value, pointer: &mut String, unknown: UnknownFields, out: &mut Vec<Violation>) {
-    let Some(expected) = schema.get("type").and_then(Value::as_str) else { return };
-    match (expected, value) {
+    if !has_type(schema, value) {
+        out.push(wrong_type(type_of(schema), value, pointer));
+        return;
+    }
+    match value {
+        _ if type_of(schema).is_empty() => {}
+        Value::Object(fields) => walk_object(schema, fields, pointer, unknown, out),
+        Value::Array(items) => walk_array(schema, items, pointer, unknown, out),
+        Value::String(text) => out.extend(check_text(schema, text, pointer)),
+        Value::Number(number) => out.extend(check_number(schema, number, pointer)),
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+/// The type that a schema asks for; empty where it asks for none.
+fn type_of(schema: &Value) -> &str {
+    schema.get("type").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn has_type(schema: &Value, value: &Value) -> bool {
+    match (type_of(schema), value) {
         // To the API server a field that is null is one that is absent.
-        (_, Value::Null) | ("boolean", Value::Bool(_)) => {}
-        ("object", Value::Object(fields)) => walk_object(schema, fields, pointer, unknown, out),
-        ("array", Value::Array(items)) => walk_array(schema, items, pointer, unknown, out),
-        ("string", Value::String(text)) => out.extend(check_text(schema, text, pointer)),
-        ("integer", Value::Number(number)) if !number.is_f64() => out.extend(check_number(schema, number, pointer)),
-        _ => out.push(wrong_type(expected, value, pointer)),
+        ("", _) | (_, Value::Null) | ("boolean", Value::Bool(_)) | ("string", Value::String(_)) => true,
+        ("object", Value::Object(_)) | ("array", Value::Array(_)) => true,
+        ("integer", Value::Number(number)) => !number.is_f64(),
+        _ => false,
+    }
+}
+
+/// A value of the type that a schema asks for, with nothing in it.
+fn empty_of(schema: &Value) -> Value {
+    match type_of(schema) {
+        "object" => Value::Object(Map::new()),
+        "array" => Value::Array(Vec::new()),
+        "integer" => Value::from(0),
+        "boolean" => Value::Bool(false),
+        _ => Value::String(String::new()),
     }
 }
 
@@ -171,7 +241,7 @@ fn wrong_type(expected: &str, value: &Value, pointer: &str) -> Violation {
         _ => "true or false",
     };
     let message = format!("{} must be {wanted}, not {}", field_name(pointer), name_of(value));
-    let violation = Violation::error("wrong-type", pointer, message);
+    let violation = Violation::error(WRONG_TYPE, pointer, message);
     match hint_for_type(expected, value) {
         Some(hint) => violation.with_hint(hint),
         None => violation,
@@ -247,7 +317,7 @@ fn walk_array(schema: &Value, items: &[Value], pointer: &mut String, unknown: Un
         pointer.push('/');
         pointer.push_str(&position.to_string());
         if item.is_null() {
-            out.push(Violation::error("wrong-type", pointer.clone(), "an item of the list is empty"));
+            out.push(Violation::error(WRONG_TYPE, pointer.clone(), "an item of the list is empty"));
         } else {
             walk(schema, item, pointer, unknown, out);
         }

@@ -1,7 +1,7 @@
 //! What MetalLB writes back: the same values go to the Kubernetes API or to files beside the manifests.
 
 use crate::core::Ingress;
-use crate::{Key, ObjectRef, PoolCounters};
+use crate::{Key, ObjectRef, PoolCounters, Report};
 
 /// One thing to write. A later write of the same target replaces an earlier one that has not happened yet; events never
 /// replace each other.
@@ -26,8 +26,33 @@ pub enum Write {
         /// The counters.
         status: PoolCounters,
     },
+    /// An object of ours that shows what is (contract 1.9): it is made if it is not there.
+    Report {
+        /// The object.
+        object: ObjectRef,
+        /// What it has to say.
+        report: Report,
+        /// What of it is written.
+        parts: ReportParts,
+    },
+    /// Such an object shows what is no more, and goes.
+    ReportGone {
+        /// The object.
+        object: ObjectRef,
+        /// Its uid: a successor of the same name stays.
+        uid: String,
+    },
     /// Something to tell about an object.
     Event(Event),
+}
+
+/// What of a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportParts {
+    /// The object with its labels and its owner, and its status.
+    Whole,
+    /// The status: the rest is right.
+    Status,
 }
 
 /// Something to tell about an object (contract 3.6).

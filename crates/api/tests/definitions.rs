@@ -96,32 +96,39 @@ fn contract_1_2_bgp_peer() {
         "BGPPeer",
         "v1beta2",
         expect![[r#"
-        spec: object
-        spec.bfdProfile: string
-        spec.connectTime: string, CEL "connect time should be between 1 seconds to 65535", CEL "connect time should contain a whole number of seconds"
-        spec.disableMP: boolean, default false
-        spec.dualStackAddressFamily: boolean, default false
-        spec.dynamicASN: string, enum ["internal","external"]
-        spec.ebgpMultiHop: boolean
-        spec.enableGracefulRestart: boolean, CEL "EnableGracefulRestart cannot be changed after creation"
-        spec.holdTime: string
-        spec.interface: string
-        spec.keepaliveTime: string
-        spec.localASN: integer, format "int64", maximum 4294967295, minimum 1
-        spec.myASN: integer, format "int64", maximum 4294967295, minimum 0, required
-        spec.nodeSelectors: array
-        spec.nodeSelectors[]: object, map-type "atomic"
-        spec.password: string
-        spec.passwordSecret: object, map-type "atomic"
-        spec.passwordSecret.name: string
-        spec.passwordSecret.namespace: string
-        spec.peerASN: integer, format "int64", maximum 4294967295, minimum 0
-        spec.peerAddress: string
-        spec.peerPort: integer, default 179, maximum 16384, minimum 1
-        spec.routerID: string
-        spec.sourceAddress: string
-        spec.vrf: string
-        status: object"#]],
+            spec: object
+            spec.bfdProfile: string
+            spec.connectTime: string, CEL "connect time should be between 1 seconds to 65535", CEL "connect time should contain a whole number of seconds"
+            spec.connectionMode: string, enum ["active","passive","both"]
+            spec.disableMP: boolean, default false
+            spec.dualStackAddressFamily: boolean, default false
+            spec.dynamicASN: string, enum ["internal","external"]
+            spec.ebgpMultiHop: boolean
+            spec.enableGracefulRestart: boolean, CEL "EnableGracefulRestart cannot be changed after creation"
+            spec.gracefulRestartNotification: boolean
+            spec.gracefulRestartTime: string
+            spec.holdTime: string
+            spec.interface: string
+            spec.keepaliveTime: string
+            spec.localASN: integer, format "int64", maximum 4294967295, minimum 1
+            spec.myASN: integer, format "int64", maximum 4294967295, minimum 0, required
+            spec.nodeSelectors: array
+            spec.nodeSelectors[]: object, map-type "atomic"
+            spec.password: string
+            spec.passwordSecret: object, map-type "atomic"
+            spec.passwordSecret.name: string
+            spec.passwordSecret.namespace: string
+            spec.peerASN: integer, format "int64", maximum 4294967295, minimum 0
+            spec.peerAddress: string
+            spec.peerGateway: string, enum ["IPv4","IPv6"]
+            spec.peerPort: integer, default 179, maximum 16384, minimum 1
+            spec.peerRange: string
+            spec.peerRangeLimit: integer, maximum 1000, minimum 1
+            spec.routerID: string
+            spec.sourceAddress: string
+            spec.ttlSecurityHops: integer, maximum 254, minimum 1
+            spec.vrf: string
+            status: object"#]],
     );
 }
 
@@ -131,39 +138,46 @@ fn contract_1_3_bgp_peer_v1beta1_also_holds_what_only_v1beta2_has() {
         "BGPPeer",
         "v1beta1",
         expect![[r#"
-        spec: object
-        spec.bfdProfile: string
-        spec.connectTime: string, CEL "connect time should be between 1 seconds to 65535", CEL "connect time should contain a whole number of seconds"
-        spec.disableMP: boolean
-        spec.dualStackAddressFamily: boolean
-        spec.dynamicASN: string, enum ["internal","external"]
-        spec.ebgpMultiHop: boolean
-        spec.enableGracefulRestart: boolean, CEL "EnableGracefulRestart cannot be changed after creation"
-        spec.holdTime: string
-        spec.interface: string
-        spec.keepaliveTime: string
-        spec.localASN: integer, format "int64", maximum 4294967295, minimum 1
-        spec.myASN: integer, format "int64", maximum 4294967295, minimum 0, required
-        spec.nodeSelectors: array
-        spec.nodeSelectors[]: object
-        spec.nodeSelectors[].matchExpressions: array
-        spec.nodeSelectors[].matchExpressions[]: object
-        spec.nodeSelectors[].matchExpressions[].key: string, required
-        spec.nodeSelectors[].matchExpressions[].operator: string, required
-        spec.nodeSelectors[].matchExpressions[].values: array, minItems 1, required
-        spec.nodeSelectors[].matchExpressions[].values[]: string
-        spec.nodeSelectors[].matchLabels: object, additionalProperties {"type":"string"}
-        spec.password: string
-        spec.passwordSecret: object, map-type "atomic"
-        spec.passwordSecret.name: string
-        spec.passwordSecret.namespace: string
-        spec.peerASN: integer, format "int64", maximum 4294967295, minimum 0, required
-        spec.peerAddress: string, required
-        spec.peerPort: integer, maximum 16384, minimum 0
-        spec.routerID: string
-        spec.sourceAddress: string
-        spec.vrf: string
-        status: object"#]],
+            spec: object
+            spec.bfdProfile: string
+            spec.connectTime: string, CEL "connect time should be between 1 seconds to 65535", CEL "connect time should contain a whole number of seconds"
+            spec.connectionMode: string, enum ["active","passive","both"]
+            spec.disableMP: boolean
+            spec.dualStackAddressFamily: boolean
+            spec.dynamicASN: string, enum ["internal","external"]
+            spec.ebgpMultiHop: boolean
+            spec.enableGracefulRestart: boolean, CEL "EnableGracefulRestart cannot be changed after creation"
+            spec.gracefulRestartNotification: boolean
+            spec.gracefulRestartTime: string
+            spec.holdTime: string
+            spec.interface: string
+            spec.keepaliveTime: string
+            spec.localASN: integer, format "int64", maximum 4294967295, minimum 1
+            spec.myASN: integer, format "int64", maximum 4294967295, minimum 0, required
+            spec.nodeSelectors: array
+            spec.nodeSelectors[]: object
+            spec.nodeSelectors[].matchExpressions: array
+            spec.nodeSelectors[].matchExpressions[]: object
+            spec.nodeSelectors[].matchExpressions[].key: string, required
+            spec.nodeSelectors[].matchExpressions[].operator: string, required
+            spec.nodeSelectors[].matchExpressions[].values: array, minItems 1, required
+            spec.nodeSelectors[].matchExpressions[].values[]: string
+            spec.nodeSelectors[].matchLabels: object, additionalProperties {"type":"string"}
+            spec.password: string
+            spec.passwordSecret: object, map-type "atomic"
+            spec.passwordSecret.name: string
+            spec.passwordSecret.namespace: string
+            spec.peerASN: integer, format "int64", maximum 4294967295, minimum 0, required
+            spec.peerAddress: string, required
+            spec.peerGateway: string, enum ["IPv4","IPv6"]
+            spec.peerPort: integer, maximum 16384, minimum 0
+            spec.peerRange: string
+            spec.peerRangeLimit: integer, maximum 1000, minimum 1
+            spec.routerID: string
+            spec.sourceAddress: string
+            spec.ttlSecurityHops: integer, maximum 254, minimum 1
+            spec.vrf: string
+            status: object"#]],
     );
 }
 
@@ -173,23 +187,27 @@ fn contract_1_5_bgp_advertisement() {
         "BGPAdvertisement",
         "v1beta1",
         expect![[r#"
-        spec: object, CEL "serviceSelectors and aggregationLength are mutually exclusive"
-        spec.aggregationLength: integer, default 32, format "int32", minimum 1
-        spec.aggregationLengthV6: integer, default 128, format "int32"
-        spec.communities: array
-        spec.communities[]: string
-        spec.ipAddressPoolSelectors: array
-        spec.ipAddressPoolSelectors[]: object, map-type "atomic"
-        spec.ipAddressPools: array
-        spec.ipAddressPools[]: string
-        spec.localPref: integer, format "int32"
-        spec.nodeSelectors: array
-        spec.nodeSelectors[]: object, map-type "atomic"
-        spec.peers: array
-        spec.peers[]: string
-        spec.serviceSelectors: array
-        spec.serviceSelectors[]: object, map-type "atomic"
-        status: object"#]],
+            spec: object, CEL "serviceSelectors and aggregationLength are mutually exclusive"
+            spec.aggregationLength: integer, default 32, format "int32", minimum 1
+            spec.aggregationLengthV6: integer, default 128, format "int32"
+            spec.asPathPrepend: integer, maximum 16, minimum 0
+            spec.communities: array
+            spec.communities[]: string
+            spec.extendedCommunities: array
+            spec.extendedCommunities[]: string
+            spec.ipAddressPoolSelectors: array
+            spec.ipAddressPoolSelectors[]: object, map-type "atomic"
+            spec.ipAddressPools: array
+            spec.ipAddressPools[]: string
+            spec.localPref: integer, format "int32"
+            spec.med: integer, format "int64", maximum 4294967295, minimum 0
+            spec.nodeSelectors: array
+            spec.nodeSelectors[]: object, map-type "atomic"
+            spec.peers: array
+            spec.peers[]: string
+            spec.serviceSelectors: array
+            spec.serviceSelectors[]: object, map-type "atomic"
+            status: object"#]],
     );
 }
 

@@ -2,7 +2,10 @@
 
 use kit::{Asn, Duration, HoldTime, RemoteAs, RouterId};
 
-/// The configuration of one peer (contract 1.2, 6.4). It never changes: a peer that changes is a new [`crate::Peer`].
+/// The configuration of one peer (contract 1.2, 6.4).
+///
+/// It can be changed while a session lasts ([`crate::Input::Configure`]): what is negotiated at the begin of a session
+/// then holds from the next one on, everything else at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
     /// The AS that we are in towards this peer: `localASN` if there is one (it replaces `myASN` everywhere, also in
@@ -24,6 +27,42 @@ pub struct PeerConfig {
     pub mode: Mode,
     /// What happens to the peer's routes.
     pub reception: Reception,
+    /// Whether our routes are to outlive our sessions for a while; `None` if they are not.
+    pub graceful_restart: Option<GracefulRestart>,
+}
+
+/// What we ask of a peer that can keep our routes while there is no session (RFC 4724). Our forwarding does not depend
+/// on this process, so it is always preserved (section 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GracefulRestart {
+    /// How long it keeps them at most while we are away: whole seconds, up to [`RESTART_TIME_MAX`].
+    pub restart_time: Duration,
+    /// How this process came to be.
+    pub beginning: Beginning,
+    /// What a NOTIFICATION or a hold time that runs out does to our routes.
+    pub notifications: Notifications,
+}
+
+/// The longest restart time that the capability can say.
+pub const RESTART_TIME_MAX: Duration = Duration::from_secs(4095);
+
+/// Whether there may have been a session before this process began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// There was none: the peer is new.
+    New,
+    /// There may have been one, which the first OPENs say (RFC 4724 section 4.1: Restart State).
+    Restarted,
+}
+
+/// What becomes of our routes when a session ends by a NOTIFICATION, or by silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notifications {
+    /// They are dropped (RFC 4724 section 4).
+    DropRoutes,
+    /// They are kept, if the peer wants that too (RFC 8538: the N bit). A peer then keeps the routes of a node that has
+    /// died, too, until the restart time is over.
+    KeepRoutes,
 }
 
 /// Where our BGP identifier comes from.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use kit::{Asn, Family, RouterId};
 
-use crate::RouteAttributes;
 use crate::view::DownReason;
 use crate::wire::{DecodeError, Disposition, ErrorCode, PathAttributes};
+use crate::{PeerConfig, RouteAttributes};
 
 /// The outbox that a driver should give to [`crate::Peer::handle`], and empty after each call.
 pub const OUTBOX_LIMIT: usize = 1024;
@@ -43,6 +43,12 @@ pub enum Input {
         /// What the peer is told.
         reason: StopReason,
     },
+    /// The peer is to be treated differently from now on. No session ends: what an OPEN says holds from the next one
+    /// on, the rest at once. Where that is not enough, `Stop` and a new [`crate::Peer`] are.
+    Configure(Box<PeerConfig>),
+    /// Every route that the peer should have at the begin has been told. Until then it gets no End-of-RIB, for that
+    /// would have it forget routes of a session before (RFC 4724 section 4.2).
+    Complete,
     /// A deadline may have come.
     Tick,
     /// The peer should have this route; replaces what was wanted for the prefix before. In any state. Host bits of
@@ -180,8 +186,10 @@ pub enum StopReason {
     },
     /// The peer is no longer configured.
     PeerDeconfigured,
-    /// The configuration of the peer changed; a new session follows.
+    /// The configuration of the peer changed; a new session follows, and our routes are to be kept until then.
     ConfigurationChange,
+    /// This process ends, and another will take its place; our routes are to be kept until then.
+    Restart,
     /// BFD says that the path is down (RFC 9384).
     BfdDown,
 }
@@ -193,7 +201,16 @@ impl StopReason {
             StopReason::AdministrativeShutdown { .. } => ErrorCode::ADMINISTRATIVE_SHUTDOWN,
             StopReason::PeerDeconfigured => ErrorCode::PEER_DECONFIGURED,
             StopReason::ConfigurationChange => ErrorCode::OTHER_CONFIGURATION_CHANGE,
+            StopReason::Restart => ErrorCode::ADMINISTRATIVE_RESET,
             StopReason::BfdDown => ErrorCode::BFD_DOWN,
+        }
+    }
+
+    /// Whether the peer should keep our routes, if it can.
+    pub(crate) fn keeps_routes(&self) -> bool {
+        match self {
+            StopReason::ConfigurationChange | StopReason::Restart => true,
+            StopReason::AdministrativeShutdown { .. } | StopReason::PeerDeconfigured | StopReason::BfdDown => false,
         }
     }
 }
@@ -216,6 +233,9 @@ pub enum ConnectError {
     /// The configured source address is not on this host.
     #[error("the source address {0} is not on this host")]
     SourceAddress(IpAddr),
+    /// The interface or VRF that the session is bound to does not exist.
+    #[error("there is no interface or VRF {0} on this host")]
+    Device(String),
     /// An option of the socket could not be set.
     #[error("the socket could not be prepared: {0}")]
     Socket(String),
@@ -236,4 +256,7 @@ pub enum CloseReason {
     /// The kernel gave up.
     #[error("the connection failed: {0}")]
     Failed(String),
+    /// The peer made another connection, as one does that was restarted (RFC 4724 section 4.2).
+    #[error("the peer was restarted and connected again")]
+    Replaced,
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`wire`] turns bytes into messages and back: `decode` says what was sent, `validate` what we believe of it.
 //! - [`Peer`] is one neighbour: its connections, its session, and the routes that it should have from us.
+//! - [`discovery`] finds the neighbour at the other end of a link (unnumbered peering).
 //!
 //! The core reads no clock, opens no socket and draws no random number of its own: time comes with every input,
 //! bytes come and go as inputs and outputs, and the generator comes with the constructor. It knows nothing of
@@ -23,10 +24,13 @@
 //!     families: Families::OfSession,
 //!     mode: Mode::Active,
 //!     reception: Reception::Refuse,
+//!     graceful_restart: None,
 //! };
 //! let mut peer = Peer::new(config, Rng::new(1), Instant::ZERO);
 //! let mut out = Outbox::with_limit(bgp::OUTBOX_LIMIT);
 //! peer.handle(Instant::ZERO, Input::Start, &mut out);
+//! // When all routes that there are at the begin were announced, the peer may be told that these are all.
+//! peer.handle(Instant::ZERO, Input::Complete, &mut out);
 //! // The driver executes the outputs, here by opening a socket and telling `Input::Connected`...
 //! assert!(matches!(out.pop(), Some(Output::Dial { .. })));
 //! // ... and calls again with `Input::Tick` when the deadline has come.
@@ -38,6 +42,7 @@
 
 mod backoff;
 mod config;
+pub mod discovery;
 mod event;
 mod negotiation;
 mod peer;
@@ -47,8 +52,11 @@ mod route;
 mod view;
 pub mod wire;
 
-pub use config::{ConnectRetry, Families, Mode, PeerConfig, Reception, RouterIdSource};
+pub use config::{
+    Beginning, ConnectRetry, Families, GracefulRestart, Mode, Notifications, PeerConfig, RESTART_TIME_MAX, Reception,
+    RouterIdSource,
+};
 pub use event::{CloseReason, ConnectError, ConnectionId, Input, OUTBOX_LIMIT, Output, StopReason};
 pub use peer::Peer;
-pub use route::{RouteAttributes, RouteState};
+pub use route::{GRACEFUL_SHUTDOWN, RouteAttributes, RouteState};
 pub use view::{Counters, DownReason, FamilyView, MessageCounts, PeerView, SessionView, State};

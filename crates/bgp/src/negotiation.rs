@@ -9,9 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use kit::{Asn, Duration, Family, HoldTime, RemoteAs, RouterId};
 
 use crate::wire::{
-    AfiSafi, AsnSize, Capability, DecodeError, ErrorCode, ExtendedNextHop, Notification, Open, Relation, ValidOpen,
+    AfiSafi, AsnSize, Capability, DecodeError, ErrorCode, ExtendedNextHop, MessageLimit, Notification, Open,
+    RefreshKnowledge, Relation, RestartFamily, ValidOpen,
 };
-use crate::{Families, PeerConfig, Reception, RouterIdSource};
+use crate::{Beginning, Families, GracefulRestart, Notifications, PeerConfig, Reception, RouterIdSource};
 
 /// KEEPALIVEs are never sent more often than this (RFC 4271 section 4.4).
 const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
@@ -35,6 +36,15 @@ impl From<DecodeError> for Refusal {
     }
 }
 
+/// Whether our OPEN has capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// All that we have.
+    Everything,
+    /// None: the peer does not even know the parameter that they are in (RFC 5492 section 3).
+    Nothing,
+}
+
 /// Our side of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LocalOpen {
@@ -43,9 +53,14 @@ pub(crate) struct LocalOpen {
     pub(crate) open: Open,
 }
 
+/// In the capability of graceful restart (RFC 4724 section 3, RFC 8538 section 2).
+const FLAG_RESTARTED: u8 = 0x8;
+const FLAG_NOTIFICATIONS: u8 = 0x4;
+const FLAG_FORWARDING_PRESERVED: u8 = 0x80;
+
 impl LocalOpen {
     /// What we say over a connection with this local end.
-    pub(crate) fn new(config: &PeerConfig, local: SocketAddr) -> Self {
+    pub(crate) fn new(config: &PeerConfig, local: SocketAddr, offer: Offer) -> Self {
         let session_family = Family::of(&local.ip());
         let router_id = match (config.router_id, local.ip()) {
             (RouterIdSource::Configured(router_id), _) => router_id,
@@ -58,19 +73,60 @@ impl LocalOpen {
             Families::OfSession => [session_family].into(),
             Families::Both => Family::ALL.into(),
         };
-        let mut capabilities: Vec<Capability> =
-            families.iter().map(|family| Capability::Multiprotocol(AfiSafi::unicast(*family))).collect();
-        capabilities.push(Capability::RouteRefresh);
-        if session_family == Family::V6 && families.contains(&Family::V4) {
-            capabilities.push(Capability::ExtendedNextHop(vec![ExtendedNextHop::IPV4_OVER_IPV6]));
+        match offer {
+            Offer::Everything => {
+                let capabilities = capabilities(config, session_family, &families);
+                let open = Open::new(config.local_as, config.hold_time, router_id, capabilities);
+                LocalOpen { router_id, families, open }
+            }
+            // Without capabilities there is IPv4 alone (RFC 4760 section 8).
+            Offer::Nothing => {
+                let open = Open::plain(config.local_as, config.hold_time, router_id);
+                LocalOpen { router_id, families: [Family::V4].into(), open }
+            }
         }
-        if config.reception == Reception::Refuse {
-            // No families: our forwarding does not survive a restart, but End-of-RIB is sent and understood
-            // (RFC 4724 section 3). We hold no routes of the peer, so there are none to keep while it restarts.
-            capabilities.push(Capability::GracefulRestart { flags: 0, restart_time_secs: 0, families: Vec::new() });
-        }
-        let open = Open::new(config.local_as, config.hold_time, router_id, capabilities);
-        LocalOpen { router_id, families, open }
+    }
+
+    /// How large the messages are that we must take (RFC 8654 section 4: what we announced counts, not what the peer
+    /// did).
+    pub(crate) fn message_limit(&self) -> MessageLimit {
+        message_limit(&self.open.capabilities)
+    }
+}
+
+fn capabilities(config: &PeerConfig, session_family: Family, families: &BTreeSet<Family>) -> Vec<Capability> {
+    let mut capabilities: Vec<Capability> =
+        families.iter().map(|family| Capability::Multiprotocol(AfiSafi::unicast(*family))).collect();
+    capabilities.push(Capability::RouteRefresh);
+    if session_family == Family::V6 && families.contains(&Family::V4) {
+        capabilities.push(Capability::ExtendedNextHop(vec![ExtendedNextHop::IPV4_OVER_IPV6]));
+    }
+    capabilities.push(Capability::ExtendedMessage);
+    // Those who keep routes would have to mark and sweep them: for RFC 7313 between the marks, and for RFC 4724 while
+    // the peer restarts. Whoever refuses them all has nothing to do for either.
+    if config.reception == Reception::Refuse {
+        capabilities.push(Capability::EnhancedRouteRefresh);
+        capabilities.push(graceful_restart(config.graceful_restart, families));
+    }
+    capabilities
+}
+
+/// Without families it still says that End-of-RIB is sent and understood, and that the peer may restart (RFC 4724
+/// sections 3 and 4).
+fn graceful_restart(config: Option<GracefulRestart>, families: &BTreeSet<Family>) -> Capability {
+    let Some(config) = config else {
+        return Capability::GracefulRestart { flags: 0, restart_time_secs: 0, families: Vec::new() };
+    };
+    let restarted = if config.beginning == Beginning::Restarted { FLAG_RESTARTED } else { 0 };
+    let notifications = if config.notifications == Notifications::KeepRoutes { FLAG_NOTIFICATIONS } else { 0 };
+    let seconds = config.restart_time.min(crate::RESTART_TIME_MAX).as_secs();
+    Capability::GracefulRestart {
+        flags: restarted | notifications,
+        restart_time_secs: u16::try_from(seconds).unwrap_or(u16::MAX),
+        families: families
+            .iter()
+            .map(|family| RestartFamily { routes: AfiSafi::unicast(*family), flags: FLAG_FORWARDING_PRESERVED })
+            .collect(),
     }
 }
 
@@ -86,9 +142,27 @@ pub(crate) struct Negotiated {
     pub(crate) keepalive_time: Option<Duration>,
     pub(crate) families: BTreeSet<Family>,
     pub(crate) extended_next_hop: bool,
+    /// How large the messages are that the peer takes (RFC 8654 section 4).
+    pub(crate) message_limit: MessageLimit,
+    pub(crate) refresh: RefreshKnowledge,
     /// The peer wants to know when it has all routes (RFC 4724 section 3).
     pub(crate) end_of_rib: bool,
+    pub(crate) routes_kept: RoutesKept,
+    /// The peer said that it keeps its own forwarding state: its next connection is the end of this one (RFC 4724
+    /// section 4.2).
+    pub(crate) peer_restarts: bool,
     pub(crate) capabilities_received: Vec<Capability>,
+}
+
+/// What the peer does with our routes when the session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RoutesKept {
+    /// It drops them.
+    Never,
+    /// It keeps them if the connection ends without a NOTIFICATION (RFC 4724 section 4.2).
+    WithoutNotification,
+    /// It keeps them unless it is told a hard reset (RFC 8538 section 3).
+    WithoutHardReset,
 }
 
 /// Judges the peer's OPEN against our configuration.
@@ -106,18 +180,30 @@ pub(crate) fn negotiate(config: &PeerConfig, local: &LocalOpen, open: Open) -> R
         let detail = format!("the peer has our own router ID {}", local.router_id);
         return Err(Refusal::new(ErrorCode::BAD_BGP_IDENTIFIER, detail));
     }
-    let hold_time = config.hold_time.min(remote.hold_time);
+    let hold_time = hold_time(local, remote.hold_time);
+    let (ours, theirs) = (restart_capability(&local.open.capabilities), restart_capability(&remote.capabilities));
+    let has = |capability: &Capability| {
+        local.open.capabilities.contains(capability) && remote.capabilities.contains(capability)
+    };
     Ok(Negotiated {
         remote_as: remote.asn,
         remote_router_id: remote.router_id,
         relation,
-        asn_size: remote.asn_size,
+        asn_size: asn_size(local, &remote),
         hold_time,
         keepalive_time: keepalive_time(config.keepalive_time, hold_time),
         families: common_families(local, &remote)?,
         extended_next_hop: has_extended_next_hop(&local.open.capabilities)
             && has_extended_next_hop(&remote.capabilities),
-        end_of_rib: has_graceful_restart(&local.open.capabilities) && has_graceful_restart(&remote.capabilities),
+        message_limit: message_limit(&remote.capabilities),
+        refresh: if has(&Capability::EnhancedRouteRefresh) {
+            RefreshKnowledge::Enhanced
+        } else {
+            RefreshKnowledge::Plain
+        },
+        end_of_rib: ours.is_some() && theirs.is_some(),
+        routes_kept: routes_kept(ours, theirs),
+        peer_restarts: theirs.is_some_and(|(_, families)| !families.is_empty()),
         capabilities_received: remote.capabilities,
     })
 }
@@ -131,8 +217,14 @@ fn expectation(config: &PeerConfig) -> String {
     }
 }
 
+/// The smaller one of both offers (RFC 4271 section 4.2). What we offered is in our OPEN; the configuration may have
+/// changed since.
+fn hold_time(local: &LocalOpen, theirs: HoldTime) -> HoldTime {
+    HoldTime::from_secs(u64::from(local.open.hold_time_secs)).map_or(theirs, |ours| ours.min(theirs))
+}
+
 /// A third of the hold time, or less if that is configured; at least a second (RFC 4271 section 4.4).
-fn keepalive_time(configured: Option<Duration>, hold_time: HoldTime) -> Option<Duration> {
+pub(crate) fn keepalive_time(configured: Option<Duration>, hold_time: HoldTime) -> Option<Duration> {
     let third = hold_time.expiry()?.divided_by(3);
     let time = configured.filter(|time| !time.is_zero()).map_or(third, |time| time.min(third));
     Some(time.max(KEEPALIVE_MIN))
@@ -176,8 +268,31 @@ fn has_extended_next_hop(capabilities: &[Capability]) -> bool {
     })
 }
 
-fn has_graceful_restart(capabilities: &[Capability]) -> bool {
-    capabilities.iter().any(|capability| matches!(capability, Capability::GracefulRestart { .. }))
+/// RFC 4724 section 3: all but the last instance are ignored.
+fn restart_capability(capabilities: &[Capability]) -> Option<(u8, &[RestartFamily])> {
+    capabilities.iter().rev().find_map(|capability| match capability {
+        Capability::GracefulRestart { flags, families, .. } => Some((*flags, families.as_slice())),
+        _ => None,
+    })
+}
+
+fn routes_kept(ours: Option<(u8, &[RestartFamily])>, theirs: Option<(u8, &[RestartFamily])>) -> RoutesKept {
+    match (ours, theirs) {
+        (Some((flags, [_, ..])), Some((peer_flags, _))) if flags & peer_flags & FLAG_NOTIFICATIONS != 0 => {
+            RoutesKept::WithoutHardReset
+        }
+        (Some((_, [_, ..])), Some(_)) => RoutesKept::WithoutNotification,
+        _ => RoutesKept::Never,
+    }
+}
+
+/// Numbers of four bytes are for two sides that both say so (RFC 6793 section 4.1).
+fn asn_size(local: &LocalOpen, remote: &ValidOpen) -> AsnSize {
+    if local.open.capabilities.is_empty() { AsnSize::Two } else { remote.asn_size }
+}
+
+fn message_limit(capabilities: &[Capability]) -> MessageLimit {
+    if capabilities.contains(&Capability::ExtendedMessage) { MessageLimit::Extended } else { MessageLimit::Standard }
 }
 
 /// Which side opened a connection.

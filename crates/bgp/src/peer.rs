@@ -16,11 +16,11 @@ use ipnet::IpNet;
 use kit::{Duration, Family, Instant, Outbox, Rng, TimerTable};
 
 use crate::backoff::{BackOff, Cause, STABLE_AFTER};
-use crate::negotiation::{Direction, LocalOpen, Negotiated, Refusal};
+use crate::negotiation::{Direction, LocalOpen, Negotiated, Offer, Refusal, RoutesKept, keepalive_time};
 use crate::rib_out::Wanted;
 use crate::view::{Counters, DownReason, FamilyView, MessageCounts, PeerView, SessionView, State};
 use crate::wire::{self, Disposition, Issue, MessageType, Notification};
-use crate::{ConnectionId, Input, Mode, Output, PeerConfig, RouteState, StopReason};
+use crate::{Beginning, ConnectionId, Input, Mode, Output, PeerConfig, RouteState, StopReason};
 
 use connection::Connection;
 use opening::{Handshake, Opening, Outgoing};
@@ -43,6 +43,8 @@ pub struct Peer {
     phase: Phase,
     timers: TimerTable<Timer>,
     wanted: Wanted,
+    /// What our next OPEN has.
+    offer: Offer,
     /// Next hops that the driver supplied.
     next_hops: BTreeMap<Family, IpAddr>,
     /// How often we dialed.
@@ -123,6 +125,7 @@ impl Peer {
             phase: Phase::Idle,
             timers: TimerTable::new(),
             wanted: Wanted::default(),
+            offer: Offer::Everything,
             next_hops: BTreeMap::new(),
             dials: 0,
             last_dial: now,
@@ -150,6 +153,11 @@ impl Peer {
         match input {
             Input::Start => self.start(moment),
             Input::Stop { reason } => self.stop(moment, &reason),
+            Input::Configure(config) => self.configure(moment, *config),
+            Input::Complete => {
+                self.wanted.complete();
+                self.work_schedule(moment.now);
+            }
             Input::Tick => self.tick(moment),
             Input::Announce { prefix, attributes } => {
                 let prefix = prefix.trunc();
@@ -190,6 +198,14 @@ impl Peer {
             Phase::Idle => State::Idle,
             Phase::Opening(opening) => opening.state(),
             Phase::Established(_) => State::Established,
+        }
+    }
+
+    /// True when everything that the peer should be told has been taken by the kernel, or there is no session to tell it.
+    pub fn is_quiet(&self) -> bool {
+        match &self.phase {
+            Phase::Established(session) => !session.rib_out.has_work(&self.wanted) && session.connection.in_flight == 0,
+            Phase::Idle | Phase::Opening(_) => true,
         }
     }
 
@@ -249,6 +265,7 @@ impl Peer {
             remote_as: negotiated.remote_as,
             hold_time: negotiated.hold_time,
             keepalive_time: negotiated.keepalive_time,
+            keeps_routes: negotiated.routes_kept != RoutesKept::Never,
             capabilities_sent: connection.local_open.open.capabilities.clone(),
             capabilities_received: negotiated.capabilities_received.clone(),
         })
@@ -417,18 +434,56 @@ impl Peer {
         }
     }
 
-    /// RFC 4271 section 8.2.2, ManualStop: every connection is told, whatever its state.
+    /// Takes another configuration. Nothing that was negotiated changes under a session that lasts.
+    fn configure(&mut self, moment: &mut Moment<'_>, config: PeerConfig) {
+        let before = std::mem::replace(&mut self.config, config);
+        if let Some(restart) = &mut self.config.graceful_restart
+            && self.history.sessions > 0
+        {
+            restart.beginning = Beginning::New;
+        }
+        if before.keepalive_time != self.config.keepalive_time
+            && let Phase::Established(session) = &mut self.phase
+        {
+            let direction = session.connection.id.direction();
+            session.negotiated.keepalive_time =
+                keepalive_time(self.config.keepalive_time, session.negotiated.hold_time);
+            self.keepalive_restart(moment.now, direction);
+        }
+        if before.connect_retry != self.config.connect_retry && self.timers.get(&Timer::ConnectRetry).is_some() {
+            let delay = self.config.connect_retry.interval().map(|interval| interval - (moment.now - self.last_dial));
+            self.timers.set(Timer::ConnectRetry, moment.now + delay.unwrap_or_default());
+        }
+    }
+
+    /// RFC 4271 section 8.2.2, ManualStop: every connection is told, whatever its state. What the peer is told also
+    /// says whether it keeps our routes.
     fn stop(&mut self, moment: &mut Moment<'_>, reason: &StopReason) {
-        let notification = match reason {
+        let plain = match reason {
             StopReason::AdministrativeShutdown { text } => Notification::with_text(reason.code(), text),
             _ => Notification::new(reason.code()),
         };
-        let down = DownReason::Local { notification: notification.clone(), detail: String::new() };
+        let routes_kept = match &self.phase {
+            Phase::Established(session) => session.negotiated.routes_kept,
+            Phase::Idle | Phase::Opening(_) => RoutesKept::Never,
+        };
+        let farewell = match (routes_kept, reason.keeps_routes()) {
+            // RFC 4724 section 4: a NOTIFICATION would take the routes away.
+            (RoutesKept::WithoutNotification, true) => None,
+            // RFC 8538 section 3: only this takes them away.
+            (RoutesKept::WithoutHardReset, false) => Some(plain.hard_reset()),
+            _ => Some(plain),
+        };
+        let down = farewell
+            .clone()
+            .map_or(DownReason::Quietly, |notification| DownReason::Local { notification, detail: String::new() });
         for direction in [Direction::Dialed, Direction::Accepted] {
-            if let Some(id) = self.connection_towards(direction).map(|connection| connection.id) {
-                self.notify_and_close(moment, id, &notification);
-                self.history.ended(moment.now, &down);
+            let Some(id) = self.connection_towards(direction).map(|connection| connection.id) else { continue };
+            match &farewell {
+                Some(notification) => self.notify_and_close(moment, id, notification),
+                None => moment.out.push(Output::Close { connection: id }),
             }
+            self.history.ended(moment.now, &down);
         }
         match &self.phase {
             Phase::Opening(Opening { outgoing: Outgoing::Dialing(id), .. }) => {
@@ -440,6 +495,17 @@ impl Peer {
         self.timers.clear_all();
         self.phase = Phase::Idle;
         self.back_off = BackOff::default();
+        self.offer = Offer::Everything;
+    }
+
+    /// RFC 5492 section 3: a peer that does not know the parameter which holds capabilities gets none.
+    fn notification_received(&mut self, notification: &Notification) {
+        if notification.error == wire::ErrorCode::UNSUPPORTED_OPTIONAL_PARAMETER
+            && let Phase::Opening(opening) = &self.phase
+            && opening.carries_ipv4()
+        {
+            self.offer = Offer::Nothing;
+        }
     }
 
     /// Whether we open connections.

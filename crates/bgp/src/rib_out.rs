@@ -10,7 +10,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use kit::{Asn, Family};
 
-use crate::wire::{self, Announcer, AsPath, AsnSize, LOCAL_PREF_DEFAULT, NextHop, PathAttributes, Relation, family_of};
+use crate::wire::{
+    self, AfiSafi, Announcer, AsPath, AsnSize, LOCAL_PREF_DEFAULT, MessageLimit, NextHop, PathAttributes,
+    RefreshKnowledge, RefreshSubtype, Relation, RouteRefresh, family_of,
+};
 use crate::{RouteAttributes, RouteState};
 
 /// How many prefixes are looked at in one part of the work.
@@ -21,6 +24,7 @@ const BATCH: usize = 1024;
 pub(crate) struct Wanted {
     routes: BTreeMap<IpNet, Arc<RouteAttributes>>,
     counts: FamilyCounts,
+    is_complete: bool,
 }
 
 impl Wanted {
@@ -40,6 +44,11 @@ impl Wanted {
             self.counts.remove(family_of(prefix));
         }
         was_there
+    }
+
+    /// Everything that the peer should have at first is there: from now on an End-of-RIB is true.
+    pub(crate) fn complete(&mut self) {
+        self.is_complete = true;
     }
 
     pub(crate) fn get(&self, prefix: &IpNet) -> Option<&Arc<RouteAttributes>> {
@@ -88,6 +97,8 @@ pub(crate) struct SessionPath {
     pub(crate) relation: Relation,
     pub(crate) local_as: Asn,
     pub(crate) asn_size: AsnSize,
+    /// How large an UPDATE may be.
+    pub(crate) message_limit: MessageLimit,
     /// The next hop of each family, or why there is none.
     pub(crate) next_hop_v4: Result<NextHop, RouteState>,
     pub(crate) next_hop_v6: Result<NextHop, RouteState>,
@@ -102,26 +113,30 @@ impl SessionPath {
     }
 
     /// RFC 4271 section 5.1: inside our AS the path is empty and LOCAL_PREF is there; outside the path is our AS and
-    /// LOCAL_PREF is not there.
+    /// LOCAL_PREF is not there. RFC 4360 section 6: communities that are not transitive stay inside.
     fn attributes(&self, route: &RouteAttributes) -> PathAttributes {
-        let as_path = match self.relation {
-            Relation::Internal => AsPath::default(),
-            Relation::External => AsPath::sequence([self.local_as]),
+        let (as_path, local_pref) = match self.relation {
+            Relation::Internal => (AsPath::default(), Some(route.local_pref.unwrap_or(LOCAL_PREF_DEFAULT))),
+            Relation::External => {
+                let times = usize::from(route.prepend).saturating_add(1);
+                (AsPath::sequence(std::iter::repeat_n(self.local_as, times)), None)
+            }
         };
-        let (local_pref, communities) = (self.local_pref(route), route.communities.clone());
-        PathAttributes { as_path, local_pref, communities, ..PathAttributes::default() }
-    }
-
-    fn local_pref(&self, route: &RouteAttributes) -> Option<u32> {
-        match self.relation {
-            Relation::Internal => Some(route.local_pref.unwrap_or(LOCAL_PREF_DEFAULT)),
-            Relation::External => None,
+        let stays =
+            |community: &&kit::ExtendedCommunity| self.relation == Relation::Internal || community.is_transitive();
+        PathAttributes {
+            as_path,
+            local_pref,
+            multi_exit_disc: route.multi_exit_disc,
+            communities: route.communities.clone(),
+            extended_communities: route.extended_communities.iter().filter(stays).copied().collect(),
+            ..PathAttributes::default()
         }
     }
 
     /// True when the peer cannot tell one from the other.
     fn looks_the_same(&self, one: &RouteAttributes, other: &RouteAttributes) -> bool {
-        one.communities == other.communities && self.local_pref(one) == self.local_pref(other)
+        one == other || self.attributes(one) == self.attributes(other)
     }
 }
 
@@ -137,6 +152,16 @@ pub(crate) struct AdjRibOut {
     /// Grows when everything of a family has to be sent again; what was sent in an earlier epoch counts as different.
     epochs: FamilyCounts,
     end_of_rib: EndOfRib,
+    refreshes: Refreshes,
+}
+
+/// Answers to requests of the peer between marks (RFC 7313 section 4): one at a time, and none before End-of-RIB.
+#[derive(Debug)]
+struct Refreshes {
+    knowledge: RefreshKnowledge,
+    requested: BTreeSet<Family>,
+    /// The begin was marked, the end was not.
+    running: Option<Family>,
 }
 
 #[derive(Clone, Debug)]
@@ -188,8 +213,14 @@ struct Writer<'a> {
     bytes: &'a mut Vec<u8>,
     /// With this many bytes or more, no further message is begun.
     room: usize,
-    /// Messages so far.
-    updates: u64,
+    written: Written,
+}
+
+/// How many messages were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) updates: u64,
+    pub(crate) refreshes: u64,
 }
 
 impl Writer<'_> {
@@ -198,13 +229,18 @@ impl Writer<'_> {
     }
 
     fn count(&mut self) {
-        self.updates = self.updates.saturating_add(1);
+        self.written.updates = self.written.updates.saturating_add(1);
+    }
+
+    fn mark(&mut self, family: Family, subtype: RefreshSubtype) {
+        RouteRefresh::new(AfiSafi::unicast(family), subtype).encode(self.bytes);
+        self.written.refreshes = self.written.refreshes.saturating_add(1);
     }
 }
 
 impl AdjRibOut {
     /// A session that has sent nothing; `end_of_rib` are the families whose first pass ends with a marker.
-    pub(crate) fn new(path: SessionPath, end_of_rib: Vec<Family>) -> Self {
+    pub(crate) fn new(path: SessionPath, end_of_rib: Vec<Family>, refresh: RefreshKnowledge) -> Self {
         AdjRibOut {
             path,
             sent: BTreeMap::new(),
@@ -213,6 +249,7 @@ impl AdjRibOut {
             walk: Walk::After(None, Again::No),
             epochs: FamilyCounts::default(),
             end_of_rib: if end_of_rib.is_empty() { EndOfRib::Done } else { EndOfRib::Due(end_of_rib) },
+            refreshes: Refreshes { knowledge: refresh, requested: BTreeSet::new(), running: None },
         }
     }
 
@@ -221,8 +258,18 @@ impl AdjRibOut {
         self.dirty.insert(prefix);
     }
 
-    /// Everything of the family has to be sent again (RFC 2918 section 4).
+    /// The peer asks for everything of the family (RFC 2918 section 4).
     pub(crate) fn refresh(&mut self, family: Family) {
+        match self.refreshes.knowledge {
+            RefreshKnowledge::Plain => self.send_again(family),
+            RefreshKnowledge::Enhanced => {
+                self.refreshes.requested.insert(family);
+            }
+        }
+    }
+
+    /// Everything of the family has to be sent again.
+    fn send_again(&mut self, family: Family) {
         self.epochs.add(family);
         self.walk = match self.walk {
             Walk::Done => Walk::After(None, Again::No),
@@ -234,7 +281,7 @@ impl AdjRibOut {
     pub(crate) fn path_changed(&mut self, path: SessionPath) {
         for family in Family::ALL {
             if path.next_hop(family) != self.path.next_hop(family) {
-                self.refresh(family);
+                self.send_again(family);
                 self.dirty.extend(self.sent.keys().filter(|prefix| family_of(prefix) == family));
             }
         }
@@ -242,8 +289,16 @@ impl AdjRibOut {
     }
 
     /// True when `flush` would look at something.
-    pub(crate) fn has_work(&self) -> bool {
-        !self.dirty.is_empty() || !matches!(self.walk, Walk::Done) || matches!(self.end_of_rib, EndOfRib::Due(_))
+    pub(crate) fn has_work(&self, wanted: &Wanted) -> bool {
+        let has_to_end = match self.end_of_rib {
+            EndOfRib::Due(_) => wanted.is_complete,
+            EndOfRib::Done => self.refreshes.running.is_some() || !self.refreshes.requested.is_empty(),
+        };
+        !self.is_up_to_date() || has_to_end
+    }
+
+    fn is_up_to_date(&self) -> bool {
+        self.dirty.is_empty() && matches!(self.walk, Walk::Done)
     }
 
     pub(crate) fn announced(&self, family: Family) -> usize {
@@ -277,8 +332,9 @@ impl AdjRibOut {
 
     /// Does one part of the work: appends messages as long as there are fewer than `room` bytes, and returns how many
     /// messages. What is left stays for the next call.
-    pub(crate) fn flush(&mut self, wanted: &Wanted, room: usize, bytes: &mut Vec<u8>) -> u64 {
-        let mut out = Writer { bytes, room, updates: 0 };
+    pub(crate) fn flush(&mut self, wanted: &Wanted, room: usize, bytes: &mut Vec<u8>) -> Written {
+        let mut out = Writer { bytes, room, written: Written::default() };
+        self.refresh_begin(&mut out);
         let batch = self.batch(wanted);
         for (family, prefixes) in batch.withdraw {
             self.withdraw(family, prefixes, &mut out);
@@ -287,8 +343,28 @@ impl AdjRibOut {
             let prefixes: Vec<IpNet> = prefixes.into_iter().collect();
             self.announce(family, &attributes, &prefixes, &mut out);
         }
-        if self.dirty.is_empty()
-            && matches!(self.walk, Walk::Done)
+        if self.is_up_to_date() {
+            self.end(wanted, &mut out);
+        }
+        out.written
+    }
+
+    /// RFC 7313 section 4: a mark precedes the answer to a request. Never before End-of-RIB.
+    fn refresh_begin(&mut self, out: &mut Writer<'_>) {
+        if matches!(self.end_of_rib, EndOfRib::Done)
+            && self.refreshes.running.is_none()
+            && let Some(family) = self.refreshes.requested.pop_first()
+        {
+            out.mark(family, RefreshSubtype::Begin);
+            self.refreshes.running = Some(family);
+            self.send_again(family);
+        }
+    }
+
+    /// What follows when all is sent: End-of-RIB, once, if that is really all (RFC 4724 section 2); or the mark that
+    /// ends an answer (RFC 7313 section 4).
+    fn end(&mut self, wanted: &Wanted, out: &mut Writer<'_>) {
+        if wanted.is_complete
             && let EndOfRib::Due(families) = std::mem::replace(&mut self.end_of_rib, EndOfRib::Done)
         {
             for family in families {
@@ -296,7 +372,9 @@ impl AdjRibOut {
                 out.count();
             }
         }
-        out.updates
+        if let Some(family) = self.refreshes.running.take() {
+            out.mark(family, RefreshSubtype::End);
+        }
     }
 
     /// The next prefixes, changes before the pass over all, sorted by what has to be said about them.
@@ -376,7 +454,8 @@ impl AdjRibOut {
         out: &mut Writer<'_>,
     ) {
         let Ok(next_hop) = self.path.next_hop(family) else { return };
-        let announcer = Announcer::new(family, next_hop, &self.path.attributes(attributes), self.path.asn_size);
+        let SessionPath { asn_size, message_limit, .. } = self.path;
+        let announcer = Announcer::new(family, next_hop, &self.path.attributes(attributes), asn_size, message_limit);
         let mut rest = prefixes;
         while !rest.is_empty() && out.has_room() {
             let left = announcer.announce(rest, out.bytes);
@@ -403,9 +482,9 @@ impl AdjRibOut {
         out: &mut Writer<'_>,
     ) {
         // All at once: what stayed behind would be forgotten below. It is one part of the work at most.
-        let mut all = Writer { bytes: out.bytes, room: usize::MAX, updates: out.updates };
+        let mut all = Writer { bytes: out.bytes, room: usize::MAX, written: out.written };
         self.withdraw(family, prefixes.iter().copied(), &mut all);
-        out.updates = all.updates;
+        out.written = all.written;
         for prefix in prefixes {
             self.record(*prefix, family, attributes, Outcome::TooLarge);
         }

@@ -80,6 +80,8 @@ pub struct SessionView {
     pub hold_time: HoldTime,
     /// The time between our KEEPALIVEs; `None` when there are none.
     pub keepalive_time: Option<Duration>,
+    /// The peer keeps our routes when we restart (RFC 4724).
+    pub keeps_routes: bool,
     /// In our OPEN.
     pub capabilities_sent: Vec<Capability>,
     /// In the peer's OPEN.
@@ -155,6 +157,8 @@ pub enum DownReason {
     },
     /// The connection ended without a word.
     Closed(CloseReason),
+    /// We ended it without a word, so that the peer keeps our routes until the next session (RFC 4724).
+    Quietly,
 }
 
 impl fmt::Display for DownReason {
@@ -165,6 +169,7 @@ impl fmt::Display for DownReason {
             DownReason::Local { notification, detail } => write!(f, "sent {notification}: {detail}"),
             DownReason::Remote { notification } => write!(f, "received {notification}"),
             DownReason::Closed(reason) => reason.fmt(f),
+            DownReason::Quietly => f.write_str("closed without a NOTIFICATION, so that the peer keeps our routes"),
         }
     }
 }

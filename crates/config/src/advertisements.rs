@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU8;
 
 use api::{BGPAdvertisement, IPAddressPool, Key, L2Advertisement, LabelSelector};
-use kit::{Community, SelectorList};
+use kit::{Community, ExtendedCommunity, SelectorList};
 
 use crate::communities::{Alias, Aliases};
 use crate::finding::Report;
 use crate::selectors::{selector, selector_list};
 use crate::validate::Context;
 use crate::{BgpAdvertisement, L2Advertisement as L2, Preference};
+
+/// How often an AS can be prepended.
+const PREPEND_MAX: u8 = 16;
 
 /// The largest weight of a preference.
 const WEIGHT_MAX: u8 = 100;
@@ -90,6 +93,9 @@ pub(crate) fn bgp(
             .hint("a route for several addresses cannot be meant for some Services alone; remove one of the two");
     }
     let local_pref = local_pref(spec.local_pref, report);
+    let med = med(spec.med, report);
+    let as_path_prepend = as_path_prepend(spec.as_path_prepend, report);
+    let extended_communities = extended_communities(&spec.extended_communities, report);
     let peers = names(&spec.peers, "peers", report);
     warn_of_unknown(&peers, &spec.peers, "peers", "BGPPeer", &context.peers, report);
     let communities = communities(&spec.communities, aliases, report);
@@ -102,7 +108,10 @@ pub(crate) fn bgp(
                 aggregation_length,
                 aggregation_length_v6,
                 local_pref,
+                med,
+                as_path_prepend,
                 communities,
+                extended_communities,
                 node_selectors,
                 peers,
                 service_selectors,
@@ -130,6 +139,50 @@ fn local_pref(written: Option<i64>, report: &mut Report) -> Option<u32> {
     }
     // 0 is how upstream says "not set".
     local_pref.filter(|number| *number != 0)
+}
+
+fn med(written: Option<i64>, report: &mut Report) -> Option<u32> {
+    let number = written?;
+    let med = u32::try_from(number).ok();
+    if med.is_none() {
+        report.error("med", "/spec/med", format!("invalid med {number}: it must be 0 to {}", u32::MAX));
+    }
+    med
+}
+
+/// 0 where it is left out or cannot be used.
+fn as_path_prepend(written: Option<i64>, report: &mut Report) -> u8 {
+    let number = written.unwrap_or(0);
+    let times = u8::try_from(number).ok().filter(|times| *times <= PREPEND_MAX);
+    if times.is_none() {
+        let message = format!("invalid asPathPrepend {number}: it must be 0 to {PREPEND_MAX}");
+        report
+            .error("as-path-prepend", "/spec/asPathPrepend", message)
+            .hint("three are usually enough: few paths are longer than that");
+    }
+    times.unwrap_or(0)
+}
+
+fn extended_communities(written: &[String], report: &mut Report) -> BTreeSet<ExtendedCommunity> {
+    names(written, "extendedCommunities", report);
+    let mut communities = BTreeSet::new();
+    for (position, text) in written.iter().enumerate() {
+        match text.parse::<ExtendedCommunity>() {
+            Ok(community) => {
+                communities.insert(community);
+            }
+            Err(error) => {
+                report
+                    .error(
+                        "extended-community",
+                        format!("/spec/extendedCommunities/{position}"),
+                        format!("{error} (in a BGP advertisement)"),
+                    )
+                    .hint("write rt:65000:100, soo:65000:100, bandwidth:65000:10G, or 0x with 16 digits");
+            }
+        }
+    }
+    communities
 }
 
 fn communities(written: &[String], aliases: &Aliases<'_>, report: &mut Report) -> BTreeSet<Community> {

@@ -52,7 +52,8 @@ pub(crate) fn check(
         let mut report = Report::new(ObjectRef { kind: Kind::BGPAdvertisement, key: key.clone() });
         aggregation(advertisement, &chosen, context, &mut report);
         local_preferences(advertisement, &chosen, context, &mut report);
-        local_preference_without_effect(advertisement, peers, &mut report);
+        without_effect(advertisement, peers, &mut report);
+        different_preferences(advertisement, &chosen, context, &mut report);
         findings.extend(report.into_findings());
     }
     findings.extend(echo(pools, peers, profiles));
@@ -131,25 +132,73 @@ fn local_preferences(
     }
 }
 
-/// External sessions never carry a local preference (RFC 4271 section 5.1.5).
-fn local_preference_without_effect(advertisement: &BgpAdvertisement, peers: &BTreeMap<Key, Peer>, report: &mut Report) {
-    let mut addressed = peers
+/// External sessions never carry a local preference (RFC 4271 section 5.1.5), internal ones never a path (5.1.2).
+fn without_effect(advertisement: &BgpAdvertisement, peers: &BTreeMap<Key, Peer>, report: &mut Report) {
+    let addressed: Vec<&Peer> = peers
         .values()
         .filter(|peer| advertisement.peers.is_empty() || advertisement.peers.contains(&peer.name))
-        .peekable();
-    let is_external = |peer: &Peer| match peer.remote_as {
+        .collect();
+    if addressed.is_empty() {
+        return;
+    }
+    let is_external = |peer: &&Peer| match peer.remote_as {
         RemoteAs::Exactly(asn) => asn != peer.my_asn,
         RemoteAs::External => true,
         RemoteAs::Internal => false,
     };
-    if advertisement.local_pref.is_some() && addressed.peek().is_some() && addressed.all(is_external) {
+    if advertisement.local_pref.is_some() && addressed.iter().all(is_external) {
         report
             .warning(
                 "local-pref-external",
                 "/spec/localPref",
                 "localPref has no effect: all peers of this advertisement are external",
             )
-            .hint("to be preferred by routers of another AS, use communities or aggregation that they honour");
+            .hint("to be preferred by routers of another AS, use med, asPathPrepend or communities that they honour");
+    }
+    if advertisement.as_path_prepend > 0 && !addressed.iter().any(is_external) {
+        report
+            .warning(
+                "as-path-prepend-internal",
+                "/spec/asPathPrepend",
+                "asPathPrepend has no effect: all peers of this advertisement are internal",
+            )
+            .hint("to be preferred by routers of the same AS, use localPref");
+    }
+}
+
+/// Two advertisements of one route that want another `med` or `asPathPrepend`: the more preferred one counts, which is
+/// perhaps not what was meant. Told at the later of the two, by name.
+fn different_preferences(
+    advertisement: &BgpAdvertisement,
+    pools: &[(&Key, &Pool)],
+    context: &Context<'_>,
+    report: &mut Report,
+) {
+    let differs = |other: &BgpAdvertisement| {
+        (advertisement.med, advertisement.as_path_prepend) != (other.med, other.as_path_prepend)
+    };
+    let meets = |other: &BgpAdvertisement| {
+        let both = |labels| advertisement.node_selectors.matches(labels) && other.node_selectors.matches(labels);
+        other.service_selectors.is_empty() && context.nodes().any(both)
+    };
+    if !advertisement.service_selectors.is_empty() {
+        return;
+    }
+    for (_, pool) in pools {
+        let earlier = pool.bgp_advertisements.range::<String, _>(..advertisement.name.clone()).map(|(_, other)| other);
+        let mut same_routes = earlier.filter(|other| advertisement.shares_a_route_with(other, pool));
+        let Some(other) = same_routes.find(|other| differs(other) && meets(other)) else { continue };
+        let (field, value) =
+            if advertisement.med == other.med { ("asPathPrepend", "lower") } else { ("med", "lower, or the only") };
+        let message = format!(
+            "BGPAdvertisement {:?} announces pool {:?} to the same peer from the same node with another {field}: the \
+             {value} one counts",
+            other.name, pool.name
+        );
+        report
+            .warning("preference-clash", format!("/spec/{field}"), message)
+            .hint(format!("give both the same {field}, or other peers, nodes or aggregation lengths"));
+        return;
     }
 }
 

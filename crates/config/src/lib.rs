@@ -23,6 +23,7 @@ mod admission;
 mod advertisements;
 mod attach;
 mod bfd;
+mod change;
 mod communities;
 mod finding;
 mod model;
@@ -35,9 +36,11 @@ mod timers;
 mod validate;
 
 pub use admission::{Change, Review, review};
+pub use change::{Effect, FieldChange, ObjectChange, PeerChange, changes};
 pub use finding::{Finding, Severity};
 pub use model::{
-    BfdProfile, BgpAdvertisement, Config, L2Advertisement, Peer, PeerEndpoint, Pool, Preference, ServiceAllocation,
+    BfdProfile, BgpAdvertisement, Config, ConnectionMode, GracefulRestart, L2Advertisement, Peer, PeerEndpoint, Pool,
+    Preference, ServiceAllocation,
 };
 pub use objects::Objects;
 pub use validate::{Accepted, Refused, Scope, bgp_extras, validate};

@@ -4,10 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU16};
 use std::sync::Arc;
 
-use kit::{AddrRange, Asn, Community, Duration, Family, HoldTime, RemoteAs, RouterId, Secret, Selector, SelectorList};
+use ipnet::IpNet;
+use kit::{
+    AddrRange, Asn, Community, Duration, ExtendedCommunity, Family, HoldTime, RemoteAs, RouterId, Secret, Selector,
+    SelectorList,
+};
 
 /// Everything that is configured, without contradictions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,8 +110,14 @@ pub struct BgpAdvertisement {
     pub aggregation_length_v6: u8,
     /// LOCAL_PREF towards iBGP peers; `None` when unset (0).
     pub local_pref: Option<u32>,
+    /// MULTI_EXIT_DISC; `None` for none.
+    pub med: Option<u32>,
+    /// How many more times our AS is in the path towards eBGP peers.
+    pub as_path_prepend: u8,
     /// Communities, aliases resolved.
     pub communities: BTreeSet<Community>,
+    /// Extended communities.
+    pub extended_communities: BTreeSet<ExtendedCommunity>,
     /// Nodes that announce.
     pub node_selectors: SelectorList,
     /// BGPPeers by name; empty for all.
@@ -130,11 +140,16 @@ impl BgpAdvertisement {
     ///
     /// Lengths are compared for the families that the pool has; a pool of both families clashes unless both differ.
     pub fn clashes_with(&self, other: &BgpAdvertisement, pool: &Pool) -> bool {
+        self.local_pref != other.local_pref && self.shares_a_route_with(other, pool)
+    }
+
+    /// True when the two can be for the same route to the same peer.
+    pub fn shares_a_route_with(&self, other: &BgpAdvertisement, pool: &Pool) -> bool {
         let shares_a_peer = self.peers.is_empty() || other.peers.is_empty() || !self.peers.is_disjoint(&other.peers);
         let shares_a_prefix = Family::ALL.into_iter().any(|family| {
             pool.has_family(family) && self.aggregation_length_of(family) == other.aggregation_length_of(family)
         });
-        self.local_pref != other.local_pref && shares_a_peer && shares_a_prefix
+        shares_a_peer && shares_a_prefix
     }
 }
 
@@ -153,6 +168,8 @@ pub struct Peer {
     pub endpoint: PeerEndpoint,
     /// TCP port, 179 unless said otherwise.
     pub port: u16,
+    /// Who opens the connection.
+    pub connection_mode: ConnectionMode,
     /// Our address of the session.
     pub source_address: Option<IpAddr>,
     /// Hold time to offer.
@@ -170,13 +187,33 @@ pub struct Peer {
     /// BFD profile by name.
     pub bfd_profile: Option<String>,
     /// Keep routes across a restart of ours.
-    pub graceful_restart: bool,
+    pub graceful_restart: Option<GracefulRestart>,
     /// The peer is more than one hop away.
     pub ebgp_multi_hop: bool,
+    /// How far away the peer is at most; nothing is checked if absent.
+    pub ttl_security_hops: Option<NonZeroU8>,
     /// Linux VRF to connect from.
     pub vrf: Option<String>,
     /// Exchange both families over this session.
     pub dual_stack_address_family: bool,
+}
+
+impl Peer {
+    /// Our AS in the session and in the paths that it carries (contract 6.4).
+    pub fn local_as(&self) -> Asn {
+        self.local_asn.unwrap_or(self.my_asn)
+    }
+
+    /// True when routes of the family go over a session with the peer (contract 6.2, row "Family").
+    pub fn carries(&self, family: Family) -> bool {
+        let own = match &self.endpoint {
+            PeerEndpoint::Address(address) => Family::of(address),
+            PeerEndpoint::Gateway(family) => *family,
+            PeerEndpoint::Range { network, .. } => Family::of(&network.addr()),
+            PeerEndpoint::Interface(_) => return true,
+        };
+        self.dual_stack_address_family || own == family
+    }
 }
 
 /// Where a peer is.
@@ -186,6 +223,42 @@ pub enum PeerEndpoint {
     Address(IpAddr),
     /// At the other end of this interface of the node (unnumbered).
     Interface(String),
+    /// Where the node's default route of this family leads.
+    Gateway(Family),
+    /// Anywhere in this network: each that connects is one.
+    Range {
+        /// The network.
+        network: IpNet,
+        /// How many there may be at the same time.
+        limit: NonZeroU16,
+    },
+}
+
+/// Who opens the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConnectionMode {
+    /// We do, and never listen.
+    Active,
+    /// The peer does.
+    Passive,
+    /// Either.
+    Both,
+}
+
+impl ConnectionMode {
+    /// True when the peer may open the connection.
+    pub fn listens(self) -> bool {
+        self != ConnectionMode::Active
+    }
+}
+
+/// How long, and when, a router is to keep our routes without a session (RFC 4724, RFC 8538).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GracefulRestart {
+    /// How long: whole seconds, 1 to 4095.
+    pub time: Duration,
+    /// Also when the session ends by a NOTIFICATION or by silence.
+    pub notification: bool,
 }
 
 impl std::fmt::Display for PeerEndpoint {
@@ -193,6 +266,8 @@ impl std::fmt::Display for PeerEndpoint {
         match self {
             PeerEndpoint::Address(address) => address.fmt(f),
             PeerEndpoint::Interface(name) => name.fmt(f),
+            PeerEndpoint::Gateway(family) => write!(f, "{family} gateway"),
+            PeerEndpoint::Range { network, .. } => network.fmt(f),
         }
     }
 }

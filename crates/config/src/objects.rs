@@ -67,6 +67,8 @@ impl Objects {
             Object::Secret(secret) => {
                 put(&mut self.secrets, key, Secret { metadata: trim(secret.metadata.clone()), ..secret })
             }
+            // Of all others nothing is looked at, and programs keep what changes all the time in them (R2).
+            Object::ConfigMap(config_map) if config_map.metadata.name != ConfigMap::BGP_EXTRAS => false,
             Object::ConfigMap(ConfigMap { metadata, data }) => {
                 put(&mut self.config_maps, key, ConfigMap { metadata: trim(metadata), data })
             }

@@ -2,21 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::{NonZeroU8, NonZeroU16};
 
 use api::{BGPPeer, BGPPeerSpec, Key, Kind, ObjectRef};
+use ipnet::IpNet;
 use kit::{Asn, Family, RemoteAs, RouterId, SelectorList};
 
 use crate::finding::{Finding, Report};
 use crate::password::password;
 use crate::selectors::selector_list;
-use crate::timers::{connect_time, hold_and_keepalive};
+use crate::timers::{connect_time, graceful_restart_time, hold_and_keepalive};
 use crate::validate::Context;
-use crate::{BfdProfile, Peer, PeerEndpoint};
+use crate::{BfdProfile, ConnectionMode, GracefulRestart, Peer, PeerEndpoint};
 
 /// The port of BGP.
 const BGP_PORT: u16 = 179;
 /// Ports that the schema allows; 0 is how the deprecated version says 179.
 const PORTS: std::ops::RangeInclusive<i64> = 0..=16_384;
+/// Routers of one range at the same time: as many as are said, or this many, and never more than that.
+const RANGE_LIMIT_DEFAULT: i64 = 16;
+const RANGE_LIMIT_MAX: i64 = 1000;
+/// How far a peer can be with TTL security: the check leaves at least one hop of 255.
+const SECURITY_HOPS_MAX: i64 = 254;
 
 /// Reads one peer; `None` when something in it cannot be used.
 pub(crate) fn peer(written: &BGPPeer, context: &Context<'_>, report: &mut Report) -> Option<Peer> {
@@ -28,7 +35,15 @@ pub(crate) fn peer(written: &BGPPeer, context: &Context<'_>, report: &mut Report
         check_kind_of_session(spec, my_asn, remote_as, local_asn, report);
     }
     let endpoint = endpoint(spec, report);
+    let connection_mode = connection_mode(spec, endpoint.as_ref(), report);
     let source_address = source_address(spec, endpoint.as_ref(), report);
+    let graceful_restart = graceful_restart(spec, report);
+    if spec.peer_range_limit.is_some() && spec.peer_range.is_none() {
+        report
+            .warning("peer-range-limit", "/spec/peerRangeLimit", "peerRangeLimit has no effect without peerRange")
+            .hint("remove it");
+    }
+    let ttl_security_hops = ttl_security_hops(spec, report);
     let (hold_time, keepalive_time) = hold_and_keepalive(spec, report);
     let connect_time = connect_time(spec, report);
     let router_id = router_id(spec, report);
@@ -45,6 +60,7 @@ pub(crate) fn peer(written: &BGPPeer, context: &Context<'_>, report: &mut Report
         remote_as: remote_as?,
         endpoint: endpoint?,
         port: port?,
+        connection_mode: connection_mode?,
         source_address,
         hold_time,
         keepalive_time,
@@ -53,8 +69,9 @@ pub(crate) fn peer(written: &BGPPeer, context: &Context<'_>, report: &mut Report
         node_selectors,
         password,
         bfd_profile: text(spec.bfd_profile.as_deref()).map(str::to_owned),
-        graceful_restart: spec.enable_graceful_restart.unwrap_or(false),
+        graceful_restart,
         ebgp_multi_hop: spec.ebgp_multi_hop.unwrap_or(false),
+        ttl_security_hops,
         vrf: text(spec.vrf.as_deref()).map(str::to_owned),
         dual_stack_address_family: spec.dual_stack_address_family.unwrap_or(false),
     })
@@ -94,7 +111,7 @@ fn remote_as(spec: &BGPPeerSpec, report: &mut Report) -> Option<RemoteAs> {
         }
         (None, None) => {
             report
-                .error("peer-asn", "/spec", "missing peer ASN and dynamicASN")
+                .error("peer-asn", "/spec/peerASN", "missing peer ASN and dynamicASN")
                 .hint("set peerASN to the AS number of the router, or dynamicASN to internal or external");
             None
         }
@@ -165,9 +182,17 @@ fn address(text: &str) -> Option<IpAddr> {
     text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
+/// Where the router is: said in one of four ways.
 fn endpoint(spec: &BGPPeerSpec, report: &mut Report) -> Option<PeerEndpoint> {
-    match (text(spec.peer_address.as_deref()), text(spec.interface.as_deref())) {
-        (Some(written), None) => {
+    let said = [
+        ("peerAddress", text(spec.peer_address.as_deref())),
+        ("interface", text(spec.interface.as_deref())),
+        ("peerGateway", text(spec.peer_gateway.as_deref())),
+        ("peerRange", text(spec.peer_range.as_deref())),
+    ];
+    let said: Vec<(&str, &str)> = said.into_iter().filter_map(|(field, text)| Some((field, text?))).collect();
+    match said.as_slice() {
+        [("peerAddress", written)] => {
             let address = address(written);
             if address.is_none() {
                 report
@@ -176,20 +201,114 @@ fn endpoint(spec: &BGPPeerSpec, report: &mut Report) -> Option<PeerEndpoint> {
             }
             address.map(PeerEndpoint::Address)
         }
-        (None, Some(interface)) => Some(PeerEndpoint::Interface(interface.to_owned())),
-        (None, None) => {
-            report.error("peer-endpoint", "/spec", "peer has no Address or Interface specified").hint(
+        [("interface", interface)] => Some(PeerEndpoint::Interface((*interface).to_owned())),
+        [("peerGateway", family)] => gateway(family, report),
+        [(_, network)] => range(network, spec, report),
+        [] => {
+            report.error("peer-endpoint", "/spec/peerAddress", "peer has no Address or Interface specified").hint(
                 "set peerAddress to the IP address of the router, or interface to the interface that leads to it",
             );
             None
         }
-        (Some(_), Some(_)) => {
+        [("peerAddress", _), ("interface", _)] => {
             report
                 .error("peer-endpoint", "/spec/interface", "peer has both Address and Interface specified")
                 .hint("remove one of them");
             None
         }
+        [(one, _), (other, _), ..] => {
+            report
+                .error("peer-endpoint", format!("/spec/{other}"), format!("peer has both {one} and {other} specified"))
+                .hint("remove one of them");
+            None
+        }
     }
+}
+
+fn gateway(family: &str, report: &mut Report) -> Option<PeerEndpoint> {
+    match family {
+        "IPv4" => Some(PeerEndpoint::Gateway(Family::V4)),
+        "IPv6" => Some(PeerEndpoint::Gateway(Family::V6)),
+        other => {
+            report
+                .error("peer-gateway", "/spec/peerGateway", format!("invalid peerGateway {other:?}"))
+                .hint("use IPv4 or IPv6");
+            None
+        }
+    }
+}
+
+fn range(written: &str, spec: &BGPPeerSpec, report: &mut Report) -> Option<PeerEndpoint> {
+    let network = written.parse::<IpNet>().ok().map(|network| network.trunc());
+    if network.is_none() {
+        report
+            .error("peer-range", "/spec/peerRange", format!("invalid peerRange {written:?}"))
+            .hint("write a network such as 192.0.2.0/24");
+    }
+    let number = spec.peer_range_limit.unwrap_or(RANGE_LIMIT_DEFAULT);
+    let limit = u16::try_from(number).ok().filter(|_| number <= RANGE_LIMIT_MAX).and_then(NonZeroU16::new);
+    if limit.is_none() {
+        let message = format!("invalid peerRangeLimit {number}: it must be 1 to {RANGE_LIMIT_MAX}");
+        report.error("peer-range-limit", "/spec/peerRangeLimit", message);
+    }
+    Some(PeerEndpoint::Range { network: network?, limit: limit? })
+}
+
+/// Routers of a range are known when they call, so nobody can call them.
+fn connection_mode(spec: &BGPPeerSpec, endpoint: Option<&PeerEndpoint>, report: &mut Report) -> Option<ConnectionMode> {
+    const PLACE: &str = "/spec/connectionMode";
+    let is_range = matches!(endpoint, Some(PeerEndpoint::Range { .. }));
+    match text(spec.connection_mode.as_deref()) {
+        None if is_range => Some(ConnectionMode::Passive),
+        None => Some(ConnectionMode::Active),
+        Some("passive") => Some(ConnectionMode::Passive),
+        Some(mode @ ("active" | "both")) if is_range => {
+            report
+                .error("connection-mode", PLACE, format!("connectionMode {mode} does not go with peerRange"))
+                .hint("remove connectionMode: routers of a range are known only when they connect");
+            None
+        }
+        Some("active") => Some(ConnectionMode::Active),
+        Some("both") => Some(ConnectionMode::Both),
+        Some(other) => {
+            report
+                .error("connection-mode", PLACE, format!("invalid connectionMode {other:?}"))
+                .hint("use active, passive or both");
+            None
+        }
+    }
+}
+
+fn graceful_restart(spec: &BGPPeerSpec, report: &mut Report) -> Option<GracefulRestart> {
+    let time = graceful_restart_time(spec, report);
+    let notification = spec.graceful_restart_notification.unwrap_or(false);
+    if spec.enable_graceful_restart.unwrap_or(false) {
+        return Some(GracefulRestart { time: time?, notification });
+    }
+    for (field, is_given) in
+        [("gracefulRestartTime", spec.graceful_restart_time.is_some()), ("gracefulRestartNotification", notification)]
+    {
+        if is_given {
+            report
+                .warning(
+                    "graceful-restart-off",
+                    format!("/spec/{field}"),
+                    format!("{field} has no effect without enableGracefulRestart"),
+                )
+                .hint("set enableGracefulRestart: true, or remove it");
+        }
+    }
+    None
+}
+
+fn ttl_security_hops(spec: &BGPPeerSpec, report: &mut Report) -> Option<NonZeroU8> {
+    let number = spec.ttl_security_hops?;
+    let hops = u8::try_from(number).ok().filter(|_| number <= SECURITY_HOPS_MAX).and_then(NonZeroU8::new);
+    if hops.is_none() {
+        let message = format!("invalid ttlSecurityHops {number}: it must be 1 to {SECURITY_HOPS_MAX}");
+        report.error("ttl-security-hops", "/spec/ttlSecurityHops", message).hint("use 1 for a router on the same link");
+    }
+    hops
 }
 
 fn source_address(spec: &BGPPeerSpec, endpoint: Option<&PeerEndpoint>, report: &mut Report) -> Option<IpAddr> {
@@ -201,14 +320,16 @@ fn source_address(spec: &BGPPeerSpec, endpoint: Option<&PeerEndpoint>, report: &
             .hint("write an IP address of the node");
         return None;
     };
-    if let Some(PeerEndpoint::Address(peer)) = endpoint
-        && Family::of(peer) != Family::of(&source)
-    {
-        let message = format!(
-            "the session can never connect: sourceAddress is {}, peerAddress {}",
-            Family::of(&source),
-            Family::of(peer)
-        );
+    let (field, peer) = match endpoint {
+        Some(PeerEndpoint::Address(peer)) => ("peerAddress", Family::of(peer)),
+        Some(PeerEndpoint::Gateway(family)) => ("peerGateway", *family),
+        Some(PeerEndpoint::Range { network, .. }) => ("peerRange", Family::of(&network.addr())),
+        Some(PeerEndpoint::Interface(_)) => ("interface", Family::V6),
+        None => return Some(source),
+    };
+    if peer != Family::of(&source) {
+        let message =
+            format!("the session can never connect: sourceAddress is {}, {field} {peer}", Family::of(&source));
         report.warning("source-address-family", PLACE, message).hint("use two addresses of one family");
     }
     Some(source)
@@ -280,6 +401,8 @@ pub(crate) fn clashes(peers: &BTreeMap<Key, Peer>, context: &Context<'_>) -> Vec
             let (what, pointer) = match &peer.endpoint {
                 PeerEndpoint::Address(_) => ("address", "/spec/peerAddress"),
                 PeerEndpoint::Interface(_) => ("interface", "/spec/interface"),
+                PeerEndpoint::Gateway(_) => ("gateway", "/spec/peerGateway"),
+                PeerEndpoint::Range { .. } => ("range", "/spec/peerRange"),
             };
             let vrf = peer.vrf.as_deref().map(|vrf| format!(" in vrf {vrf:?}")).unwrap_or_default();
             let message = format!(

@@ -105,6 +105,30 @@ pub(crate) fn connect_time(spec: &BGPPeerSpec, report: &mut Report) -> Option<Du
     u64::try_from(secs).ok().map(Duration::from_secs)
 }
 
+/// How long a router keeps routes while we restart, if nothing is said: long enough for a pod to start on a busy node. FRR
+/// has the same.
+const RESTART_DEFAULT: Duration = Duration::from_secs(120);
+/// What fits in the capability (RFC 4724 section 3).
+const RESTART_SECS_MAX: i64 = 4095;
+
+/// The restart time of RFC 4724.
+pub(crate) fn graceful_restart_time(spec: &BGPPeerSpec, report: &mut Report) -> Option<Duration> {
+    const PLACE: &str = "/spec/gracefulRestartTime";
+    let Some(text) = spec.graceful_restart_time.as_deref() else { return Some(RESTART_DEFAULT) };
+    let time = duration(Some(text), PLACE, report)?;
+    if time.has_fraction() || !(1..=RESTART_SECS_MAX).contains(&time.as_secs()) {
+        report
+            .error(
+                "graceful-restart-time",
+                PLACE,
+                format!("invalid gracefulRestartTime {text}: it must be 1s to {RESTART_SECS_MAX}s, in whole seconds"),
+            )
+            .hint("leave it out to have 120s");
+        return None;
+    }
+    u64::try_from(time.as_secs()).ok().map(Duration::from_secs)
+}
+
 fn duration(text: Option<&str>, pointer: &str, report: &mut Report) -> Option<GoDuration> {
     match GoDuration::parse(text?) {
         Ok(time) if time.is_negative() => {

@@ -1,7 +1,13 @@
 //! What sets of objects come to (contract section 4 and 13.3). One rule a file, accepted and refused, is shown under
 //! `crates/metallb/tests/lint`; here are scopes, vectors, whole configurations and properties.
 
-#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+#![allow(
+    clippy::needless_raw_string_hashes,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 use api::{Document, Kind, Object};
 use config::{Change, Finding, Objects, Scope, review, validate};
@@ -234,14 +240,14 @@ fn contract_1_9_each_judges_what_it_consumes() {
         text,
         Scope::Speaker { node: "two" },
         expect![[r#"
-        refused
-        error[bfd-profile-missing, transient] /spec/bfdProfile of BGPPeer here: peer "here" referencing non existing bfd profile "fast"
-        error[peer-asn] /spec of BGPPeer there: missing peer ASN and dynamicASN
-        error[peer-endpoint] /spec of BGPPeer there: peer has no Address or Interface specified
-        error[my-asn] /spec/myASN of BGPPeer there: missing local ASN
-        error[invalid-selector] /spec/nodeSelectors/0/matchLabels/rack of BGPAdvertisement broken: invalid selector: "?" cannot be the value of a label
-        error[unknown-community, transient] /spec/communities/0 of BGPAdvertisement there: invalid community "gold" in BGP advertisement: no Community defines this name
-        error[invalid-selector] /spec/nodeSelectors/0/matchLabels/a of L2Advertisement all: invalid selector: "?" cannot be the value of a label"#]],
+            refused
+            error[bfd-profile-missing, transient] /spec/bfdProfile of BGPPeer here: peer "here" referencing non existing bfd profile "fast"
+            error[my-asn] /spec/myASN of BGPPeer there: missing local ASN
+            error[peer-asn] /spec/peerASN of BGPPeer there: missing peer ASN and dynamicASN
+            error[peer-endpoint] /spec/peerAddress of BGPPeer there: peer has no Address or Interface specified
+            error[invalid-selector] /spec/nodeSelectors/0/matchLabels/rack of BGPAdvertisement broken: invalid selector: "?" cannot be the value of a label
+            error[unknown-community, transient] /spec/communities/0 of BGPAdvertisement there: invalid community "gold" in BGP advertisement: no Community defines this name
+            error[invalid-selector] /spec/nodeSelectors/0/matchLabels/a of L2Advertisement all: invalid selector: "?" cannot be the value of a label"#]],
     );
     // A node that is not known yet has no labels.
     check(
@@ -419,10 +425,13 @@ fn a_whole_configuration() {
              local_pref: Some(
               300,
              ),
+             med: None,
+             as_path_prepend: 0,
              communities: {
               65000:100,
               large:1:2:3,
              },
+             extended_communities: {},
              node_selectors: SelectorList(
               [],
              ),
@@ -452,6 +461,7 @@ fn a_whole_configuration() {
             "eth1",
            ),
            port: 179,
+           connection_mode: Active,
            source_address: None,
            hold_time: Some(
             HoldTime(
@@ -470,8 +480,9 @@ fn a_whole_configuration() {
             ***,
            ),
            bfd_profile: None,
-           graceful_restart: false,
+           graceful_restart: None,
            ebgp_multi_hop: true,
+           ttl_security_hops: None,
            vrf: None,
            dual_stack_address_family: false,
           },
@@ -490,6 +501,7 @@ fn a_whole_configuration() {
             192.0.2.1,
            ),
            port: 1179,
+           connection_mode: Active,
            source_address: Some(
             192.0.2.2,
            ),
@@ -518,8 +530,14 @@ fn a_whole_configuration() {
            bfd_profile: Some(
             "fast",
            ),
-           graceful_restart: true,
+           graceful_restart: Some(
+            GracefulRestart {
+             time: 120s,
+             notification: false,
+            },
+           ),
            ebgp_multi_hop: false,
+           ttl_security_hops: None,
            vrf: Some(
             "blue",
            ),
@@ -652,6 +670,8 @@ fn only_what_validation_looks_at_counts_as_a_change() {
     assert!(objects.insert(pool(json!(null))));
     assert!(!objects.insert(pool(json!({"assignedIPv4": 1}))));
     assert!(!objects.insert(object("Service web {}")));
+    assert!(!objects.insert(object(r#"ConfigMap other {"data": {"extras": "x"}}"#)));
+    assert!(objects.insert(object(r#"ConfigMap bgpextras {"data": {"extras": "x"}}"#)));
     assert!(objects.remove(&pool(json!(null)).reference()));
     assert!(!objects.remove(&pool(json!(null)).reference()));
 }

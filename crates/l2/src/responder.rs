@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Bound;
 
 use kit::{Duration, Family, Instant, InterfaceIndex, Mac, Outbox, TimerTable};
 
@@ -38,6 +39,8 @@ pub struct Responder {
     /// Of these it must be looked at again.
     unreported: BTreeSet<(InterfaceSet, Family)>,
     timers: TimerTable<Timer>,
+    /// Frames that broke the rules.
+    malformed: u64,
 }
 
 /// An address that is announced.
@@ -87,6 +90,7 @@ impl Responder {
             scopes: BTreeMap::new(),
             unreported: BTreeSet::new(),
             timers: TimerTable::new(),
+            malformed: 0,
         }
     }
 
@@ -131,7 +135,19 @@ impl Responder {
 
     /// The addresses that are announced, in order, with what has happened to them.
     pub fn counters(&self) -> impl Iterator<Item = (IpAddr, Counters)> + '_ {
-        self.addresses.iter().map(|(address, announcement)| (*address, announcement.counters))
+        self.counters_after(None)
+    }
+
+    /// The same, of the addresses behind this one: for those who take them in portions.
+    pub fn counters_after(&self, after: Option<IpAddr>) -> impl Iterator<Item = (IpAddr, Counters)> + '_ {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.addresses.range((start, Bound::Unbounded));
+        behind.map(|(address, announcement)| (*address, announcement.counters))
+    }
+
+    /// How many frames arrived that break the rules of ARP or NDP, and were ignored.
+    pub fn malformed_frames(&self) -> u64 {
+        self.malformed
     }
 }
 
@@ -303,7 +319,13 @@ impl Responder {
 /// Frames arrive.
 impl Responder {
     fn frame(&mut self, now: Instant, index: InterfaceIndex, bytes: &[u8], out: &mut Outbox<Output>) {
-        let Ok(frame) = Frame::decode(bytes) else { return };
+        let frame = match Frame::decode(bytes) {
+            Ok(frame) => frame,
+            Err(discard) => {
+                self.malformed = self.malformed.saturating_add(u64::from(discard.is_malformed()));
+                return;
+            }
+        };
         let Some(own) = self.links.get(&index).and_then(|link| link.face.interface.mac) else { return };
         // What another interface of this host sent is neither a question nor a claim.
         if self.own_macs.contains_key(&frame.source) {

@@ -57,11 +57,20 @@ enum What {
 #[derive(Debug, Args)]
 struct SetupFlags {
     /// What routers run: embedded, frr, bird
-    #[arg(long, default_value = "embedded", value_name = "ROUTER")]
+    #[arg(long, default_value = "embedded", value_name = "ROUTER", value_parser = router)]
     router: RouterKind,
     /// Hosts and manifests: a file, or the name of one that is built in
     #[arg(long, default_value = "three-nodes", value_name = "FILE")]
     topology: String,
+}
+
+/// A router that sets routes in the kernel, as those of a topology have to.
+fn router(text: &str) -> Result<RouterKind, String> {
+    let kind = RouterKind::ALL.into_iter().find(|kind| kind.to_string() == text);
+    kind.filter(|kind| *kind != RouterKind::GoBgp).ok_or_else(|| match kind {
+        Some(kind) => format!("{kind} sets no routes in the kernel; choose embedded, frr or bird"),
+        None => "choose embedded, frr or bird".to_owned(),
+    })
 }
 
 /// Runs the command. To be called while the program has one thread.

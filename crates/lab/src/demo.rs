@@ -263,5 +263,5 @@ fn summary(account: &mut Account<'_>, paths: Vec<Path>) -> Result<()> {
     let head = ["from", "Service", "address", "way", "requests", "answered by", "failed", "during", "longest outage"];
     account.paragraph(&table(&head, &rows))?;
     ensure!(unreached.is_empty(), "not reached: {}", unreached.join(", "));
-    Ok(())
+    account.paragraph("Every Service was reached from every client, while a node was lost and came back.")
 }

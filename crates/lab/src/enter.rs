@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! outer      waits, passes signals on, ends with the program's status        machine's pid namespace
+//!  ├─ cleaner   waits for the end of all others; only if there is something to clean
 //!  └─ init   process 1: reaps; dies with the outer process                   own pid namespace
 //!      └─ program   returns from `enter` and goes on
 //! ```
@@ -10,7 +11,7 @@
 //! The kernel ends every process of a pid namespace with its process 1, and frees a network namespace, its interfaces
 //! and its mounts with the last process in it. So the one link that has to be made by hand is from the outer process to
 //! process 1, and that is a parent-death signal. Files are written below [`WORK`] alone, which is memory of the mount
-//! namespace. Control groups are not touched.
+//! namespace. What no namespace holds, such as control groups, is removed by the cleaner (`enter_and_clean`).
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write, pipe};
@@ -57,8 +58,43 @@ pub(crate) fn has_entered() -> bool {
 /// As root every user id is kept, so that daemons may change to users of their own. As another user that user becomes
 /// root inside, and there is no other.
 pub fn enter() -> Result<(), EnterError> {
+    let held = signals_hold()?;
+    inside_make(held, None)
+}
+
+/// Does what [`enter`] does; and when the program and all that it started have ended, however they ended, `clean` runs
+/// outside of the namespaces, with the rights of the caller. The calling process ends after that.
+#[cfg(feature = "testing")]
+pub(crate) fn enter_and_clean(clean: impl FnOnce()) -> Result<(), EnterError> {
+    let held = signals_hold()?;
+    let (gone, alive) = pipe().map_err(step("make a pipe"))?;
+    match fork().map_err(step("start the process that cleans up"))? {
+        Fork::Parent(process) => {
+            drop(gone);
+            inside_make(held, Some(Cleaner { process, alive }))
+        }
+        Fork::Child => {
+            drop(alive);
+            // Nobody writes: this ends when the last of those who could has ended. Its signals stay held back.
+            let _ = (&gone).read(&mut [0; 1]);
+            clean();
+            exit_at_once(ExitStatus(0))
+        }
+    }
+}
+
+/// The process that cleans up, and the end of its pipe which every other process holds.
+struct Cleaner {
+    process: Pid,
+    alive: PipeWriter,
+}
+
+fn signals_hold() -> Result<SignalsHeld, EnterError> {
     let forwarded = [Signal::Interrupt, Signal::Terminate, Signal::Hangup, Signal::Quit, Signal::Child];
-    let held = SignalsHeld::hold(&forwarded).map_err(step("hold signals back"))?;
+    SignalsHeld::hold(&forwarded).map_err(step("hold signals back"))
+}
+
+fn inside_make(held: SignalsHeld, cleaner: Option<Cleaner>) -> Result<(), EnterError> {
     user_namespace_enter()?;
     unshare(&[Namespace::Mount, Namespace::Network, Namespace::Pid, Namespace::Ipc, Namespace::Uts])
         .map_err(|error| EnterError::Step(describe(&error)))?;
@@ -67,10 +103,12 @@ pub fn enter() -> Result<(), EnterError> {
     match fork().map_err(step("start process 1"))? {
         Fork::Parent(init) => {
             drop((reporter, alive));
-            outer_run(&held, init, report, alive_here)
+            outer_run(&held, init, report, alive_here, cleaner)
         }
         Fork::Child => {
             drop((report, alive_here));
+            // Held open until the program ends: the cleaner must not start before.
+            std::mem::forget(cleaner);
             init_run(held, reporter, alive)
         }
     }
@@ -153,17 +191,28 @@ impl Maps {
 }
 
 /// The map that keeps every id which exists here.
+///
+/// It is never the one line that the machine's own namespace has: container runtimes take that line for the proof that
+/// they are not in a user namespace, and then ask for devices of their own, which the kernel refuses.
 fn identity(map: &str) -> String {
     let line = |line: &str| {
-        let mut fields = line.split_whitespace();
-        let (first, _outside, count) = (fields.next()?, fields.next()?, fields.next()?);
-        Some(format!("{first} {first} {count}\n"))
+        let mut fields = line.split_whitespace().map(str::parse::<u32>);
+        let (first, _outside, count) = (fields.next()?.ok()?, fields.next()?.ok()?, fields.next()?.ok()?);
+        let rest = (first == 0 && count > 1).then(|| format!("1 1 {}\n", count.saturating_sub(1)));
+        let head = if rest.is_some() { 1 } else { count };
+        Some(format!("{first} {first} {head}\n{}", rest.unwrap_or_default()))
     };
     map.lines().filter_map(line).collect()
 }
 
 /// The outer process: passes signals on and waits. Returns only when the inside could not be prepared.
-fn outer_run(held: &SignalsHeld, init: Pid, mut report: PipeReader, alive_here: PipeWriter) -> Result<(), EnterError> {
+fn outer_run(
+    held: &SignalsHeld,
+    init: Pid,
+    mut report: PipeReader,
+    alive_here: PipeWriter,
+    cleaner: Option<Cleaner>,
+) -> Result<(), EnterError> {
     let mut failure = String::new();
     report.read_to_string(&mut failure).map_err(step("hear from process 1"))?;
     if !failure.is_empty() {
@@ -172,6 +221,11 @@ fn outer_run(held: &SignalsHeld, init: Pid, mut report: PipeReader, alive_here: 
     }
     let status = wait_and_forward(held, init, init);
     drop(alive_here);
+    if let Some(Cleaner { process, alive }) = cleaner {
+        drop(alive);
+        // It may have been killed; then there is nothing to wait for.
+        drop(child_wait(process));
+    }
     exit_at_once(status)
 }
 
@@ -241,7 +295,8 @@ mod tests {
 
     #[test]
     fn the_identity_map_keeps_what_exists_here_and_nothing_else() {
-        assert_eq!(identity("         0          0 4294967295\n"), "0 0 4294967295\n");
+        assert_eq!(identity("         0          0 4294967295\n"), "0 0 1\n1 1 4294967294\n");
+        assert_eq!(identity("0 0 1\n1 1 4294967294\n"), "0 0 1\n1 1 4294967294\n");
         assert_eq!(identity("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
         assert_eq!(identity(""), "");
     }

@@ -229,7 +229,7 @@ impl Fleet {
 
     fn speaker_start(&self, node: &str) -> Result<Process> {
         let mut command = Command::new(&self.program);
-        command.args(["speaker", "--namespace", NAMESPACE, "--port", "0", "--node-name", node, "--manifests"]);
+        command.args(["speaker", "--namespace", NAMESPACE, "--node-name", node, "--manifests"]);
         command.arg(self.world()?.folder.path());
         self.host(node)?.spawn("speaker", command)
     }
@@ -246,7 +246,7 @@ pub fn interface(position: usize) -> String {
 
 fn controller_start(host: &Host, program: &Path, folder: &ManifestFolder) -> Result<Process> {
     let mut command = Command::new(program);
-    command.args(["controller", "--namespace", NAMESPACE, "--port", "0", "--manifests"]).arg(folder.path());
+    command.args(["controller", "--namespace", NAMESPACE, "--manifests"]).arg(folder.path());
     host.spawn("controller", command)
 }
 

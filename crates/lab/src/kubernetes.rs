@@ -1,21 +1,28 @@
 //! A real Kubernetes at the level of its API: etcd and kube-apiserver on a host of the lab, kube-proxy on others.
 //!
 //! There is no scheduler, no controller and no kubelet: tests write Nodes and EndpointSlices themselves, and start our
-//! program directly. So every process is a child of the test, and a cluster is there in seconds.
+//! program directly. So every process is a child of the test, and a cluster is there in seconds. [`crate::cluster`] adds
+//! what is missing to a whole one.
 //!
 //! The program that is all of these is made by `scripts/kubernetes.sh`; the lab does not use one whose sources differ.
+
+pub(crate) mod certificates;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use kit::Duration;
 use serde_json::Value;
 use sys::process::Signal;
 
+use crate::confined::{self, Capabilities};
 use crate::{Host, Output, Process, eventually, http};
+
+use self::certificates::Credentials;
 
 const START_LIMIT: Duration = Duration::from_secs(120);
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -92,6 +99,18 @@ pub enum ProxyMode {
     Iptables,
 }
 
+impl FromStr for ProxyMode {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<ProxyMode> {
+        match name {
+            "nftables" => Ok(ProxyMode::Nftables),
+            "iptables" => Ok(ProxyMode::Iptables),
+            _ => bail!("{name:?} is no mode of kube-proxy; there are nftables and iptables"),
+        }
+    }
+}
+
 /// A request that was answered, as the audit log of the API server has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditedRequest {
@@ -146,12 +165,13 @@ impl Cluster {
     /// Starts etcd and the API server on a host, which the others reach at `address`, and waits until it is ready.
     pub fn start(control: &Host, address: IpAddr) -> Result<Cluster> {
         let program = program()?;
-        certificates_make(control, address)?;
+        certificates::authority_make(control, address)?;
         let tokens: String = User::ALL.into_iter().map(User::token_line).collect();
         fs::write(control.folder().join("tokens.csv"), tokens)?;
         fs::write(control.folder().join("audit.yaml"), audit_policy())?;
         for user in User::ALL {
-            fs::write(kubeconfig_path(control, user), kubeconfig(control, address, user))?;
+            let credentials = format!("token: {}", user.token());
+            fs::write(kubeconfig_path(control, user), kubeconfig(control, address, &credentials))?;
         }
         let etcd = etcd_start(control, &program)?;
         let api = api_start(control, &program, address)?;
@@ -173,6 +193,21 @@ impl Cluster {
         kubeconfig_path(&self.control, user)
     }
 
+    /// The program that is all of Kubernetes; its first argument tells as which part it runs.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Makes a certificate for a component, and gives back the file that lets it be this user.
+    pub(crate) fn component(&self, credentials: &Credentials) -> Result<PathBuf> {
+        let (certificate, key) = certificates::client_make(&self.control, credentials)?;
+        let credentials_text =
+            format!("client-certificate: \"{}\", client-key: \"{}\"", certificate.display(), key.display());
+        let file = self.control.folder().join(format!("{}.kubeconfig", credentials.file));
+        fs::write(&file, kubeconfig(&self.control, self.address, &credentials_text))?;
+        Ok(file)
+    }
+
     /// Runs `kubectl` as the administrator.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.kubectl_any(arguments)?.ok().with_context(|| format!("kubectl {}", arguments.join(" ")))
@@ -185,6 +220,13 @@ impl Cluster {
         let mut command = with(command, self.kubeconfig(User::Administrator));
         command.args(arguments);
         self.control.output(command)
+    }
+
+    /// Runs `helm` as the administrator.
+    pub fn helm(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = crate::helm::command()?;
+        command.arg("--kubeconfig").arg(self.kubeconfig(User::Administrator)).args(arguments);
+        self.control.output(command)?.ok().with_context(|| format!("helm {}", arguments.join(" ")))
     }
 
     /// Applies manifests.
@@ -268,16 +310,9 @@ impl Cluster {
 
     /// Runs kube-proxy on a node.
     pub fn proxy_start(&self, node: &Host, mode: ProxyMode) -> Result<Process> {
-        let mode = match mode {
-            ProxyMode::Nftables => "nftables",
-            ProxyMode::Iptables => "iptables",
-        };
         let mut command = Command::new(&self.program);
-        // Connection tracking has limits that belong to the machine; 0 leaves them alone.
-        command.args(["kube-proxy", "--conntrack-max-per-core=0", "--conntrack-min=0"]);
-        command.args([format!("--proxy-mode={mode}"), format!("--hostname-override={}", node.name())]);
-        command.arg("--kubeconfig");
-        let proxy = node.spawn("kube-proxy", with(command, self.kubeconfig(User::Administrator)))?;
+        command.arg("kube-proxy").args(proxy_arguments(node, mode, &self.kubeconfig(User::Administrator)));
+        let proxy = node.spawn("kube-proxy", command)?;
         eventually(START_LIMIT, || {
             node.run(async || {
                 let health: SocketAddr = "127.0.0.1:10256".parse()?;
@@ -290,16 +325,30 @@ impl Cluster {
         Ok(proxy)
     }
 
-    /// Runs our program on a host, as one of its faces and with the rights of a user.
+    /// Runs our program on a host, as one of its faces, with the rights of a user and the capabilities of a container. It
+    /// takes itself for the pod that [`Cluster::pod_of`] names.
     pub fn ours_start(&self, host: &Host, program: &Path, face: Face, user: User) -> Result<Process> {
-        let mut command = Command::new(program);
+        let mut command;
         match face {
-            Face::Controller => command.arg("controller"),
-            Face::Speaker => command.args(["speaker", "--node-name", host.name()]),
-        };
-        command.args(["--namespace", NAMESPACE, "--port", "0", "--kubeconfig"]);
+            Face::Controller => {
+                command = confined::command(program, Capabilities::None);
+                command.arg("controller");
+            }
+            Face::Speaker => {
+                command = confined::command(program, Capabilities::NetRaw);
+                command.args(["speaker", "--node-name", host.name()]);
+            }
+        }
+        command.args(["--namespace", NAMESPACE, "--pod-name", &Cluster::pod_of(host, face)]);
+        command.arg("--kubeconfig");
         let name = if face == Face::Controller { "controller" } else { "speaker" };
         host.spawn(name, with(command, self.kubeconfig(user)))
+    }
+
+    /// The name of the pod that our program on a host takes itself for.
+    pub fn pod_of(host: &Host, face: Face) -> String {
+        let name = if face == Face::Controller { "controller" } else { "speaker" };
+        format!("{name}-{}", host.name())
     }
 
     /// Freezes the API server: connections stay open, nothing is answered.
@@ -334,6 +383,22 @@ impl Cluster {
     }
 }
 
+/// The arguments of kube-proxy on a node, for the user whose kubeconfig this is.
+pub(crate) fn proxy_arguments(node: &Host, mode: ProxyMode, kubeconfig: &Path) -> Vec<String> {
+    let mode = match mode {
+        ProxyMode::Nftables => "nftables",
+        ProxyMode::Iptables => "iptables",
+    };
+    vec![
+        // Connection tracking has limits that belong to the machine; 0 leaves them alone.
+        "--conntrack-max-per-core=0".to_owned(),
+        "--conntrack-min=0".to_owned(),
+        format!("--proxy-mode={mode}"),
+        format!("--hostname-override={}", node.name()),
+        format!("--kubeconfig={}", kubeconfig.display()),
+    ]
+}
+
 fn with(mut command: Command, argument: impl AsRef<std::ffi::OsStr>) -> Command {
     command.arg(argument);
     command
@@ -353,33 +418,16 @@ fn program() -> Result<PathBuf> {
     Ok(made.join("kubernetes"))
 }
 
-/// A certificate authority, the server's certificate, and the key that signs service account tokens.
-fn certificates_make(control: &Host, address: IpAddr) -> Result<()> {
-    let script = format!(
-        "set -e; cd {folder}
-        key() {{ openssl ecparam -name prime256v1 -genkey -noout -out $1.key; }}
-        key ca; key server; key accounts
-        openssl req -x509 -new -key ca.key -subj /CN=lab-ca -days 30 -out ca.crt \
-            -addext keyUsage=critical,keyCertSign,cRLSign
-        openssl req -new -key server.key -subj /CN=kube-apiserver -out server.csr
-        printf 'subjectAltName=IP:{address},IP:127.0.0.1,IP:10.96.0.1,DNS:kubernetes.default.svc\n' > server.ext
-        printf 'keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n' >> server.ext
-        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -days 30 -extfile server.ext -out server.crt",
-        folder = control.folder().display()
-    );
-    control.output_ok("sh", &["-c", &script]).map(drop).context("making certificates")
-}
-
-fn kubeconfig(control: &Host, address: IpAddr, user: User) -> String {
+/// A kubeconfig for whoever has these credentials, in the form of a field `user` of it.
+fn kubeconfig(control: &Host, address: IpAddr, credentials: &str) -> String {
     let server = SocketAddr::new(address, API_PORT);
-    let authority = control.folder().join("ca.crt");
+    let authority = control.folder().join(certificates::AUTHORITY);
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: lab\n\
          clusters:\n- name: lab\n  cluster: {{server: \"https://{server}\", certificate-authority: \"{}\"}}\n\
-         users:\n- name: lab\n  user: {{token: {}}}\n\
+         users:\n- name: lab\n  user: {{{credentials}}}\n\
          contexts:\n- name: lab\n  context: {{cluster: lab, user: lab, namespace: default}}\n",
         authority.display(),
-        user.token()
     )
 }
 
@@ -407,16 +455,21 @@ fn api_start(control: &Host, program: &Path, address: IpAddr) -> Result<Process>
     command.args(["kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", "--authorization-mode=Node,RBAC"]);
     command.args(["--bind-address=::", "--allow-privileged", "--enable-aggregator-routing", "--profiling=false"]);
     command.arg(format!("--advertise-address={address}")).arg(format!("--service-cluster-ip-range={SERVICE_NETWORKS}"));
-    command.arg(format!("--secure-port={API_PORT}")).arg("--service-account-issuer=https://kubernetes.default.svc");
+    command
+        .arg("--kubelet-preferred-address-types=InternalIP")
+        .arg(format!("--secure-port={API_PORT}"))
+        .arg("--service-account-issuer=https://kubernetes.default.svc");
     for (flag, name) in [
         ("--tls-cert-file", "server.crt"),
         ("--tls-private-key-file", "server.key"),
-        ("--client-ca-file", "ca.crt"),
+        ("--client-ca-file", certificates::AUTHORITY),
+        ("--kubelet-client-certificate", "to-kubelets.crt"),
+        ("--kubelet-client-key", "to-kubelets.key"),
         ("--token-auth-file", "tokens.csv"),
         ("--audit-policy-file", "audit.yaml"),
         ("--audit-log-path", AUDIT_LOG),
-        ("--service-account-key-file", "accounts.key"),
-        ("--service-account-signing-key-file", "accounts.key"),
+        ("--service-account-key-file", certificates::ACCOUNTS_KEY),
+        ("--service-account-signing-key-file", certificates::ACCOUNTS_KEY),
     ] {
         command.arg(flag).arg(file(name));
     }

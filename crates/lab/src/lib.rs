@@ -20,17 +20,23 @@
 //!
 //! From the ground up: [`enter()`], [`Lab`], [`Host`], [`Switch`]; on hosts a [`router`], [`backend`]s behind a
 //! [`service_proxy`], [`requests`] and [`capture`]s; a whole [`topology`] as a [`fleet`]; and with it the [`demo`] and the
-//! [`shell`]. A real Kubernetes API is in `kubernetes` (feature `testing`).
+//! [`shell`]. A real Kubernetes API is in `kubernetes`, a whole cluster with it in `cluster`, our chart beside them in `helm`
+//! (feature `testing`).
 
 mod account;
 pub mod backend;
 pub mod capture;
+#[cfg(feature = "testing")]
+pub mod cluster;
 pub mod command;
+pub mod confined;
 pub mod demo;
 mod enter;
 mod eventually;
 pub mod fleet;
 mod folder;
+#[cfg(feature = "testing")]
+pub mod helm;
 mod host;
 pub mod http;
 #[cfg(feature = "testing")]
@@ -38,6 +44,8 @@ pub mod kubernetes;
 pub mod manifests;
 pub mod requests;
 pub mod router;
+#[cfg(feature = "testing")]
+pub mod scrape;
 pub mod service_proxy;
 pub mod shell;
 mod switch;

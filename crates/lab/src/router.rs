@@ -11,7 +11,6 @@ mod gobgp;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::IpNet;
@@ -49,20 +48,6 @@ impl fmt::Display for RouterKind {
             RouterKind::Bird => "bird",
             RouterKind::GoBgp => "gobgp",
         })
-    }
-}
-
-/// The text names no router.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a router: embedded, frr, bird or gobgp")]
-pub struct RouterKindError(String);
-
-impl FromStr for RouterKind {
-    type Err = RouterKindError;
-
-    fn from_str(text: &str) -> Result<Self, RouterKindError> {
-        let kind = RouterKind::ALL.into_iter().find(|kind| kind.to_string() == text);
-        kind.ok_or_else(|| RouterKindError(text.to_owned()))
     }
 }
 
@@ -109,7 +94,7 @@ pub enum PeerPlace {
     Address(IpAddr),
     /// Anywhere in this network: each that calls is accepted.
     Network(IpNet),
-    /// At the other end of this interface, by link-local address (FRR alone).
+    /// At the other end of this interface, by link-local address (FRR and BIRD).
     Interface(String),
 }
 

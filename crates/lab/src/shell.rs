@@ -1,7 +1,7 @@
 //! A shell inside a running topology, with short commands to run things on hosts and to take the power from nodes.
 //!
 //! The commands are scripts that start our program again: `on HOST COMMAND` joins the host's namespaces, `power-off NODE`
-//! and `power-on NODE` ask the program that holds the lab, over a socket.
+//! and `power-on NODE` ask the program that holds the lab, over a socket. The shell of a whole cluster has the same ones.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write};
@@ -10,16 +10,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 use std::thread;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use kit::Duration;
 use sys::namespace::{Namespace, join};
 
 use crate::account::table;
 use crate::demo::map;
 use crate::fleet::Fleet;
+use crate::host::process::SBIN;
 use crate::router::RouterKind;
 use crate::topology::{Role, Topology};
 use crate::{Lab, WORK};
@@ -46,21 +46,24 @@ pub struct Shell {
 /// Starts the topology, prints a map, and runs the shell to its end.
 pub fn run(shell: &Shell, out: &mut dyn Write) -> Result<()> {
     let lab = Lab::new("shell")?;
-    let fleet = Fleet::start(&lab, &shell.topology, shell.program.clone(), shell.router)?;
+    let mut fleet = Fleet::start(&lab, &shell.topology, shell.program.clone(), shell.router)?;
     hosts_write(&lab)?;
-    commands_write(&shell.program)?;
+    commands_write(&format!("'{}' lab", shell.program.display()))?;
     writeln!(out, "{}\n\n{}\n", shell.topology.about, map(&shell.topology))?;
     writeln!(out, "{}\n", services(&fleet))?;
     writeln!(out, "{}", hints(&fleet, &lab))?;
     out.flush()?;
-    let fleet = Arc::new(Mutex::new(fleet));
-    power_serve(&fleet)?;
-    shell_run(&shell.shell)
+    power_serve(move |power, node| match power {
+        Power::Off => fleet.power_cut(node),
+        Power::On => fleet.power_on(node),
+    })?;
+    shell_run(&shell.shell, "")
 }
 
-/// Runs the shell, with our commands first in its path and a prompt that tells where one is.
-fn shell_run(shell: &Path) -> Result<()> {
-    let path = format!("PATH={}:$PATH; export PATH\n", work(COMMANDS).display());
+/// Runs the shell, with our commands first in its path and a prompt that tells where one is. `settings` are further
+/// lines that it reads first.
+pub(crate) fn shell_run(shell: &Path, settings: &str) -> Result<()> {
+    let path = format!("PATH={}:$PATH{SBIN}; export PATH\n{settings}", work(COMMANDS).display());
     let start_file = work("shellrc");
     // bash reads this instead of the user's file, so that it is the last to set the prompt; others by the variable ENV.
     fs::write(&start_file, format!("[ -z \"$BASH\" ] || [ ! -r ~/.bashrc ] || . ~/.bashrc\n{path}PS1='lab$ '\n"))?;
@@ -72,11 +75,12 @@ fn shell_run(shell: &Path) -> Result<()> {
     Ok(())
 }
 
-fn work(name: &str) -> PathBuf {
+pub(crate) fn work(name: &str) -> PathBuf {
     Path::new(WORK).join(name)
 }
 
-fn hosts_write(lab: &Lab) -> Result<()> {
+/// Notes the hosts, for `on`.
+pub(crate) fn hosts_write(lab: &Lab) -> Result<()> {
     fs::create_dir(work(HOSTS))?;
     for host in lab.hosts() {
         fs::write(work(HOSTS).join(host.name()), host.thread_id().get().to_string())?;
@@ -84,14 +88,17 @@ fn hosts_write(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn commands_write(program: &Path) -> Result<()> {
+/// Makes the commands `on`, `power-off` and `power-on`; `launcher` is what stands before them in the line that runs them.
+pub(crate) fn commands_write(launcher: &str) -> Result<()> {
     fs::create_dir(work(COMMANDS))?;
-    for command in ["on", "power-off", "power-on"] {
-        let file = work(COMMANDS).join(command);
-        fs::write(&file, format!("#!/bin/sh\nexec '{}' lab {command} \"$@\"\n", program.display()))?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
+    ["on", "power-off", "power-on"].into_iter().try_for_each(|name| command_write(name, &format!("{launcher} {name}")))
+}
+
+/// Makes a command that stands for the beginning of a line.
+pub(crate) fn command_write(name: &str, line: &str) -> Result<()> {
+    let file = work(COMMANDS).join(name);
+    fs::write(&file, format!("#!/bin/sh\nexec {line} \"$@\"\n"))?;
+    Ok(fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?)
 }
 
 fn services(fleet: &Fleet) -> String {
@@ -121,27 +128,32 @@ fn hints(fleet: &Fleet, lab: &Lab) -> String {
     table(&["try", ""], &rows)
 }
 
+/// What can be done to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Power {
+    Off,
+    On,
+}
+
 /// Serves `power-off` and `power-on`: a line with the command and the node, and the answer, empty when it was done.
-fn power_serve(fleet: &Arc<Mutex<Fleet>>) -> Result<()> {
+pub(crate) fn power_serve(mut act: impl FnMut(Power, &str) -> Result<()> + Send + 'static) -> Result<()> {
     let listener = UnixListener::bind(work(SOCKET)).context("listening for power commands")?;
-    let fleet = Arc::clone(fleet);
     let serve = move || {
         for stream in listener.incoming().flatten() {
             // Whoever asked may be gone; the next one is served all the same.
-            drop(power_answer(&fleet, stream));
+            drop(power_answer(&mut act, stream));
         }
     };
     thread::Builder::new().name("power".to_owned()).spawn(serve)?;
     Ok(())
 }
 
-fn power_answer(fleet: &Mutex<Fleet>, mut stream: UnixStream) -> Result<()> {
+fn power_answer(act: &mut impl FnMut(Power, &str) -> Result<()>, mut stream: UnixStream) -> Result<()> {
     let mut line = String::new();
     BufReader::new(stream.try_clone()?).read_line(&mut line)?;
-    let mut fleet = fleet.lock().map_err(|_| anyhow!("an earlier command panicked"))?;
     let outcome = match line.trim_end().split_once(' ') {
-        Some(("power-off", node)) => fleet.power_cut(node),
-        Some(("power-on", node)) => fleet.power_on(node),
+        Some(("power-off", node)) => act(Power::Off, node),
+        Some(("power-on", node)) => act(Power::On, node),
         _ => bail!("{line:?}"),
     };
     if let Err(error) = outcome {
@@ -160,7 +172,7 @@ pub fn power(command: &str, node: &str) -> Result<()> {
     Ok(())
 }
 
-const OUTSIDE: &str = "there is no lab here; this works in the shell that `metallb lab shell` gives";
+const OUTSIDE: &str = "there is no lab here; this works in the shell that `metallb lab shell` or `make cluster` gives";
 
 /// Becomes a command on a host. To be called inside the lab's shell; returns only when it fails.
 pub fn on(host: &str, command: &[String]) -> Result<()> {

@@ -58,7 +58,7 @@ fn program(what: &str, mark: &str) -> ExitCode {
             ExitCode::from(u8::try_from(child.wait().unwrap().code().unwrap()).unwrap())
         }
         "inside" => {
-            println!("users {}", fs::read_to_string("/proc/self/uid_map").unwrap().trim());
+            println!("users {}", user_map().unwrap().join(", "));
             println!("uid {}", sys::process::effective_user());
             println!("pids {:?}", pids());
             println!("interfaces {:?}", names("/sys/class/net"));
@@ -89,7 +89,9 @@ fn hold(mark: &str) -> ExitCode {
 }
 
 fn start(what: &[&str]) -> Result<(Child, BufReader<ChildStdout>)> {
-    let mut command = Command::new(std::env::current_exe()?);
+    // A shell lets what it runs in the background ignore the keys of the terminal.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,QUIT,HUP").arg(std::env::current_exe()?);
     let mut child = command.arg("--as-program").args(what).stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().context("its standard output")?;
     Ok((child, BufReader::new(stdout)))
@@ -169,10 +171,21 @@ fn inside(_: &Lab) -> Result<()> {
     ensure!(lines[2] == "pids {1, 2}", "{text}");
     // `/sys` is that of the caller until a host has its own.
     ensure!(lines[4] == "run {\"lab\"}", "{text}");
-    let here = fs::read_to_string("/proc/self/uid_map")?;
-    let counts = |map: &str| map.split_whitespace().nth(2).map(str::to_owned);
-    ensure!(counts(lines[0].trim_start_matches("users ")) == counts(&here), "{text} but here {here}");
+    let map: Vec<&str> = lines[0].trim_start_matches("users ").split(", ").collect();
+    let count =
+        |map: &[&str]| -> u64 { map.iter().map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum() };
+    let here = user_map()?;
+    let here: Vec<&str> = here.iter().map(String::as_str).collect();
+    ensure!(count(&map) == count(&here), "{map:?} but here {here:?}");
+    // What container runtimes look at, to know whether they may make devices.
+    ensure!(map != ["0 0 4294967295"], "the map looks like that of no user namespace");
     Ok(())
+}
+
+/// The lines of our map of user ids, with one space between fields.
+fn user_map() -> Result<Vec<String>> {
+    let map = fs::read_to_string("/proc/self/uid_map")?;
+    Ok(map.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect())
 }
 
 fn kill_at_any_moment(_: &Lab) -> Result<()> {

@@ -1,11 +1,15 @@
 //! The command line: MetalLB's flags with their names, defaults and variables (contract 7.1), and our own commands.
 
-use std::ffi::OsString;
-use std::net::IpAddr;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use api::GoDuration;
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use kit::Duration;
+use serve::{CipherSuites, Curves, TlsPolicy, TlsPolicyError, TlsVersion};
 use telemetry::logs::Level;
 
 /// Load balancer for Kubernetes clusters that no cloud serves.
@@ -17,6 +21,22 @@ use telemetry::logs::Level;
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// Reads a command line, each flag by itself and those that only make sense together.
+    pub(crate) fn read(words: impl Iterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+        let arguments = Arguments::try_parse_from(with_two_dashes(with_face_of_name(words).into_iter()))?;
+        let common = match &arguments.command {
+            Command::Controller(flags) => &flags.common,
+            Command::Speaker(flags) => &flags.common,
+            Command::Lab(_) | Command::Lint(_) | Command::Crds(_) => return Ok(arguments),
+        };
+        match common.tls.policy() {
+            Ok(_) => Ok(arguments),
+            Err(error) => Err(Arguments::command().error(ErrorKind::ArgumentConflict, error)),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -36,6 +56,20 @@ pub(crate) enum Command {
 /// What controller and speaker have in common.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CommonFlags {
+    /// HTTPS port of /metrics; 0 for none
+    ///
+    /// Who asks needs a bearer token of the cluster whose user may `get` the nonResourceURL /metrics. With --manifests
+    /// there is nobody who knows tokens: anyone on this host may ask, and nobody else.
+    #[arg(long, default_value_t = 9120, value_name = "PORT")]
+    pub(crate) port: u16,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsFlags,
+
+    /// Directory with tls.crt and tls.key for /metrics, read again when they change; else self-signed
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "DIR")]
+    pub(crate) metrics_cert_dir: String,
+
     /// HTTP port of /healthz and /readyz
     #[arg(long, default_value_t = 17472, value_name = "PORT")]
     pub(crate) health_probe_port: u16,
@@ -69,34 +103,40 @@ pub(crate) struct CommonFlags {
     pub(crate) bgp_type: BgpType,
 }
 
+/// Which TLS is spoken.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TlsFlags {
+    /// Lowest version of TLS: VersionTLS12, or VersionTLS13 as without it
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "VERSION")]
+    tls_min_version: TlsVersion,
+
+    /// Cipher suites for TLS 1.2, with commas between; all without it
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAMES")]
+    tls_cipher_suites: CipherSuites,
+
+    /// Numbers of the curves for the key exchange, the most wanted first, with commas between
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NUMBERS")]
+    tls_curve_preferences: Curves,
+}
+
+impl TlsFlags {
+    /// All three together.
+    pub(crate) fn policy(&self) -> Result<TlsPolicy, TlsPolicyError> {
+        TlsPolicy::new(self.tls_min_version, self.tls_cipher_suites.clone(), self.tls_curve_preferences.clone())
+    }
+}
+
 /// Flags of the Go implementation that belong to parts which this version does not have yet. They are taken, so that its
 /// manifests start, and named in a warning, so that nobody counts on them.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FutureCommonFlags {
     #[arg(long, hide = true)]
-    port: Option<u16>,
-    #[arg(long, hide = true)]
     pprof_bind_address: Option<String>,
-    #[arg(long, hide = true)]
-    tls_min_version: Option<String>,
-    #[arg(long, hide = true)]
-    tls_cipher_suites: Option<String>,
-    #[arg(long, hide = true)]
-    tls_curve_preferences: Option<String>,
-    #[arg(long, hide = true)]
-    metrics_cert_dir: Option<String>,
 }
 
 impl FutureCommonFlags {
     fn given(&self) -> Vec<&'static str> {
-        named([
-            ("--port", self.port.is_some_and(|port| port != 0)),
-            ("--pprof-bind-address", is_set(self.pprof_bind_address.as_ref())),
-            ("--tls-min-version", is_set(self.tls_min_version.as_ref())),
-            ("--tls-cipher-suites", is_set(self.tls_cipher_suites.as_ref())),
-            ("--tls-curve-preferences", is_set(self.tls_curve_preferences.as_ref())),
-            ("--metrics-cert-dir", is_set(self.metrics_cert_dir.as_ref())),
-        ])
+        named([("--pprof-bind-address", is_set(self.pprof_bind_address.as_ref()))])
     }
 }
 
@@ -207,9 +247,9 @@ pub(crate) struct SpeakerFlags {
     #[arg(long, env = "METALLB_NODE_NAME", value_name = "NAME")]
     pub(crate) node_name: String,
 
-    /// Address of the node; not used
+    /// Address of the node; not used, so whatever it is will do
     #[arg(long, env = "METALLB_HOST", hide = true)]
-    pub(crate) host: Option<IpAddr>,
+    pub(crate) host: Option<String>,
 
     /// Announce even from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
@@ -231,8 +271,40 @@ pub(crate) struct SpeakerFlags {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     pub(crate) frrk8s_secret_passthrough: Option<bool>,
 
+    /// How long routes are the last choice of routers before they are withdrawn, when the speaker ends or its node is
+    /// drained, such as 10s; the pod needs more time than that to end. At once by default
+    #[arg(long, env = "METALLB_BGP_DRAIN_TIME", default_value = "0s", value_name = "TIME")]
+    pub(crate) bgp_drain_time: DrainTime,
+
+    /// Taints of a node that say that it is drained, by key and separated by commas, such as
+    /// node.kubernetes.io/unschedulable
+    #[arg(long, env = "METALLB_BGP_DRAIN_TAINTS", value_delimiter = ',', value_name = "KEYS")]
+    pub(crate) bgp_drain_taints: Vec<String>,
+
+    /// TCP port to listen on for BGP, if a BGPPeer asks for that
+    #[arg(long, env = "METALLB_BGP_LISTEN_PORT", default_value_t = 179, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) bgp_listen_port: u16,
+
     #[command(flatten)]
     pub(crate) future: FutureSpeakerFlags,
+}
+
+/// A time as Go writes it: `10s`, `1m30s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DrainTime(pub(crate) Duration);
+
+/// The longest drain: whoever means more than that wants to change the configuration instead.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(3600);
+
+impl FromStr for DrainTime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = GoDuration::parse(text).map_err(|error| error.to_string())?;
+        let micros = u64::try_from(time.as_nanos()).map_err(|_| "a time must not be negative".to_owned())? / 1000;
+        let time = Duration::from_micros(micros);
+        if time > DRAIN_TIME_MAX { Err("more than an hour is too long".to_owned()) } else { Ok(DrainTime(time)) }
+    }
 }
 
 /// The backends of the Go implementation.
@@ -243,8 +315,19 @@ pub(crate) enum BgpType {
     FrrK8s,
 }
 
+/// The images of the Go implementation hold the programs `controller` and `speaker`; so does ours, as links to this
+/// one. A program of that name is that face: the name is the command.
+fn with_face_of_name(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let name = arguments.first().map(Path::new).and_then(Path::file_name);
+    if let Some(face) = name.filter(|name| *name == "controller" || *name == "speaker").map(OsStr::to_owned) {
+        arguments.insert(1, face);
+    }
+    arguments
+}
+
 /// MetalLB's flags come with one dash as well as with two; long flags with one dash get the second.
-pub(crate) fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut is_lab = false;
     let fix = |(position, argument): (usize, OsString)| {
         // The lab's commands are given other programs' arguments, which are none of ours.
@@ -275,7 +358,22 @@ mod tests {
     }
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
-        Arguments::try_parse_from(with_two_dashes(line.split_whitespace().map(OsString::from)))
+        Arguments::read(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn a_program_named_like_a_face_is_that_face() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        for (line, expected) in [
+            ("/controller", "/controller controller"),
+            ("/speaker --port=9120", "/speaker speaker --port=9120"),
+            ("controller -lb-class x", "controller controller -lb-class x"),
+            ("metallb lint controller", "metallb lint controller"),
+            ("/speaker/metallb crds", "/speaker/metallb crds"),
+        ] {
+            assert_eq!(with_face_of_name(words(line).into_iter()), words(expected), "{line}");
+        }
+        assert!(with_face_of_name(std::iter::empty()).is_empty());
     }
 
     #[test]
@@ -300,12 +398,41 @@ mod tests {
 
     #[test]
     fn flags_of_parts_to_come_are_taken_and_named() {
-        let line = "metallb speaker -node-name n1 --port=9120 -ml-labels app=metallb -ml-bindaddr= -ml-wan-config";
+        let line = "metallb speaker -node-name n1 --pprof-bind-address=:6060 -ml-labels app=metallb -ml-bindaddr= -ml-wan-config";
         let Command::Speaker(flags) = parse(line).unwrap().command else { panic!("not a speaker") };
-        assert_eq!(flags.future.given(), ["--port", "--ml-labels", "--ml-wan-config"]);
+        assert_eq!(flags.future.given(), ["--pprof-bind-address", "--ml-labels", "--ml-wan-config"]);
         let line = "metallb controller --webhook-mode disabled --ml-secret-name memberlist";
         let Command::Controller(flags) = parse(line).unwrap().command else { panic!("not a controller") };
         assert_eq!(flags.future.given(), ["--ml-secret-name"]);
+    }
+
+    #[test]
+    fn the_address_of_the_node_may_be_anything() {
+        assert!(parse("metallb speaker --node-name n1 --host=").is_ok());
+    }
+
+    #[test]
+    fn contract_7_1_flags_of_the_metrics() {
+        let Command::Controller(flags) = parse("metallb controller").unwrap().command else { panic!("no controller") };
+        assert_eq!((flags.common.port, flags.common.metrics_cert_dir.as_str()), (9120, ""));
+        assert_eq!(flags.common.tls.policy().unwrap().to_string(), "TLS 1.3");
+        let line = "metallb controller -port=0 --metrics-cert-dir=/etc/metrics -tls-min-version VersionTLS12 \
+                    -tls-cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 -tls-curve-preferences 29,25";
+        let Command::Controller(flags) = parse(line).unwrap().command else { panic!("no controller") };
+        assert_eq!((flags.common.port, flags.common.metrics_cert_dir.as_str()), (0, "/etc/metrics"));
+        let policy = flags.common.tls.policy().unwrap();
+        assert_eq!((policy.to_string().as_str(), policy.left_out()), ("TLS 1.2 and 1.3", vec!["25"]));
+    }
+
+    #[test]
+    fn the_flags_of_bgp_are_ours_and_off_unless_given() {
+        let Command::Speaker(flags) = parse("metallb speaker -node-name n1").unwrap().command else { panic!() };
+        assert_eq!((flags.bgp_drain_time.0, flags.bgp_listen_port), (Duration::ZERO, 179));
+        assert!(flags.bgp_drain_taints.is_empty());
+        let line = "metallb speaker -node-name n1 -bgp-drain-time=1m30s --bgp-drain-taints a,b -bgp-listen-port 1179";
+        let Command::Speaker(flags) = parse(line).unwrap().command else { panic!() };
+        assert_eq!((flags.bgp_drain_time.0, flags.bgp_listen_port), (Duration::from_secs(90), 1179));
+        assert_eq!(flags.bgp_drain_taints, ["a", "b"]);
     }
 
     #[test]
@@ -319,9 +446,19 @@ mod tests {
         for line in [
             "metallb speaker --node-name n1 --bgp-debounce-timeout 0",
             "metallb speaker --node-name n1 --log-level loud",
+            "metallb speaker --node-name n1 --bgp-drain-time soon",
+            "metallb speaker --node-name n1 --bgp-drain-time=-1s",
+            "metallb speaker --node-name n1 --bgp-drain-time 2h",
+            "metallb speaker --node-name n1 --bgp-listen-port 0",
             "metallb controller --health-probe-port 70000",
             "metallb controller --no-such-flag",
             "metallb speaker --node-name n1 --manifests a --kubeconfig b",
+            "metallb controller --port 65536",
+            "metallb controller --tls-min-version VersionTLS10",
+            "metallb controller --tls-min-version VersionTLS12 --tls-cipher-suites TLS_NONE",
+            "metallb controller --tls-curve-preferences 29,29",
+            "metallb controller --tls-curve-preferences=-1",
+            "metallb speaker --node-name n1 --tls-cipher-suites TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use api::{Object, ObjectRef};
-use config::{Config, Objects, Scope, Severity};
+use api::{ConfigurationVerdict, Object, ObjectRef};
+use config::{Config, Finding, Objects, Scope, Severity};
 
 /// Collects objects and validates them, all at once, when they have changed.
 #[derive(Debug)]
@@ -18,7 +18,13 @@ pub(crate) struct Configuration {
     /// Something changed since the last validation.
     is_dirty: bool,
     in_force: Option<Arc<Config>>,
+    /// What the last validation found.
+    found: Vec<Finding>,
+    verdict: ConfigurationVerdict,
 }
+
+/// The longest text of a condition, in bytes (Kubernetes meta/v1).
+const CONDITION_TEXT_MAX: usize = 32_768;
 
 /// What came of looking at the objects again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +32,12 @@ pub(crate) enum Verdict {
     /// They say what is in force already; perhaps they did not a moment ago (D2).
     Same(Arc<Config>),
     /// This is in force from now on.
-    Changed(Arc<Config>),
+    Changed {
+        /// In place of this.
+        before: Option<Arc<Config>>,
+        /// From now on.
+        config: Arc<Config>,
+    },
     /// They are invalid; what was in force stays so. The text is that of contract 1.9's condition.
     Refused(String),
 }
@@ -34,7 +45,8 @@ pub(crate) enum Verdict {
 impl Configuration {
     /// The configuration of a controller: pools, communities and namespaces count.
     pub(crate) fn of_controller(namespace: Option<String>) -> Self {
-        Configuration { objects: Objects::new(), node: None, namespace, is_dirty: true, in_force: None }
+        let (objects, found, verdict) = (Objects::new(), Vec::new(), ConfigurationVerdict::Unknown);
+        Configuration { objects, node: None, namespace, is_dirty: true, in_force: None, found, verdict }
     }
 
     /// The configuration of the speaker on a node.
@@ -54,6 +66,11 @@ impl Configuration {
         self.is_dirty |= self.objects.remove(reference);
     }
 
+    /// What the last validation came to.
+    pub(crate) fn verdict(&self) -> ConfigurationVerdict {
+        self.verdict.clone()
+    }
+
     /// Validates what has changed since the last time; `None` when nothing has.
     pub(crate) fn validate(&mut self) -> Option<Verdict> {
         if !std::mem::take(&mut self.is_dirty) {
@@ -61,25 +78,28 @@ impl Configuration {
         }
         match config::validate(&self.objects, self.scope(), self.namespace.as_deref()) {
             Ok(accepted) => {
-                for finding in &accepted.warnings {
+                for finding in self.news(&accepted.warnings) {
                     tracing::warn!(
                         object = %finding.object,
                         path = finding.pointer,
                         code = finding.code,
+                        warning = finding.message,
                         hint = finding.hint,
-                        "{}",
-                        finding.message
+                        "a part of the configuration should be changed"
                     );
                 }
+                let warnings: Vec<String> = accepted.warnings.iter().map(ToString::to_string).collect();
+                self.verdict = ConfigurationVerdict::Valid { warnings: condition_text(&warnings.join("\n")) };
                 if let Some(in_force) = self.in_force.as_ref().filter(|in_force| ***in_force == accepted.config) {
                     return Some(Verdict::Same(Arc::clone(in_force)));
                 }
                 let config = Arc::new(accepted.config);
-                self.in_force = Some(Arc::clone(&config));
-                Some(Verdict::Changed(config))
+                let before = self.in_force.replace(Arc::clone(&config));
+                Some(Verdict::Changed { before, config })
             }
             Err(refused) => {
-                for finding in refused.findings.iter().filter(|finding| finding.severity == Severity::Error) {
+                let news = self.news(&refused.findings);
+                for finding in news.iter().filter(|finding| finding.severity == Severity::Error) {
                     tracing::error!(
                         op = "setConfig",
                         object = %finding.object,
@@ -90,9 +110,18 @@ impl Configuration {
                         "failed to parse the configuration"
                     );
                 }
-                Some(Verdict::Refused(format!("configuration error: {refused}")))
+                let text = format!("configuration error: {refused}");
+                self.verdict = ConfigurationVerdict::Invalid(condition_text(&text));
+                Some(Verdict::Refused(text))
             }
         }
+    }
+
+    /// Those that the validation before did not find. Whatever changes about a node has everything validated, which must
+    /// not tell everything again.
+    fn news(&mut self, findings: &[Finding]) -> Vec<Finding> {
+        let before = std::mem::replace(&mut self.found, findings.to_vec());
+        findings.iter().filter(|finding| !before.contains(finding)).cloned().collect()
     }
 
     fn scope(&self) -> Scope<'_> {
@@ -101,6 +130,12 @@ impl Configuration {
             None => Scope::Controller,
         }
     }
+}
+
+/// As much of a text as a condition can hold.
+fn condition_text(text: &str) -> String {
+    let end = text.floor_char_boundary(CONDITION_TEXT_MAX);
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -119,13 +154,21 @@ mod tests {
     fn an_invalid_set_keeps_what_is_in_force() {
         let mut configuration = Configuration::of_controller(Some("metallb-system".to_owned()));
         configuration.apply(pool("a", "10.0.0.0/24"));
-        let Some(Verdict::Changed(config)) = configuration.validate() else { panic!("a valid pool") };
+        let Some(Verdict::Changed { config, .. }) = configuration.validate() else { panic!("a valid pool") };
         assert_eq!(config.pools.len(), 1);
         assert_eq!(configuration.validate(), None, "nothing changed");
 
         configuration.apply(pool("b", "10.0.0.0/25"));
         let Some(Verdict::Refused(text)) = configuration.validate() else { panic!("two pools that overlap") };
+        assert_eq!(configuration.verdict(), ConfigurationVerdict::Invalid(text.clone()));
         assert!(text.starts_with("configuration error: "), "{text}");
+
+        let findings = configuration.found.clone();
+        assert_eq!(findings.len(), 1);
+        configuration.apply(pool("c", "192.0.2.0/24"));
+        assert!(matches!(configuration.validate(), Some(Verdict::Refused(_))));
+        assert_eq!(configuration.news(&findings), [], "it was told");
+        configuration.delete(&pool("c", "").reference());
 
         // D2: back to what is in force counts as valid.
         configuration.delete(&pool("b", "").reference());

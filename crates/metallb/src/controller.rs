@@ -1,16 +1,20 @@
 //! `metallb controller`: gives addresses to Services.
 
 use anyhow::Result;
-use api::{IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
+use api::{Component, IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
 use controller::{Controller, Input, Settings};
-use kit::{Instant, Outbox};
+use ipam::PoolUsage;
+use kit::{Duration, Instant, Outbox};
 use netio::clock::Clock;
 use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Writer};
+use telemetry::metrics::{ControllerReport, PoolReport, Work};
 
 use crate::arguments::ControllerFlags;
 use crate::configuration::{Configuration, Verdict};
+use crate::metrics::{self, Scrapes, count};
 use crate::process::{self, Reach, Shutdown};
+use crate::reports::Reports;
 
 /// What a controller reads.
 const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community];
@@ -21,6 +25,9 @@ const CHANGES_PER_TURN: usize = 256;
 /// What one turn may want written; the rest follows in the next one.
 const OUTBOX_LIMIT: usize = 1024;
 
+/// Time between two writes of one pool's counters: soon enough for whoever looks at them.
+const POOL_STATUS_PACE: Duration = Duration::from_secs(1);
+
 /// Runs the controller until a signal ends it.
 pub(crate) fn run(flags: Box<ControllerFlags>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -29,44 +36,61 @@ pub(crate) fn run(flags: Box<ControllerFlags>) -> Result<()> {
 
 async fn serve(flags: &ControllerFlags) -> Result<()> {
     let mut shutdown = Shutdown::listen()?;
-    let _logs = process::start_logs(&flags.common)?;
+    let logs = process::start_logs(&flags.common)?;
     process::warn_of_unused(&flags.future.given());
     let health = process::serve_health(Reach::Everywhere, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
     let instance = if flags.common.pod_name.is_empty() { "controller" } else { flags.common.pod_name.as_str() };
-    let mut source = process::source(
+    let (mut source, reviews) = process::source(
         &flags.common,
         "metallb-controller",
         instance,
         namespace.as_deref(),
         &KINDS,
+        Reports::kinds(&Component::Controller),
         PoolStatus::Read,
         StatusFiles::Owned,
     )
     .await?;
+    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, &logs, &source, reviews).await?;
     let clock = Clock::start();
     let class = &flags.common.lb_class;
     let mut cluster = Cluster {
         decisions: Controller::new(Settings {
             namespace: namespace.clone().unwrap_or_default(),
             load_balancer_class: (!class.is_empty()).then(|| class.clone()),
+            pool_status_pace: POOL_STATUS_PACE,
         }),
+        reports: Reports::new(Component::Controller, namespace.as_deref(), source.writer.clone()),
         configuration: Configuration::of_controller(namespace),
         writer: source.writer.clone(),
         out: Outbox::with_limit(OUTBOX_LIMIT),
         synced: false,
     };
+    cluster.reports.configuration(clock.now(), cluster.configuration.verdict());
+    cluster.reports.owned(clock.now(), &source.owner.borrow_and_update());
     let mut changes = Vec::with_capacity(CHANGES_PER_TURN);
     let signal = loop {
         let now = clock.now();
-        if cluster.decisions.next_deadline().is_some_and(|deadline| deadline <= now) {
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        if is_due(cluster.decisions.next_deadline()) {
             cluster.decide(now, Input::Tick);
+        }
+        if is_due(cluster.reports.next_deadline()) {
+            cluster.reports.tell(now, report::Input::Tick);
         }
         tokio::select! {
             signal = shutdown.wait() => break signal,
-            () = clock.sleep_until(cluster.decisions.next_deadline()) => {}
+            () = clock.sleep_until(cluster.next_deadline()) => {}
+            Ok(()) = source.owner.changed() => {
+                cluster.reports.owned(clock.now(), &source.owner.borrow_and_update());
+            }
             Ok(()) = source.connection.changed() => {
                 process::report_source(&health, &source.connection.borrow_and_update());
+            }
+            envelope = scrapes.next() => {
+                // Who asked may have gone.
+                let _sent = envelope.send(report(&cluster.decisions));
             }
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
@@ -84,6 +108,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
 struct Cluster {
     decisions: Controller,
     configuration: Configuration,
+    reports: Reports,
     writer: Writer,
     out: Outbox<Write>,
     /// Every object has been told once; before, a configuration would be half of the truth.
@@ -91,6 +116,10 @@ struct Cluster {
 }
 
 impl Cluster {
+    fn next_deadline(&self) -> Option<Instant> {
+        self.decisions.next_deadline().into_iter().chain(self.reports.next_deadline()).min()
+    }
+
     /// Takes in changes of objects; the configuration is looked at when no other change waits.
     fn objects_changed(&mut self, now: Instant, changes: impl Iterator<Item = Change>, is_last: bool) {
         for change in changes {
@@ -102,6 +131,7 @@ impl Cluster {
                     self.validate(now);
                     self.decide(now, Input::Synced);
                 }
+                Change::ReportsSynced => self.reports.tell(now, report::Input::Listed),
             }
         }
         if self.synced && is_last {
@@ -110,6 +140,7 @@ impl Cluster {
     }
 
     fn object_applied(&mut self, now: Instant, object: Object) {
+        let Some(object) = self.reports.applied(now, object) else { return };
         match object {
             Object::Service(service) => self.decide(now, Input::Service(Box::new(service))),
             Object::Namespace(namespace) => self.decide(now, Input::Namespace(Box::new(namespace))),
@@ -123,6 +154,7 @@ impl Cluster {
     }
 
     fn object_deleted(&mut self, now: Instant, reference: &ObjectRef) {
+        self.reports.deleted(now, reference);
         self.configuration.delete(reference);
         match reference.kind {
             Kind::Service => self.decide(now, Input::ServiceDeleted(reference.key.clone())),
@@ -133,8 +165,10 @@ impl Cluster {
     }
 
     fn validate(&mut self, now: Instant) {
-        match self.configuration.validate() {
-            Some(Verdict::Changed(config)) => {
+        let verdict = self.configuration.validate();
+        self.reports.configuration(now, self.configuration.verdict());
+        match verdict {
+            Some(Verdict::Changed { config, .. }) => {
                 tracing::info!(op = "setConfig", event = "configLoaded", "config (re)loaded");
                 self.decide(now, Input::Config(config));
             }
@@ -162,7 +196,7 @@ impl Cluster {
                 Write::Event(event) => {
                     tracing::info!(event = event.reason, object = %event.object, "{}", event.message);
                 }
-                Write::PoolStatus { .. } => {}
+                Write::PoolStatus { .. } | Write::Report { .. } | Write::ReportGone { .. } => {}
             }
             self.writer.write(write);
         }
@@ -176,4 +210,30 @@ fn counters(pool: &IPAddressPool) -> Option<PoolCounters> {
         available_ipv4: status.available_ipv4,
         available_ipv6: status.available_ipv6,
     })
+}
+
+/// What a scrape is told.
+fn report(decisions: &Controller) -> ControllerReport {
+    let stats = decisions.stats();
+    // As far as the status of a pool counts (D3).
+    let addresses = |number: u128| i64::try_from(number).unwrap_or(i64::MAX).unsigned_abs();
+    let pool = |usage: PoolUsage| PoolReport {
+        name: usage.name.to_string(),
+        ipv4_total: addresses(usage.usable_ipv4),
+        ipv6_total: addresses(usage.usable_ipv6),
+        ipv4_in_use: count(usage.in_use_ipv4),
+        ipv6_in_use: count(usage.in_use_ipv6),
+        services: count(usage.services),
+    };
+    ControllerReport {
+        work: Work {
+            updates: stats.updates,
+            update_errors: stats.update_errors,
+            is_loaded: stats.config_loaded,
+            is_stale: stats.config_stale,
+        },
+        pools: decisions.pool_usages().map(pool).collect(),
+        services_unassigned: count(decisions.unassigned()),
+        statuses_restored: stats.statuses_restored,
+    }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
-use api::{ObjectRef, Severity};
+use api::{Object, ObjectRef, Severity};
 use clap::{Args, ValueEnum};
 use config::{Finding, Objects, Scope};
 use serde::Serialize;
@@ -24,6 +24,8 @@ const FOLDER_DEPTH_MAX: usize = 32;
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 /// What the structure check calls a value of the right type that is not allowed.
 const VALUE_CODES: [&str; 2] = ["out-of-range", "unknown-value"];
+/// What the structure check calls a value that could not be read.
+const UNREAD_CODE: &str = "wrong-type";
 /// Longer lines are not shown.
 const LINE_SHOWN_MAX: usize = 400;
 
@@ -188,19 +190,21 @@ struct Report {
 impl Report {
     fn new(texts: Vec<Text>, namespace: Option<&str>) -> Self {
         let mut report = Report { texts, secrets: Vec::new(), objects: 0, lines: Vec::new() };
-        let mut objects = Objects::new();
+        let mut set = Set::default();
         let mut places: BTreeMap<ObjectRef, (usize, Document)> = BTreeMap::new();
         let mut told: BTreeSet<(ObjectRef, String)> = BTreeSet::new();
         let mut out_of_range: BTreeMap<(ObjectRef, String), Line> = BTreeMap::new();
         let readings: Vec<Reading> = report.texts.iter().map(|text| yaml::read(&text.text)).collect();
         for (file, reading) in readings.into_iter().enumerate() {
             report.secrets.push(reading.secrets);
+            set.has_gaps |= !reading.problems.is_empty();
             for problem in reading.problems {
                 report.lines.push(line_of_problem(file, problem));
             }
             for Manifest { object, document, problems } in reading.objects {
                 report.objects = report.objects.saturating_add(1);
                 let reference = object.reference();
+                let is_whole = problems.iter().all(|problem| problem.code != UNREAD_CODE);
                 for problem in problems {
                     let at = (reference.clone(), problem.pointer.clone());
                     let line = line_of_problem(file, problem);
@@ -217,13 +221,10 @@ impl Report {
                     continue;
                 }
                 places.insert(reference, (file, document));
-                objects.insert(object);
+                set.add(object, is_whole);
             }
         }
-        let findings = match config::validate(&objects, Scope::Everything, namespace) {
-            Ok(accepted) => accepted.warnings,
-            Err(refused) => refused.findings,
-        };
+        let findings = set.findings(namespace);
         for finding in findings.into_iter().filter(|finding| !is_told(finding, &told)) {
             // The rules know better than the schema which values are meant.
             out_of_range.remove(&(finding.object.clone(), finding.pointer.clone()));
@@ -331,6 +332,49 @@ impl Report {
             message: &line.message,
             hint: line.hint.as_deref(),
         }
+    }
+}
+
+/// The objects to judge.
+#[derive(Default)]
+struct Set {
+    /// Those that are judged together.
+    whole: Objects,
+    /// Those of which a value could not be read. What they have to do with others cannot be said: a list of nodes that
+    /// is not there means all nodes.
+    partial: Vec<Object>,
+    /// Something could not be read. What seems to be missing may be there.
+    has_gaps: bool,
+}
+
+impl Set {
+    fn add(&mut self, object: Object, is_whole: bool) {
+        if is_whole {
+            self.whole.insert(object);
+        } else {
+            self.partial.push(object);
+            self.has_gaps = true;
+        }
+    }
+
+    fn findings(self, namespace: Option<&str>) -> Vec<Finding> {
+        let mut findings = findings(&self.whole, namespace);
+        if self.has_gaps {
+            findings.retain(|finding| !finding.transient || finding.severity == Severity::Error);
+        }
+        for object in self.partial {
+            let mut alone = Objects::new();
+            alone.insert(object);
+            findings.extend(self::findings(&alone, namespace).into_iter().filter(|finding| !finding.transient));
+        }
+        findings
+    }
+}
+
+fn findings(objects: &Objects, namespace: Option<&str>) -> Vec<Finding> {
+    match config::validate(objects, Scope::Everything, namespace) {
+        Ok(accepted) => accepted.warnings,
+        Err(refused) => refused.findings,
     }
 }
 

@@ -8,17 +8,17 @@ mod configuration;
 mod controller;
 mod crds;
 mod lint;
+mod metrics;
 mod process;
+mod reports;
 mod speaker;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments::with_two_dashes(std::env::args_os())) {
+    let arguments = match Arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are no errors; clap knows which stream and which status each of them has.

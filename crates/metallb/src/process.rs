@@ -1,13 +1,15 @@
 //! What controller and speaker have in common as processes: where objects come from, how they end, what they say when
 //! they cannot go on.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use api::Kind;
+use serve::Server;
+use source::kube::Reviews;
 use source::manifests::StatusFiles;
 use source::{Connection, Identity, PoolStatus, Source};
 use telemetry::health::Health;
@@ -53,7 +55,7 @@ pub(crate) fn warn_of_unused(flags: &[&str]) {
 /// The checks behind `/readyz`.
 pub(crate) const READY_OBJECTS: &str = "objects";
 
-/// Who may ask for the health of the process.
+/// Who can reach a port of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// Everybody who can reach the pod.
@@ -62,22 +64,27 @@ pub(crate) enum Reach {
     Loopback,
 }
 
-/// Serves the probes of the kubelet. Fails when the port cannot be used.
-pub(crate) async fn serve_health(reach: Reach, port: u16) -> Result<Health> {
-    let health = Health::new(&[READY_OBJECTS]);
-    let server = match reach {
-        Reach::Loopback => telemetry::health::bind((Ipv4Addr::LOCALHOST, port).into()).await,
-        Reach::Everywhere => match telemetry::health::bind((Ipv6Addr::UNSPECIFIED, port).into()).await {
+/// Takes a port.
+pub(crate) async fn bind(reach: Reach, port: u16) -> io::Result<Server> {
+    match reach {
+        Reach::Loopback => Server::bind((Ipv4Addr::LOCALHOST, port).into()).await,
+        Reach::Everywhere => match Server::bind((Ipv6Addr::UNSPECIFIED, port).into()).await {
             // A host without IPv6 still has the other half of "everywhere".
             Err(error) if error.kind() != ErrorKind::AddrInUse => {
-                telemetry::health::bind((Ipv4Addr::UNSPECIFIED, port).into()).await
+                Server::bind((Ipv4Addr::UNSPECIFIED, port).into()).await
             }
             served => served,
         },
-    };
-    let server =
-        server.with_context(|| format!("cannot serve the health probes on port {port} (--health-probe-port)"))?;
-    tokio::spawn(server.run(health.clone()));
+    }
+}
+
+/// Serves the probes of the kubelet. Fails when the port cannot be used.
+pub(crate) async fn serve_health(reach: Reach, port: u16) -> Result<Health> {
+    let health = Health::new(&[READY_OBJECTS]);
+    let server = bind(reach, port)
+        .await
+        .with_context(|| format!("cannot serve the health probes on port {port} (--health-probe-port)"))?;
+    tokio::spawn(server.run(telemetry::health::router(health.clone())));
     Ok(health)
 }
 
@@ -108,29 +115,37 @@ pub(crate) fn namespace(flags: &CommonFlags) -> Result<Option<String>> {
     }
 }
 
-/// Starts the source that the flags ask for.
+/// Starts the source that the flags ask for, and gives whoever can review tokens, if there is one.
+#[expect(clippy::too_many_arguments, reason = "what a component is, once; a struct would only repeat the names")]
 pub(crate) async fn source(
     flags: &CommonFlags,
     component: &'static str,
     instance: &str,
     namespace: Option<&str>,
     kinds: &[Kind],
+    reports: Vec<source::Reports>,
     pool_status: PoolStatus,
     status_files: StatusFiles,
-) -> Result<Source> {
+) -> Result<(Source, Option<Reviews>)> {
     let options = source::Options {
         kinds: kinds.to_vec(),
+        reports,
         namespace: namespace.unwrap_or_default().to_owned(),
-        identity: Identity { component, instance: instance.to_owned() },
+        identity: Identity {
+            component,
+            instance: instance.to_owned(),
+            pod: (!flags.pod_name.is_empty()).then(|| flags.pod_name.clone()),
+        },
         pool_status,
     };
     if let Some(directory) = &flags.manifests {
-        return Ok(source::manifests::start(directory.clone(), options, status_files));
+        return Ok((source::manifests::start(directory.clone(), options, status_files), None));
     }
     let client = source::kube::connect(flags.kubeconfig.as_deref(), component)
         .await
         .context("cannot connect to the Kubernetes API")?;
-    Ok(source::kube::start(client, options))
+    let reviews = Reviews::new(client.clone());
+    Ok((source::kube::start(client, options), Some(reviews)))
 }
 
 /// The signals that end the program in order.

@@ -1,5 +1,6 @@
 //! `metallb speaker`: one loop that drives the decisions, ARP and NDP, and the BGP sessions of a node.
 
+mod collection;
 mod segment;
 mod sessions;
 
@@ -7,20 +8,24 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use api::{Kind, Object, ObjectRef};
+use api::{Component, Kind, Object, ObjectRef};
 use kit::{Instant, InterfaceIndex, Outbox};
 use netio::clock::Clock;
-use netio::interfaces::{self, Exclusions, Monitor};
+use netio::interfaces::{self, Exclusions, Interface, Monitor};
 use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Writer};
-use speaker::{Exclusion, Input, Options, Output, Speaker};
+use speaker::{DrainOptions, Exclusion, Input, Options, Output, Speaker};
 use sys::packet::{Capture, PacketSocket};
+use telemetry::metrics::{ConfigState, SpeakerReport, Work};
 
 use crate::arguments::SpeakerFlags;
 use crate::configuration::{Configuration, Verdict};
+use crate::metrics::{self, Scrapes};
 use crate::process::{self, Reach, Shutdown};
+use crate::reports::Reports;
+use collection::{Collection, Progress};
 use segment::Segment;
-use sessions::{News, SessionId, Sessions};
+use sessions::{News, Sessions};
 
 /// What a speaker reads.
 const KINDS: [Kind; 11] = [
@@ -40,6 +45,9 @@ const KINDS: [Kind; 11] = [
 /// Changes taken in before packets, sessions and timers get their turn again.
 const CHANGES_PER_TURN: usize = 64;
 
+/// How long the last words to routers may take before their sessions end.
+const TELLING_TIME: kit::Duration = kit::Duration::from_secs(1);
+
 /// Outputs of the decisions between two looks at what they ask for.
 const OUTBOX_LIMIT: usize = 4096;
 
@@ -51,22 +59,25 @@ pub(crate) fn run(flags: Box<SpeakerFlags>) -> Result<()> {
 
 async fn serve(flags: &SpeakerFlags) -> Result<()> {
     let mut shutdown = Shutdown::listen()?;
-    let _logs = process::start_logs(&flags.common)?;
+    let logs = process::start_logs(&flags.common)?;
     process::warn_of_unused(&flags.future.given());
     check_packet_sockets()?;
     let exclusions = read_exclusions(&flags.exclude_interfaces_file)?;
     let health = process::serve_health(Reach::Loopback, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
-    let mut source = process::source(
+    let component = Component::Speaker(flags.node_name.clone());
+    let (mut source, reviews) = process::source(
         &flags.common,
         "metallb-speaker",
         &flags.node_name,
         namespace.as_deref(),
         &KINDS,
+        Reports::kinds(&component),
         PoolStatus::Ignored,
         StatusFiles::ReadOnly,
     )
     .await?;
+    let mut scrapes: Scrapes<SpeakerReport> = metrics::serve(&flags.common, &logs, &source, reviews).await?;
     let mut monitor = Monitor::start().await?;
     let clock = Clock::start();
     let mut node = Node {
@@ -74,35 +85,52 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
             node: flags.node_name.clone(),
             load_balancer_class: flags.common.lb_class.clone(),
             exclusion: if flags.ignore_exclude_lb { Exclusion::Ignored } else { Exclusion::Honoured },
+            drain: DrainOptions {
+                time: flags.bgp_drain_time.0,
+                taints: flags.bgp_drain_taints.iter().filter(|taint| !taint.is_empty()).cloned().collect(),
+            },
         }),
+        reports: Reports::new(component, namespace.as_deref(), source.writer.clone()),
         configuration: Configuration::of_speaker(flags.node_name.clone(), namespace),
         segment: Segment::new(),
-        sessions: Sessions::new(&flags.node_name, seed()),
+        sessions: Sessions::new(&flags.node_name, flags.bgp_listen_port, seed()),
         writer: source.writer.clone(),
         exclusions,
         out: Outbox::with_limit(OUTBOX_LIMIT),
         synced: false,
+        work: Work::default(),
+        collection: None,
+        leaving: Leaving::No,
     };
+    node.reports.configuration(clock.now(), node.configuration.verdict());
+    node.reports.owned(clock.now(), &source.owner.borrow_and_update());
     let mut changes = Vec::with_capacity(CHANGES_PER_TURN);
-    let signal = loop {
+    while !node.has_left(clock.now()) {
         node.tick(clock.now());
         tokio::select! {
-            signal = shutdown.wait() => break signal,
+            signal = shutdown.wait() => node.leave(clock.now(), signal),
             () = clock.sleep_until(node.next_deadline()) => {}
             Ok(()) = source.connection.changed() => {
                 process::report_source(&health, &source.connection.borrow_and_update());
             }
-            (session, input) = node.sessions.next() => node.session_input(clock.now(), session, input),
+            Ok(()) = source.owner.changed() => {
+                node.reports.owned(clock.now(), &source.owner.borrow_and_update());
+            }
+            event = node.sessions.next() => node.session_event(clock.now(), event),
             input = node.segment.next() => node.segment.tell(clock.now(), input),
             change = monitor.next() => node.interface_changed(clock.now(), &change, &monitor),
+            envelope = scrapes.next(), if node.collection.is_none() => {
+                node.collection = Some(Collection::begin(envelope, &flags.node_name));
+            }
+            () = std::future::ready(()), if node.collection.is_some() => node.collect(),
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
                 let is_last = source.changes.is_empty();
                 node.objects_changed(clock.now(), changes.drain(..), is_last);
             }
         }
-    };
-    tracing::info!(op = "shutdown", signal, "done");
+    }
+    tracing::info!(op = "shutdown", "done");
     node.sessions.finish(clock.now()).await;
     source.writer.flush(process::FLUSH_TIMEOUT).await;
     Ok(())
@@ -112,6 +140,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
 struct Node {
     decisions: Speaker,
     configuration: Configuration,
+    reports: Reports,
     segment: Segment,
     sessions: Sessions,
     writer: Writer,
@@ -119,12 +148,60 @@ struct Node {
     out: Outbox<Output>,
     /// Every object has been told once; before, a configuration would be half of the truth.
     synced: bool,
+    /// What was worked on, for the metrics.
+    work: Work,
+    /// What is being collected for a scrape.
+    collection: Option<Collection>,
+    leaving: Leaving,
+}
+
+/// How far the end of this process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// Nobody asked for it.
+    No,
+    /// Routers were told, and are given time to use other ways.
+    Asked,
+    /// What was decided is told to the routers, by then at the latest.
+    Telling { until: Instant },
+    /// Nothing is waited for.
+    Now,
 }
 
 impl Node {
     fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = [self.decisions.next_deadline(), self.segment.next_deadline(), self.sessions.next_deadline()];
-        deadlines.into_iter().flatten().min()
+        let leaving = match self.leaving {
+            Leaving::Telling { until } => Some(until),
+            Leaving::No | Leaving::Asked | Leaving::Now => None,
+        };
+        let cores = [
+            self.decisions.next_deadline(),
+            self.segment.next_deadline(),
+            self.sessions.next_deadline(),
+            self.reports.next_deadline(),
+        ];
+        cores.into_iter().flatten().chain(leaving).min()
+    }
+
+    /// A signal asks for the end. A second one does not wait.
+    fn leave(&mut self, now: Instant, signal: &'static str) {
+        tracing::info!(op = "shutdown", signal, "ending");
+        if self.leaving != Leaving::No {
+            self.leaving = Leaving::Now;
+            return;
+        }
+        self.leaving = Leaving::Asked;
+        let kept = self.sessions.keepers();
+        self.decide(now, Input::Leave { kept });
+    }
+
+    /// True when nothing is left to wait for.
+    fn has_left(&self, now: Instant) -> bool {
+        match self.leaving {
+            Leaving::No | Leaving::Asked => false,
+            Leaving::Telling { until } => self.sessions.is_quiet() || until <= now,
+            Leaving::Now => true,
+        }
     }
 
     /// Lets every core whose deadline has come do what is due.
@@ -140,6 +217,9 @@ impl Node {
         if is_due(self.decisions.next_deadline()) {
             self.decide(now, Input::Tick);
         }
+        if is_due(self.reports.next_deadline()) {
+            self.reports.tell(now, report::Input::Tick);
+        }
     }
 
     /// Takes in changes of objects; the configuration is looked at when no other change waits.
@@ -153,6 +233,7 @@ impl Node {
                     self.validate(now);
                     self.decide(now, Input::Synced);
                 }
+                Change::ReportsSynced => self.reports.tell(now, report::Input::Listed),
             }
         }
         if self.synced && is_last {
@@ -161,6 +242,8 @@ impl Node {
     }
 
     fn object_applied(&mut self, now: Instant, object: Object) {
+        self.count(object.kind());
+        let Some(object) = self.reports.applied(now, object) else { return };
         match object {
             Object::Service(service) => self.decide(now, Input::ServiceApplied(service)),
             Object::EndpointSlice(slice) => self.decide(now, Input::EndpointSliceApplied(slice)),
@@ -173,6 +256,8 @@ impl Node {
     }
 
     fn object_deleted(&mut self, now: Instant, reference: &ObjectRef) {
+        self.reports.deleted(now, reference);
+        self.count(reference.kind);
         self.configuration.delete(reference);
         match reference.kind {
             Kind::Service => self.decide(now, Input::ServiceDeleted(reference.key.clone())),
@@ -182,13 +267,38 @@ impl Node {
         }
     }
 
+    /// Counts a change that is worked on at once (contract 8.2); the others make a configuration, which is counted.
+    fn count(&mut self, kind: Kind) {
+        if matches!(kind, Kind::Service | Kind::EndpointSlice | Kind::Node) {
+            self.work.updated();
+        }
+    }
+
     fn validate(&mut self, now: Instant) {
-        match self.configuration.validate() {
-            Some(Verdict::Changed(config)) => {
+        let verdict = self.configuration.validate();
+        self.reports.configuration(now, self.configuration.verdict());
+        match verdict {
+            Some(Verdict::Changed { before, config }) => {
+                if let Some(before) = before {
+                    log_changes(&config::changes(&before, &config));
+                }
                 tracing::info!(op = "setConfig", event = "configLoaded", "config (re)loaded");
+                self.work.configured(ConfigState::InForce);
                 self.decide(now, Input::Configured(config));
             }
-            Some(Verdict::Same(_) | Verdict::Refused(_)) | None => {}
+            Some(Verdict::Same(_)) => self.work.configured(ConfigState::InForce),
+            Some(Verdict::Refused(_)) => self.work.configured(ConfigState::Stale),
+            None => {}
+        }
+    }
+
+    /// Collects one more portion for the scrape.
+    fn collect(&mut self) {
+        let Some(collection) = &mut self.collection else { return };
+        if collection.step(&self.decisions, &self.segment) == Progress::Done
+            && let Some(collection) = self.collection.take()
+        {
+            collection.finish(self.work, &self.segment, &self.sessions);
         }
     }
 
@@ -199,13 +309,14 @@ impl Node {
         };
         self.segment.tell(now, input);
         let interfaces: Vec<_> = monitor.interfaces().into_values().collect();
-        let names: BTreeSet<String> = interfaces.iter().map(|interface| interface.name.clone()).collect();
+        let may_announce = |interface: &&Interface| self.exclusions.decide(&interface.name) == l2::Exclusion::Allowed;
+        let names: BTreeSet<String> = interfaces.iter().filter(may_announce).map(|it| it.name.clone()).collect();
         self.sessions.interfaces_changed(now, interfaces);
         self.decide(now, Input::Interfaces(names));
     }
 
-    fn session_input(&mut self, now: Instant, session: SessionId, input: bgp::Input) {
-        let news = self.sessions.tell(now, session, input);
+    fn session_event(&mut self, now: Instant, event: sessions::Event) {
+        let news = self.sessions.handle(now, event);
         log_sessions(news);
     }
 
@@ -218,8 +329,11 @@ impl Node {
                 Output::AddressWithdraw { address } => self.segment.withdraw(now, address),
                 Output::PeerAdd(peer) => self.sessions.add(now, peer),
                 Output::PeerRemove(name) => self.sessions.remove(now, &name),
+                Output::PeerChange { from, peer, change } => self.sessions.change(now, &from, &peer, &change),
+                Output::PeerReset { peer, change } => self.sessions.reset(now, peer, &change),
+                Output::PeerComplete(name) => self.sessions.complete(now, &name),
                 Output::RouteAnnounce { peer, prefix, attributes } => {
-                    self.sessions.announce(now, &peer, prefix, attributes);
+                    self.sessions.announce(now, &peer, prefix, &attributes);
                 }
                 Output::RouteWithdraw { peer, prefix } => self.sessions.withdraw(now, &peer, prefix),
                 Output::ServiceAnnounced { service, protocol, addresses, pool } => tracing::info!(
@@ -239,7 +353,14 @@ impl Node {
                     "withdrawing service announcement"
                 ),
                 Output::Write(write) => self.writer.write(write),
-                Output::Settled => tracing::info!(event = "settled", "everything known at the start is announced"),
+                Output::Say(report) => self.reports.tell(now, report::Input::Say(report)),
+                Output::Unsay(report) => self.reports.tell(now, report::Input::Unsay(report)),
+                Output::Settled => {
+                    self.sessions.settled();
+                    tracing::info!(event = "settled", "everything known at the start is announced");
+                    self.reports.tell(now, report::Input::Settled);
+                }
+                Output::Left => self.leaving = Leaving::Telling { until: now + TELLING_TIME },
             }
         }
     }
@@ -248,21 +369,35 @@ impl Node {
 fn log_sessions(news: Vec<News>) {
     for news in news {
         match news {
-            News::Up { peer, local } => tracing::info!(
+            News::Up { peer, at, local } => tracing::info!(
                 event = "sessionUp",
-                peer = %peer.endpoint,
+                peer = at,
                 localAddress = local.map(|local| local.to_string()),
-                localASN = %peer.local_asn.unwrap_or(peer.my_asn),
+                localASN = %peer.local_as(),
                 peerASN = %peer.remote_as,
                 "BGP session established"
             ),
-            News::Down { peer, reason } => {
-                tracing::warn!(event = "sessionDown", peer = %peer.endpoint, error = reason, "BGP session down");
+            News::Down { at, reason } => {
+                tracing::warn!(event = "sessionDown", peer = at, error = reason, "BGP session down");
             }
-            News::AttemptFailed { peer, reason } => {
-                tracing::warn!(peer = %peer.endpoint, error = reason, "failed to establish BGP session");
+            News::AttemptFailed { at, reason } => {
+                tracing::warn!(peer = at, error = reason, "failed to establish BGP session");
             }
         }
+    }
+}
+
+/// What a new configuration will do to sessions, before it does.
+fn log_changes(changes: &[config::ObjectChange]) {
+    for change in changes {
+        tracing::info!(
+            op = "setConfig",
+            event = "configChange",
+            object = %format_args!("{} {}", change.kind.name(), change.name),
+            effect = %change.effect,
+            what = (!change.what.is_empty()).then_some(change.what.as_str()),
+            "configuration changes"
+        );
     }
 }
 

@@ -9,7 +9,7 @@ use config::{Objects, Scope, validate};
 use kit::Rng;
 
 /// Edited manifests that are tried.
-const EDITS: usize = 1_500;
+const EDITS: usize = 20_000;
 
 /// Pieces that manifests are made of, and some that they should not be made of.
 const PIECES: [&str; 28] = [

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use kit::{InterfaceIndex, Mac};
 use l2::InterfaceFlags;
-use sys::netlink::RouteSocket;
+use sys::netlink::{News, RouteSocket};
 use tokio::io::unix::AsyncFd;
 
 pub use exclusion::{ExclusionError, Exclusions};
@@ -179,7 +179,7 @@ impl Monitor {
     }
 
     fn open(&mut self) -> io::Result<()> {
-        let socket = watch(RouteSocket::open()?)?;
+        let socket = watch(RouteSocket::open(News::Interfaces)?)?;
         socket.get_ref().send(&self.inventory.begin())?;
         self.socket = Some(socket);
         Ok(())

@@ -2,8 +2,14 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation))]
 
+pub mod bfd;
 pub mod bgp;
+mod causes;
 pub mod clock;
+pub mod gateways;
+pub mod gossip;
 pub mod interfaces;
+mod netlink;
 pub mod packet;
+pub mod unnumbered;
 mod watch;

@@ -50,6 +50,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::causes::with_causes;
 use crate::watch::watch;
 use groups::Groups;
 
@@ -215,17 +216,6 @@ impl Default for L2Io {
 fn open_socket(interface: InterfaceIndex, capture: Capture) -> Result<AsyncFd<PacketSocket>, String> {
     let socket = PacketSocket::open(interface, capture).map_err(|error| with_causes(&error))?;
     watch(socket).map_err(|error| with_causes(&error))
-}
-
-/// An error with its causes, as one line for the log.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// The task that moves the frames of one socket into the channel.

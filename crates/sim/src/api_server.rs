@@ -161,7 +161,7 @@ impl ApiServer {
                 self.set_status(service, Some(uid), ingress, pool.as_deref())
             }
             Write::PoolStatus { pool, status } => self.set_counters(pool, *status),
-            Write::Event(_) => Applied::Unchanged,
+            Write::Report { .. } | Write::ReportGone { .. } | Write::Event(_) => Applied::Unchanged,
         }
     }
 

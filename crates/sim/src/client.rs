@@ -230,7 +230,7 @@ impl Target {
         match write {
             Write::ServiceStatus { service, .. } => Some(Target::Service(service.clone())),
             Write::PoolStatus { pool, .. } => Some(Target::Pool(pool.clone())),
-            Write::Event(_) => None,
+            Write::Report { .. } | Write::ReportGone { .. } | Write::Event(_) => None,
         }
     }
 

@@ -111,6 +111,8 @@ pub(crate) enum Event {
     Uncut(ProcessId),
     /// A process starts.
     Start(ProcessId),
+    /// A process that was asked to end may be ready for it.
+    MayEnd { process: ProcessId, epoch: u64 },
     /// A machine has started.
     Booted { node: NodeId, boots: u64 },
     /// The cluster has noticed that a machine is gone.
@@ -329,6 +331,7 @@ impl Cluster {
             Event::WriteAgain { write } => self.write_again(write),
             Event::Uncut(process) => return self.uncut(process),
             Event::Start(process) => return self.start(process),
+            Event::MayEnd { process, epoch } => return self.may_end(process, epoch),
             Event::Booted { node, boots } => return self.booted(node, boots),
             Event::NodeLost { node, boots } => self.node_lost(node, boots),
             Event::Netlink { node, epoch, lan, interface } => return self.netlink(node, epoch, lan, interface),

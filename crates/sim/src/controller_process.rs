@@ -8,7 +8,7 @@ use api::core::{Ingress, Service};
 use api::{Key, Kind, Object, ObjectRef, Write};
 use config::Config;
 use controller::{Controller, Input, Settings};
-use kit::{Instant, Labels, Outbox};
+use kit::{Duration, Instant, Labels, Outbox};
 
 use crate::Sabotage;
 use crate::client::Change;
@@ -19,6 +19,9 @@ use crate::violation::{Invariant, Violation, hold};
 
 /// What a controller reads.
 pub(crate) const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community];
+
+/// Time between two writes of one pool's counters.
+const POOL_STATUS_PACE: Duration = Duration::from_secs(1);
 
 /// The controller.
 #[derive(Debug)]
@@ -45,7 +48,11 @@ impl ControllerProcess {
         let load_balancer_class = climate.class.map(str::to_owned);
         ControllerProcess {
             class: climate.class,
-            core: Controller::new(Settings { namespace: NAMESPACE.to_owned(), load_balancer_class }),
+            core: Controller::new(Settings {
+                namespace: NAMESPACE.to_owned(),
+                load_balancer_class,
+                pool_status_pace: POOL_STATUS_PACE,
+            }),
             configuration: Configuration::new(Reader::Controller, sabotage),
             out: Outbox::with_limit(climate.controller_outbox),
             is_synced: false,

@@ -102,8 +102,7 @@ pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, 
         matching.iter().copied().filter(|it| it.node_selectors.matches(&node.metadata.labels)).collect()
     };
     let candidates = view.api.nodes().filter(|node| {
-        node.condition("Ready").is_none_or(|ready| ready == "True")
-            && may_announce(node, view.climate)
+        may_announce(node, view.climate)
             && (!is_local(service) || local_nodes.contains(&node.metadata.name))
             && !selecting(node).is_empty()
     });
@@ -112,7 +111,9 @@ pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, 
         let preferences = selecting(node).into_iter().flat_map(|it| &it.preferences);
         let met = preferences.filter(|it| it.selector.matches(&node.metadata.labels));
         let score: u64 = met.map(|it| u64::from(it.weight.get())).sum();
-        (Reverse(score), speaker::digest(&node.metadata.name, first))
+        // Who is not Ready comes last, and is better than nobody.
+        let is_dead = node.condition("Ready").is_some_and(|ready| ready != "True");
+        (is_dead, Reverse(score), speaker::digest(&node.metadata.name, first))
     };
     let owner = candidates.min_by_key(rank).filter(|owner| owner.metadata.name == view.node.name())?;
     let here = selecting(owner);

@@ -188,6 +188,7 @@ impl Router {
             families: Families::Both,
             mode: Mode::Passive,
             reception: Reception::Report { prefixes_max: PREFIXES_MAX },
+            graceful_restart: None,
         }
     }
 }

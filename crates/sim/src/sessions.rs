@@ -70,7 +70,7 @@ impl Sessions {
 
     /// Begins a session with the peer.
     pub(crate) fn add(&mut self, now: Instant, peer: Arc<Peer>, effects: &mut Vec<Effect>) -> Result<(), Violation> {
-        // What the real program does with a peer that is given by interface: it says so and goes on.
+        // Histories have no peers that have to be found first.
         let PeerEndpoint::Address(address) = peer.endpoint else { return Ok(()) };
         let id = SessionId(self.next_id);
         self.next_id = self.next_id.saturating_add(1);
@@ -87,6 +87,43 @@ impl Sessions {
         self.tell(now, id, Input::Stop { reason: StopReason::PeerDeconfigured }, effects)?;
         self.sessions.remove(&id);
         Ok(())
+    }
+
+    /// Ends the session with the peer and begins another.
+    pub(crate) fn reset(&mut self, now: Instant, peer: Arc<Peer>, effects: &mut Vec<Effect>) -> Result<(), Violation> {
+        if let Some(id) = self.by_name.remove(&peer.name) {
+            self.tell(now, id, Input::Stop { reason: StopReason::ConfigurationChange }, effects)?;
+            self.sessions.remove(&id);
+        }
+        self.add(now, peer, effects)
+    }
+
+    /// Treats the peer like this from now on; its session lasts.
+    pub(crate) fn change(
+        &mut self,
+        now: Instant,
+        from: &str,
+        peer: Arc<Peer>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Violation> {
+        let Some(id) = self.by_name.remove(from) else { return Ok(()) };
+        self.by_name.insert(peer.name.clone(), id);
+        let config = self.peer_config(&peer);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.peer = peer;
+        }
+        self.tell(now, id, Input::Configure(Box::new(config)), effects)
+    }
+
+    /// The peer was given every route that it should have at the begin.
+    pub(crate) fn complete(&mut self, now: Instant, name: &str, effects: &mut Vec<Effect>) -> Result<(), Violation> {
+        let Some(id) = self.by_name.get(name).copied() else { return Ok(()) };
+        self.tell(now, id, Input::Complete, effects)
+    }
+
+    /// True when everything that peers should be told has left this process.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.sessions.values().all(|session| session.core.is_quiet())
     }
 
     /// Ends all sessions in order, as a process does that is asked to end.
@@ -185,15 +222,20 @@ impl Sessions {
         let IpAddr::V4(own) = self.node.address(Family::V4) else { unreachable!("an address has its family") };
         let Some(otherwise) = RouterId::new(u32::from(own)) else { unreachable!("{own} is not zero") };
         PeerConfig {
-            local_as: peer.local_asn.unwrap_or(peer.my_asn),
+            local_as: peer.local_as(),
             remote_as: peer.remote_as,
             router_id: peer.router_id.map_or(RouterIdSource::Session { otherwise }, RouterIdSource::Configured),
             hold_time: peer.hold_time.unwrap_or(HoldTime::DEFAULT),
             keepalive_time: peer.keepalive_time,
             connect_retry: peer.connect_time.map_or(ConnectRetry::BackOff, ConnectRetry::Every),
-            families: if peer.dual_stack_address_family { Families::Both } else { Families::OfSession },
+            families: if Family::ALL.into_iter().all(|family| peer.carries(family)) {
+                Families::Both
+            } else {
+                Families::OfSession
+            },
             mode: Mode::Active,
             reception: Reception::Refuse,
+            graceful_restart: None,
         }
     }
 }
@@ -203,6 +245,6 @@ impl Sessions {
 pub(crate) fn router_of(peer: &Peer) -> Option<RouterName> {
     let PeerEndpoint::Address(address) = peer.endpoint else { return None };
     let router = RouterName::of_address(&address).filter(|_| peer.port == crate::router::PORT)?;
-    let own = peer.local_asn.unwrap_or(peer.my_asn);
+    let own = peer.local_as();
     (peer.remote_as.admits(own, router.asn()) && router.neighbours_are().admits(router.asn(), own)).then_some(router)
 }

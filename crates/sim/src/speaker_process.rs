@@ -9,11 +9,11 @@ use api::{Key, Kind, Object, ObjectRef, Write};
 use bgp::RouteAttributes;
 use config::{Config, Peer};
 use ipnet::IpNet;
-use kit::{Instant, InterfaceIndex, Mac, Outbox};
+use kit::{Duration, Instant, InterfaceIndex, Mac, Outbox};
 use l2::wire::ndp::{ALL_NODES, Message};
 use l2::wire::{Frame, Payload};
 use l2::{Action, InterfaceSet, Responder};
-use speaker::{Input, Options, Output, Protocol, Speaker};
+use speaker::{DrainOptions, Input, Options, Output, Protocol, Speaker};
 
 use crate::Sabotage;
 use crate::client::Change;
@@ -52,6 +52,29 @@ pub(crate) struct Claims {
     pub(crate) announced: BTreeMap<(Key, Protocol), Vec<IpAddr>>,
 }
 
+impl Claims {
+    fn rename_peer(&mut self, from: &str, to: &str) {
+        let routes = std::mem::take(&mut self.routes).into_iter();
+        self.routes = routes
+            .map(|((peer, prefix), route)| ((if peer == from { to.to_owned() } else { peer }, prefix), route))
+            .collect();
+    }
+}
+
+/// How far the end of a process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// Nobody asked for it.
+    No,
+    /// Routers were told, and are given time to use other ways.
+    Asked,
+    /// What was decided is told to the routers, by then at the latest.
+    Telling { until: Instant },
+}
+
+/// How long the last words to routers may take before their sessions end.
+const TELLING_TIME: Duration = Duration::from_secs(1);
+
 /// The sockets of the responder.
 #[derive(Debug, Default)]
 struct Sockets {
@@ -72,6 +95,7 @@ pub(crate) struct SpeakerProcess {
     l2_out: Outbox<l2::Output>,
     interfaces: BTreeSet<String>,
     is_synced: bool,
+    leaving: Leaving,
     claims: Claims,
     sabotage: Option<Sabotage>,
     pub(crate) effects: Vec<Effect>,
@@ -97,6 +121,7 @@ impl SpeakerProcess {
             node: node.name(),
             load_balancer_class: climate.class.unwrap_or_default().to_owned(),
             exclusion: climate.exclusion,
+            drain: DrainOptions::default(),
         };
         SpeakerProcess {
             node,
@@ -109,6 +134,7 @@ impl SpeakerProcess {
             l2_out: Outbox::with_limit(l2::OUTBOX_MAX),
             interfaces: BTreeSet::new(),
             is_synced: false,
+            leaving: Leaving::No,
             claims: Claims::default(),
             sabotage,
             effects: Vec::new(),
@@ -301,6 +327,23 @@ impl SpeakerProcess {
         self.with_sessions(|sessions, effects| sessions.tell(now, session, input, effects))
     }
 
+    /// Is asked to end.
+    pub(crate) fn leave(&mut self, now: Instant) -> Result<(), Violation> {
+        if self.leaving != Leaving::No {
+            return Ok(());
+        }
+        self.leaving = Leaving::Asked;
+        self.decide(now, Input::Leave { kept: BTreeSet::new() })
+    }
+
+    /// True when nothing is left to wait for.
+    pub(crate) fn has_left(&self, now: Instant) -> bool {
+        match self.leaving {
+            Leaving::No | Leaving::Asked => false,
+            Leaving::Telling { until } => self.sessions.is_quiet() || until <= now,
+        }
+    }
+
     /// Ends in order.
     pub(crate) fn finish(&mut self, now: Instant) -> Result<(), Violation> {
         self.with_sessions(|sessions, effects| sessions.finish(now, effects))
@@ -341,7 +384,7 @@ impl SpeakerProcess {
 impl SpeakerProcess {
     /// Gives the decisions one input, and has carried out what they want.
     fn decide(&mut self, now: Instant, input: Input) -> Result<(), Violation> {
-        let had_work = self.core.next_deadline().is_some();
+        let had_work = self.core.next_deadline().is_some_and(|deadline| deadline <= now);
         let cause = self.cause_of(&input);
         self.core.handle(now, input, &mut self.out);
         hold(self.out.dropped() == 0, Invariant::OutboxIsLargeEnough, || {
@@ -403,6 +446,30 @@ impl SpeakerProcess {
                 self.claims.routes.retain(|(peer, _), _| *peer != name);
                 self.with_sessions(|sessions, effects| sessions.remove(now, &name, effects))
             }
+            Output::PeerChange { from, peer, .. } => {
+                self.check_session_change(cause, &peer.name)?;
+                let old = self.claims.peers.remove(&from);
+                consistent(old.is_some(), &|| format!("no session with {from} to change"))?;
+                let is_new = self.claims.peers.insert(peer.name.clone(), Arc::clone(&peer)).is_none();
+                consistent(is_new, &|| format!("a second session with {}", peer.name))?;
+                self.claims.rename_peer(&from, &peer.name);
+                self.with_sessions(|sessions, effects| sessions.change(now, &from, peer, effects))
+            }
+            Output::PeerReset { peer, .. } => {
+                self.check_session_change(cause, &peer.name)?;
+                let old = self.claims.peers.insert(peer.name.clone(), Arc::clone(&peer));
+                consistent(old.is_some(), &|| format!("no session with {} to begin anew", peer.name))?;
+                let is_due = old.is_some_and(|old| needs_reset(&old, &peer));
+                hold(is_due, Invariant::SessionsAreLeftAlone, || {
+                    format!("{node} begins its session with {} anew and need not", peer.name)
+                })?;
+                self.claims.routes.retain(|(name, _), _| *name != peer.name);
+                self.with_sessions(|sessions, effects| sessions.reset(now, peer, effects))
+            }
+            Output::PeerComplete(name) => {
+                consistent(self.claims.peers.contains_key(&name), &|| format!("all told to {name}, no peer"))?;
+                self.with_sessions(|sessions, effects| sessions.complete(now, &name, effects))
+            }
             Output::RouteAnnounce { peer, prefix, attributes } => {
                 consistent(self.claims.peers.contains_key(&peer), &|| format!("a route for {peer}, no peer"))?;
                 let old = self.claims.routes.insert((peer.clone(), prefix), Arc::clone(&attributes));
@@ -433,7 +500,11 @@ impl SpeakerProcess {
                     format!("{node} withdraws {service} and does not say why")
                 })
             }
-            Output::Settled => Ok(()),
+            Output::Say(_) | Output::Unsay(_) | Output::Settled => Ok(()),
+            Output::Left => {
+                self.leaving = Leaving::Telling { until: now + TELLING_TIME };
+                Ok(())
+            }
         }
     }
 
@@ -521,4 +592,21 @@ impl SpeakerProcess {
         let is_meant = self.claims.answers.get(&address).is_some_and(|interfaces| interfaces.contains(name));
         hold(is_meant, Invariant::FramesAreMeant, || format!("{} says on {name}: {frame}", self.node))
     }
+}
+
+/// True when a session with the one cannot go on as one with the other: they differ in more than what holds at once or
+/// waits for the next session.
+fn needs_reset(old: &Peer, new: &Peer) -> bool {
+    let soft = Peer {
+        hold_time: new.hold_time,
+        keepalive_time: new.keepalive_time,
+        connect_time: new.connect_time,
+        node_selectors: new.node_selectors.clone(),
+        bfd_profile: new.bfd_profile.clone(),
+        graceful_restart: new.graceful_restart,
+        ebgp_multi_hop: new.ebgp_multi_hop,
+        dual_stack_address_family: old.dual_stack_address_family && new.dual_stack_address_family,
+        ..old.clone()
+    };
+    soft != *new
 }

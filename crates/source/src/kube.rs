@@ -1,6 +1,6 @@
 //! The Kubernetes API as a source.
 //!
-//! One task per kind lists and watches (`follow`); one task writes (`sink`). A connection that is dead without
+//! One task per kind lists and watches (`follow`); one task writes (`sink`); [`Reviews`] asks about others. A connection that is dead without
 //! saying so is noticed within half a minute (`client`).
 //!
 //! ```no_run
@@ -12,8 +12,9 @@
 //!     client,
 //!     Options {
 //!         kinds: vec![api::Kind::Service, api::Kind::EndpointSlice, api::Kind::Node],
+//!         reports: Vec::new(),
 //!         namespace: "metallb-system".to_owned(),
-//!         identity: Identity { component: "metallb-speaker", instance: "node-1".to_owned() },
+//!         identity: Identity { component: "metallb-speaker", instance: "node-1".to_owned(), pod: None },
 //!         pool_status: PoolStatus::Ignored,
 //!     },
 //! );
@@ -23,22 +24,26 @@
 mod client;
 mod follow;
 mod message;
+mod owner;
 mod request;
+mod reviews;
 mod sink;
 
 use std::sync::Arc;
 
+use api::Kind;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::connection::Reporter;
 use crate::counters::Counters;
-use crate::{CHANGES_WAITING_MAX, Options, Source, Tasks, Writer};
+use crate::{CHANGES_WAITING_MAX, Change, Options, Source, Tasks, Writer};
 
 pub use client::{ConnectError, connect};
 use follow::Follower;
 use request::Server;
+pub use reviews::{PathAccess, ReviewError, Reviews, User};
 use sink::ApiSink;
 
 /// Writes under way at one time. With one connection each, this is what an API server on two cores takes without
@@ -52,20 +57,31 @@ pub fn start(client: ::kube::Client, options: Options) -> Source {
     let (reporter, counters, writer) = (Arc::new(reporter), Arc::new(Counters::default()), Writer::new());
     let server = Server::new(client);
     let mut tasks = JoinSet::new();
-    for kind in options.kinds {
-        let path = follow::path(kind, &options.namespace);
+    // Reports have a reporter of their own, so that nothing else waits for them.
+    let report_kinds: Vec<Kind> = options.reports.iter().map(|reports| reports.kind).collect();
+    let reports_reporter = Arc::new(Reporter::new(&report_kinds, Timestamp::now()).0);
+    let main = options.kinds.iter().map(|kind| (*kind, String::new(), Change::Synced, &reporter));
+    let reports = options
+        .reports
+        .iter()
+        .map(|reports| (reports.kind, reports.label_selector.clone(), Change::ReportsSynced, &reports_reporter));
+    for (kind, label_selector, synced, reporter) in main.chain(reports) {
         let follower = Follower {
             reader: follow::Reader::new(kind, options.pool_status, sender.clone(), counters.clone()),
             server: server.clone(),
-            path,
+            path: follow::path(kind, &options.namespace),
+            label_selector,
+            synced,
             reporter: reporter.clone(),
             counters: counters.clone(),
             last_error: String::new(),
         };
         tasks.spawn(follower.run());
     }
-    tasks.spawn(writer.clone().run(ApiSink::new(server, options.identity), WRITES_AT_ONCE, counters.clone()));
-    Source { changes, writer, connection, counters, tasks: Tasks(tasks) }
+    let owner = owner::learn(&mut tasks, server.clone(), options.namespace.clone(), options.identity.pod.clone());
+    let sink = ApiSink::new(server, options.identity, owner.clone());
+    tasks.spawn(writer.clone().run(sink, WRITES_AT_ONCE, counters.clone()));
+    Source { changes, writer, connection, owner, counters, tasks: Tasks(tasks) }
 }
 
 #[cfg(test)]

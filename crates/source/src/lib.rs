@@ -21,8 +21,9 @@
 //!
 //! let options = Options {
 //!     kinds: vec![api::Kind::Service, api::Kind::Node],
+//!     reports: Vec::new(),
 //!     namespace: "metallb-system".to_owned(),
-//!     identity: Identity { component: "metallb-controller", instance: "controller-1".to_owned() },
+//!     identity: Identity { component: "metallb-controller", instance: "controller-1".to_owned(), pod: None },
 //!     pool_status: PoolStatus::Read,
 //! };
 //! let client = source::kube::connect(None, "metallb-controller").await?;
@@ -55,7 +56,7 @@ pub mod yaml;
 
 use std::sync::Arc;
 
-use api::{Kind, Object, ObjectRef};
+use api::{Kind, Object, ObjectRef, OwnerReference};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -78,6 +79,9 @@ pub enum Change {
     /// Every object of every kind asked for has been sent once. Comes exactly once. Who decides before it decides on
     /// half of the truth.
     Synced,
+    /// Every object that [`Options::reports`] asks for has been sent once. Comes exactly once, before or after
+    /// [`Change::Synced`].
+    ReportsSynced,
 }
 
 /// What to read, and in whose name to write.
@@ -85,6 +89,8 @@ pub enum Change {
 pub struct Options {
     /// The kinds to read.
     pub kinds: Vec<Kind>,
+    /// The kinds of reports to read. Nothing else waits for them: a cluster that lacks them is served all the same.
+    pub reports: Vec<Reports>,
     /// The namespace of MetalLB: Secrets, ConfigMaps and the kinds of `metallb.io` are read there alone. Manifests can
     /// do without one: where it is empty, those of any namespace are read.
     pub namespace: String,
@@ -92,6 +98,15 @@ pub struct Options {
     pub identity: Identity,
     /// Whether the counters of a pool are of interest.
     pub pool_status: PoolStatus,
+}
+
+/// The objects of one kind that this process writes whole, or has to make room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reports {
+    /// The kind.
+    pub kind: Kind,
+    /// Labels that they have, as in `key=value`; empty for all of the kind.
+    pub label_selector: String,
 }
 
 /// Whether the status of IPAddressPools is read.
@@ -110,6 +125,20 @@ pub struct Identity {
     pub component: &'static str,
     /// The pod or the node.
     pub instance: String,
+    /// The pod whose end is the end of its reports too (contract 1.9); none outside of a pod.
+    pub pod: Option<String>,
+}
+
+/// The owner of the reports of this process: with its end they go too (contract 1.9).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Owner {
+    /// The pod has not been found yet.
+    #[default]
+    Unknown,
+    /// There is none: not in a pod.
+    Nobody,
+    /// The pod.
+    Pod(OwnerReference),
 }
 
 /// A running source.
@@ -121,6 +150,8 @@ pub struct Source {
     pub writer: Writer,
     /// How the source itself is.
     pub connection: watch::Receiver<Connection>,
+    /// Who owns the reports of this process.
+    pub owner: watch::Receiver<Owner>,
     /// What was counted, for metrics.
     pub counters: Arc<Counters>,
     /// The work behind all this.
@@ -144,12 +175,16 @@ pub(crate) fn is_read_in_own_namespace(kind: Kind) -> bool {
     matches!(kind, Kind::Secret | Kind::ConfigMap) || kind.group() == api::GROUP
 }
 
-/// Drops what nobody here should keep: metadata that is out of date as soon as it is read, the values of Secrets that
+/// Drops what nobody here should keep: metadata that is out of date as soon as it is read, owners, the values of Secrets that
 /// hold no BGP password, and the status of pools if it is not wanted.
 pub(crate) fn slim(object: &mut Object, pool_status: PoolStatus) {
+    let kind = object.kind();
     let metadata = object.metadata_mut();
     metadata.resource_version.clear();
     metadata.generation = 0;
+    if !is_report(kind) {
+        metadata.owner_references = Vec::new();
+    }
     match object {
         Object::Secret(secret) if secret.type_.as_deref() != Some(PASSWORD_SECRET_TYPE) => {
             secret.data.clear();
@@ -158,6 +193,11 @@ pub(crate) fn slim(object: &mut Object, pool_status: PoolStatus) {
         Object::IPAddressPool(pool) if pool_status == PoolStatus::Ignored => pool.status = None,
         _ => {}
     }
+}
+
+/// True for kinds that MetalLB writes whole; the owner of such an object is of interest.
+pub(crate) fn is_report(kind: Kind) -> bool {
+    matches!(kind, Kind::ServiceL2Status | Kind::ServiceBGPStatus | Kind::ConfigurationState)
 }
 
 /// The type of the Secrets that hold BGP passwords (contract 7.7).

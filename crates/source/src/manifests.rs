@@ -20,8 +20,9 @@
 //!
 //! let options = Options {
 //!     kinds: vec![api::Kind::Service, api::Kind::IPAddressPool],
+//!     reports: Vec::new(),
 //!     namespace: "metallb-system".to_owned(),
-//!     identity: Identity { component: "metallb-controller", instance: "host-1".to_owned() },
+//!     identity: Identity { component: "metallb-controller", instance: "host-1".to_owned(), pod: None },
 //!     pool_status: PoolStatus::Read,
 //! };
 //! let source = source::manifests::start("manifests".into(), options, StatusFiles::Owned);
@@ -41,13 +42,13 @@ use std::time::{Duration, SystemTime};
 
 use api::Kind;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::connection::Reporter;
 use crate::counters::Counters;
-use crate::{CHANGES_WAITING_MAX, Change, Options, Source, Tasks, Writer};
+use crate::{CHANGES_WAITING_MAX, Change, Options, Owner, Source, Tasks, Writer};
 use overlay::{Known, Overlay};
 use sink::FileSink;
 
@@ -69,7 +70,7 @@ pub enum StatusFiles {
     /// This process: the controller. It removes the status of objects that are gone, so that a successor of the same
     /// name does not inherit it.
     Owned,
-    /// Another one. Statuses are read, and what is written here are events alone.
+    /// Another one. Statuses are read, and what is written here are events and reports alone.
     ReadOnly,
 }
 
@@ -80,12 +81,14 @@ pub fn start(directory: PathBuf, options: Options, status_files: StatusFiles) ->
     let (counters, writer) = (Arc::new(Counters::default()), Writer::new());
     let known = Known::default();
     let sink = FileSink::new(directory.join(STATUS_FOLDER), options.identity.clone(), known.clone());
-    let kinds = options.kinds.clone();
+    let (kinds, reports_due) = (options.kinds.clone(), !options.reports.is_empty());
     let overlay = Overlay::new(directory, options, status_files, known, counters.clone());
     let mut tasks = JoinSet::new();
-    tasks.spawn(Poller { overlay, kinds, sender, reporter, counters: counters.clone() }.run());
+    let poller = Poller { overlay, kinds, sender, reporter, counters: counters.clone(), reports_due };
+    tasks.spawn(poller.run());
     tasks.spawn(writer.clone().run(sink, WRITES_AT_ONCE, counters.clone()));
-    Source { changes, writer, connection, counters, tasks: Tasks(tasks) }
+    let owner = watch::channel(Owner::Nobody).1;
+    Source { changes, writer, connection, owner, counters, tasks: Tasks(tasks) }
 }
 
 /// Looks at the directory from time to time.
@@ -95,6 +98,8 @@ struct Poller {
     sender: mpsc::Sender<Change>,
     reporter: Reporter,
     counters: Arc<Counters>,
+    /// It has to be told that the reports are all there.
+    reports_due: bool,
 }
 
 impl Poller {
@@ -134,11 +139,15 @@ impl Poller {
         }
     }
 
-    async fn answered(&self) {
+    async fn answered(&mut self) {
         for kind in &self.kinds {
             self.reporter.answered(*kind, Timestamp::now());
         }
         if self.overlay.is_settled() {
+            if std::mem::take(&mut self.reports_due) {
+                // If nobody wants to know, the next tick ends this.
+                let _wanted = self.sender.send(Change::ReportsSynced).await;
+            }
             for kind in &self.kinds {
                 if self.reporter.listed(*kind) {
                     // If nobody wants to know, the next tick ends this.

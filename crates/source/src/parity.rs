@@ -140,8 +140,9 @@ fn status(name: &str, uid: &str, ip: &str) -> Write {
 async fn tell(world: &impl World) -> String {
     let options = Options {
         kinds: vec![Kind::Service, Kind::Node],
+        reports: Vec::new(),
         namespace: "metallb-system".to_owned(),
-        identity: Identity { component: "metallb-controller", instance: "c".to_owned() },
+        identity: Identity { component: "metallb-controller", instance: "c".to_owned(), pod: None },
         pool_status: PoolStatus::Read,
     };
     let mut story = Vec::new();

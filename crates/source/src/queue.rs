@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use api::core::Ingress;
-use api::{Key, PoolCounters, Write};
+use api::{Key, ObjectRef, PoolCounters, Report, ReportParts, Write};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -30,6 +30,7 @@ const PAUSE: Backoff = Backoff { min: Duration::from_millis(250), max: Duration:
 pub(crate) enum Target {
     Service(Key),
     Pool(Key),
+    Report(ObjectRef),
 }
 
 /// A status to write: what [`Write`] is besides events.
@@ -37,6 +38,8 @@ pub(crate) enum Target {
 pub(crate) enum Status {
     Service { service: Key, uid: String, ingress: Vec<Ingress>, pool: Option<String> },
     Pool { pool: Key, counters: PoolCounters },
+    Report { object: ObjectRef, report: Report, parts: ReportParts },
+    ReportGone { object: ObjectRef, uid: String },
 }
 
 impl Status {
@@ -44,6 +47,7 @@ impl Status {
         match self {
             Status::Service { service, .. } => Target::Service(service.clone()),
             Status::Pool { pool, .. } => Target::Pool(pool.clone()),
+            Status::Report { object, .. } | Status::ReportGone { object, .. } => Target::Report(object.clone()),
         }
     }
 }
@@ -105,6 +109,8 @@ impl Queue {
             Write::Event(event) => return self.events.push(event, now, wall),
             Write::ServiceStatus { service, uid, ingress, pool } => Status::Service { service, uid, ingress, pool },
             Write::PoolStatus { pool, status: counters } => Status::Pool { pool, counters },
+            Write::Report { object, report, parts } => Status::Report { object, report, parts },
+            Write::ReportGone { object, uid } => Status::ReportGone { object, uid },
         };
         let target = status.target();
         if let Some(waiting) = self.statuses.get_mut(&target) {
@@ -281,6 +287,7 @@ mod tests {
                     format!("{}={}", service.name, ingress[0].ip.as_deref().unwrap())
                 }
                 Job::Status(Status::Pool { pool, .. }) => format!("pool:{}", pool.name),
+                Job::Status(other) => format!("{other:?}"),
                 Job::Event(write) => format!("event:{}", write.event.object.key.name),
             };
             self.under_way.push(job);

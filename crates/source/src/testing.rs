@@ -36,6 +36,7 @@ pub(crate) fn describe(changes: &[Change]) -> String {
         Change::Applied(object) => format!("+ {}", object.reference()),
         Change::Deleted(reference) => format!("- {reference}"),
         Change::Synced => "synced".to_owned(),
+        Change::ReportsSynced => "reports synced".to_owned(),
     };
     changes.iter().map(|change| format!("{}\n", line(change))).collect()
 }

@@ -634,14 +634,16 @@ kind: MetalLB
 - a list
 ",
             expect![[r#"
+                1:1 IPAddressPool web
+                  8:14 error[wrong-type] /spec/addresses: addresses must be a list, not text (put "- " before the value to make it a list of one)
+                  6:3 error[unknown-field] /spec/adresses: unknown field "adresses" (did you mean "addresses"?)
+                10:1 BGPPeer tor
+                  17:15 error[unknown-value] /spec/dynamicASN: dynamicASN must be one of internal, external (did you mean "internal"?)
+                  19:25 error[wrong-type] /spec/nodeSelectors/0/matchLabels/rack: rack must be text, not a number (put the value in quotes)
+                  15:13 error[wrong-type] /spec/password: password must be text, not a number (put the value in quotes)
+                  16:12 error[out-of-range] /spec/peerASN: peerASN must be 0 to 4294967295, not 4294967296
+                  14:1 error[missing-field] /spec/myASN: missing field "myASN" in spec
                 34: skipped metallb.io/v1beta1 MetalLB
-                8:14 error[wrong-type] /spec/addresses: addresses must be a list, not text (put "- " before the value to make it a list of one)
-                6:3 error[unknown-field] /spec/adresses: unknown field "adresses" (did you mean "addresses"?)
-                17:15 error[unknown-value] /spec/dynamicASN: dynamicASN must be one of internal, external (did you mean "internal"?)
-                19:25 error[wrong-type] /spec/nodeSelectors/0/matchLabels/rack: rack must be text, not a number (put the value in quotes)
-                15:13 error[wrong-type] /spec/password: password must be text, not a number (put the value in quotes)
-                16:12 error[out-of-range] /spec/peerASN: peerASN must be 0 to 4294967295, not 4294967296
-                14:1 error[missing-field] /spec/myASN: missing field "myASN" in spec
                 21:13 error[unknown-version] /apiVersion: BFDProfile has no version "metallb.io/v1beta2" (use metallb.io/v1beta1)
                 25:13 error[unknown-kind] /apiVersion: IPAddressPool is not a kind of v1 (did you mean "apiVersion: metallb.io/v1beta1"?)
                 29:7 error[removed-kind] /kind: AddressPool does not exist any more (use an IPAddressPool, and an L2Advertisement or BGPAdvertisement that selects it)
@@ -655,7 +657,7 @@ kind: MetalLB
         let text =
             "\u{feff}---\r\napiVersion: v1\r\nkind: Node\r\nmetadata:\r\n  name: n\u{e4}\r\n  labels: {a: 1}\r\n";
         let reading = read(text);
-        let place = reading.problems[0].place;
+        let place = reading.objects[0].problems[0].place;
         assert_eq!((place.line, place.column), (6, 15));
         assert_eq!(text.get(place.start..place.end), Some("1"));
     }
@@ -692,9 +694,9 @@ kind: MetalLB
             {"apiVersion": "metallb.io/v1beta1", "kind": "CommunityList", "items": []}]}"#;
         check(
             text,
-            expect![
-                "2:97 error[wrong-type] /metadata/labels/x: x must be text, not a number (put the value in quotes)"
-            ],
+            expect![[r#"
+                2:13 Namespace a
+                  2:97 error[wrong-type] /metadata/labels/x: x must be text, not a number (put the value in quotes)"#]],
         );
         let of_one_kind = "apiVersion: v1\nkind: NodeList\nitems:\n- metadata: {name: a}\n- metadata: {name: b}\n";
         check(

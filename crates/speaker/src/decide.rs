@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use config::{BgpAdvertisement, L2Advertisement, Peer, PeerEndpoint, Pool};
+use config::{BgpAdvertisement, L2Advertisement, Peer, Pool};
 use ipnet::IpNet;
 use kit::{Family, Labels};
 use l2::InterfaceSet;
 
+use crate::drain::Standing;
 use crate::election::Rank;
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
 use crate::verdict::{Decision, Refusal};
@@ -43,6 +44,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) nodes: &'a BTreeMap<String, NodeFacts>,
     pub(crate) peers: &'a BTreeMap<String, Arc<Peer>>,
     pub(crate) interfaces: &'a BTreeSet<String>,
+    /// How far this node has left BGP.
+    pub(crate) standing: Standing,
 }
 
 /// What the label [`api::EXCLUDE_FROM_LOAD_BALANCERS`] on a node means.
@@ -103,6 +106,15 @@ fn layer2_advertisements<'a>(service: &ServiceFacts, pool: &'a Pool) -> Vec<&'a 
     all.filter(|it| it.service_selectors.matches(&service.labels)).map(Arc::as_ref).collect()
 }
 
+/// Whether a candidate is known to be alive. One that is not comes after all that are, and is a candidate nevertheless:
+/// where no node is Ready, as on the only node of a cluster whose kubelet is gone, or when a cluster has just found its
+/// API again, the wrong node is better than none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Liveness {
+    Ready,
+    NotReady,
+}
+
 /// The rank of a node in the election for the Service, if it is a candidate at all (contract 5.1 rows 5 to 7).
 fn rank(
     node: &str,
@@ -110,14 +122,15 @@ fn rank(
     advertisements: &[&L2Advertisement],
     elected_by: &IpAddr,
     exclusion: Exclusion,
-) -> Option<Rank> {
-    if !facts.ready || node_refusal(facts, exclusion).is_some() {
+) -> Option<(Liveness, Rank)> {
+    if node_refusal(facts, exclusion).is_some() {
         return None;
     }
     let mut selecting = advertisements.iter().filter(|it| it.node_selectors.matches(&facts.labels)).peekable();
     selecting.peek()?;
     let score = selecting.map(|advertisement| preference(advertisement, &facts.labels)).sum();
-    Some(Rank::new(score, node, elected_by))
+    let liveness = if facts.ready { Liveness::Ready } else { Liveness::NotReady };
+    Some((liveness, Rank::new(score, node, elected_by)))
 }
 
 /// The weights of the preferences that match a node which the advertisement selects.
@@ -163,15 +176,13 @@ fn try_layer2(
     if let Some(refusal) = node_refusal(here, around.exclusion) {
         return Err(refusal);
     }
-    if !here.ready {
-        return Err(Refusal::NodeNotReady);
-    }
     if service.local_only && !backends.on(around.node) {
         return Err(Refusal::NoLocalEndpoints);
     }
-    let owner = winner(service, backends, around, addresses, &advertisements);
-    if owner != Some(around.node) {
-        return Err(Refusal::NotElected(owner.map(str::to_owned)));
+    match winner(service, backends, around, addresses, &advertisements) {
+        Some((_, owner)) if owner == around.node => {}
+        Some((Liveness::Ready, _)) if !here.ready => return Err(Refusal::NodeNotReady),
+        owner => return Err(Refusal::NotElected(owner.map(|(_, owner)| owner.to_owned()))),
     }
     let interfaces = interfaces(&selecting, around.interfaces)?;
     Ok(Layer2Grant { addresses: addresses.to_vec(), interfaces, pool: pool.name.clone() })
@@ -183,14 +194,14 @@ fn winner<'a>(
     around: &Surroundings<'a>,
     addresses: &[IpAddr],
     advertisements: &[&L2Advertisement],
-) -> Option<&'a str> {
+) -> Option<(Liveness, &'a str)> {
     // The first address decides for all of them, as in the Go implementation (contract 5.1).
     let elected_by = addresses.first()?;
     let candidates = around.nodes.iter().filter(|(name, _)| !service.local_only || backends.on(name));
     candidates
         .filter_map(|(name, facts)| Some((rank(name, facts, advertisements, elected_by, around.exclusion)?, name)))
         .min()
-        .map(|(_, name)| name.as_str())
+        .map(|((liveness, _), name)| (liveness, name.as_str()))
 }
 
 /// The interfaces that the advertisements allow together, as far as they exist here (contract 5.3, D11).
@@ -250,7 +261,7 @@ fn try_bgp(service: &ServiceFacts, backends: Backends<'_>, around: &Surroundings
     if let Some((one, other)) = local_preference_clash(&selecting, pool) {
         return Err(Refusal::ConflictingAdvertisements(one.name.clone(), other.name.clone()));
     }
-    if let Some(refusal) = node_refusal(here, around.exclusion) {
+    if let Some(refusal) = bgp_node_refusal(here, around) {
         return Err(refusal);
     }
     if service.local_only && !backends.on(around.node) {
@@ -262,13 +273,23 @@ fn try_bgp(service: &ServiceFacts, backends: Backends<'_>, around: &Surroundings
     let routes = routes(addresses, &selecting);
     let reaches_a_peer = |prefix: &IpNet, advertisements: &[Arc<BgpAdvertisement>]| {
         around.peers.values().any(|peer| {
-            carries(peer, Family::of(&prefix.addr())) && advertisements.iter().any(|it| is_for(it, &peer.name))
+            peer.carries(Family::of(&prefix.addr())) && advertisements.iter().any(|it| is_for(it, &peer.name))
         })
     };
     if !routes.iter().any(|(prefix, advertisements)| reaches_a_peer(prefix, advertisements)) {
         return Err(Refusal::NoPeer);
     }
     Ok(BgpGrant { addresses: addresses.to_vec(), routes, pool: pool.name.clone() })
+}
+
+/// A node that leaves still announces until it has left: its routes are the last choice then.
+fn bgp_node_refusal(here: &NodeFacts, around: &Surroundings<'_>) -> Option<Refusal> {
+    match (node_refusal(here, around.exclusion), around.standing) {
+        (Some(Refusal::ExcludedByLabel), Standing::Leaving { .. }) => None,
+        (Some(refusal), _) => Some(refusal),
+        (None, Standing::Gone) => here.drained.clone().map(Refusal::Drained),
+        (None, Standing::Present | Standing::Leaving { .. }) => None,
+    }
 }
 
 fn routes(addresses: &[IpAddr], selecting: &[&Arc<BgpAdvertisement>]) -> BTreeMap<IpNet, Vec<Arc<BgpAdvertisement>>> {
@@ -288,14 +309,6 @@ fn routes(addresses: &[IpAddr], selecting: &[&Arc<BgpAdvertisement>]) -> BTreeMa
 /// True when the advertisement is meant for the peer.
 pub(crate) fn is_for(advertisement: &BgpAdvertisement, peer: &str) -> bool {
     advertisement.peers.is_empty() || advertisement.peers.contains(peer)
-}
-
-/// True when routes of the family go over a session with the peer (contract 6.2, row "Family").
-pub(crate) fn carries(peer: &Peer, family: Family) -> bool {
-    match &peer.endpoint {
-        PeerEndpoint::Address(address) => peer.dual_stack_address_family || Family::of(address) == family,
-        PeerEndpoint::Interface(_) => true,
-    }
 }
 
 /// Two advertisements of one Service that want different local preferences for the same route (contract 4.2 rule 35).

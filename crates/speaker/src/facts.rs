@@ -90,15 +90,19 @@ pub(crate) struct NodeFacts {
     pub(crate) excluded: bool,
     /// Condition `Ready` is True, or nobody has said yet.
     pub(crate) ready: bool,
+    /// The key of a taint that says that the node is drained, if it has one.
+    pub(crate) drained: Option<String>,
 }
 
 impl NodeFacts {
-    pub(crate) fn read(node: &Node) -> Self {
+    pub(crate) fn read(node: &Node, drain_taints: &BTreeSet<String>) -> Self {
+        let drained = node.spec.taints.iter().find(|taint| drain_taints.contains(&taint.key));
         NodeFacts {
             labels: node.metadata.labels.clone(),
             network_unavailable: node.condition("NetworkUnavailable") == Some("True"),
             excluded: node.metadata.labels.contains_key(api::EXCLUDE_FROM_LOAD_BALANCERS),
             ready: node.condition("Ready").is_none_or(|status| status == "True"),
+            drained: drained.map(|taint| taint.key.clone()),
         }
     }
 }

@@ -12,6 +12,7 @@
 #[path = "speaker.rs"]
 mod core;
 mod decide;
+mod drain;
 mod election;
 mod facts;
 mod layer2;
@@ -20,5 +21,6 @@ mod verdict;
 
 pub use core::{Input, Options, Output, Speaker};
 pub use decide::{BgpGrant, Exclusion, Layer2Grant};
+pub use drain::DrainOptions;
 pub use election::{Rank, digest};
 pub use verdict::{Decision, Gate, Protocol, Refusal, Verdict};

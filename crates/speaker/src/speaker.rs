@@ -1,18 +1,25 @@
 //! The speaker's state and its one entry point.
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "leave.rs"]
+mod leave;
+#[path = "settle_peers.rs"]
+mod settle_peers;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use api::core::{EndpointSlice, Node, Service};
-use api::{Event, EventType, Key, Kind, ObjectRef, Write};
+use api::{Event, EventType, Key, Kind, ObjectRef, Report, Write};
 use bgp::RouteAttributes;
-use config::{Config, Peer};
+use config::{Config, Peer, PeerChange};
 use ipnet::IpNet;
 use kit::{Instant, Outbox};
 use l2::InterfaceSet;
 
 use crate::decide::{self, Backends, BgpGrant, Exclusion, Layer2Grant, Surroundings};
+use crate::drain::{Departure, DrainOptions};
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
 use crate::layer2::Holdings;
 use crate::routes::Routes;
@@ -34,14 +41,12 @@ pub struct Options {
     pub load_balancer_class: String,
     /// What the exclusion label on nodes means.
     pub exclusion: Exclusion,
+    /// How the node leaves BGP.
+    pub drain: DrainOptions,
 }
 
 /// What a speaker is told.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an input is made, handled and dropped; a box would cost more than the copy"
-)]
 pub enum Input {
     /// A configuration is in force from now on.
     Configured(Arc<Config>),
@@ -57,10 +62,15 @@ pub enum Input {
     NodeApplied(Node),
     /// A node is gone, by name.
     NodeDeleted(String),
-    /// The interfaces of this host, by name: all of them.
+    /// The interfaces of this host that may announce, by name: all of them.
     Interfaces(BTreeSet<String>),
     /// Everything that exists has been told once: from now on it may be decided.
     Synced,
+    /// This process is to end: [`Output::Left`] says when it may.
+    Leave {
+        /// Peers that keep our routes when it ends, by name: they notice nothing before.
+        kept: BTreeSet<String>,
+    },
     /// The deadline has come.
     Tick,
 }
@@ -84,6 +94,24 @@ pub enum Output {
     PeerAdd(Arc<Peer>),
     /// End the session with the peer, by name of its BGPPeer.
     PeerRemove(String),
+    /// Treat the peer like this from now on; its session lasts.
+    PeerChange {
+        /// Its name until now.
+        from: String,
+        /// What it is from now on.
+        peer: Arc<Peer>,
+        /// What that is about.
+        change: PeerChange,
+    },
+    /// End the session with the peer and begin another; its routes will be told again.
+    PeerReset {
+        /// What it is from now on.
+        peer: Arc<Peer>,
+        /// What that is about.
+        change: PeerChange,
+    },
+    /// Every route that a peer should have at the begin was told, by name of its BGPPeer.
+    PeerComplete(String),
     /// Give a route to a peer, in place of an earlier one with the same prefix.
     RouteAnnounce {
         /// Name of the BGPPeer.
@@ -124,8 +152,14 @@ pub enum Output {
     },
     /// Something to write.
     Write(Write),
+    /// This is to be shown from now on (contract 1.9).
+    Say(Report),
+    /// This is to be shown no more.
+    Unsay(Report),
     /// All that was known at the start is decided and told. Once.
     Settled,
+    /// This process has nothing more to tell: it may end. Once, after [`Input::Leave`].
+    Left,
 }
 
 /// The decisions of one node.
@@ -142,6 +176,11 @@ pub struct Speaker {
     interfaces: BTreeSet<String>,
     /// Peers that have a session on this node.
     peers: BTreeMap<String, Arc<Peer>>,
+    /// What is to be done to sessions, and was not told yet.
+    peer_steps: VecDeque<Output>,
+    /// Peers that may not have been told all of their routes yet.
+    incomplete: BTreeSet<String>,
+    departure: Departure,
     holdings: Holdings,
     routes: Routes,
     /// Services to decide anew.
@@ -166,6 +205,9 @@ struct ServiceState {
     slices: BTreeMap<String, SliceFacts>,
     layer2: Option<Decision<Layer2Grant>>,
     bgp: Option<Decision<BgpGrant>>,
+    /// What is shown of it: the interfaces it is restricted to, and the peers it is announced to.
+    shown_interfaces: Option<Vec<String>>,
+    shown_peers: Vec<String>,
 }
 
 impl Speaker {
@@ -178,31 +220,51 @@ impl Speaker {
     ///
     /// Nothing is decided before both a configuration and [`Input::Synced`] have come: a speaker that does not know
     /// everything yet must not take an address from a node that does.
-    pub fn handle(&mut self, _now: Instant, input: Input, out: &mut Outbox<Output>) {
+    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Outbox<Output>) {
         match input {
             Input::Configured(config) => self.configure(config),
             Input::ServiceApplied(service) => self.apply_service(&service),
             Input::ServiceDeleted(key) => self.delete_service(&key, out),
             Input::EndpointSliceApplied(slice) => self.apply_slice(&slice),
             Input::EndpointSliceDeleted(key) => self.delete_slice(&key),
-            Input::NodeApplied(node) => self.change_node(&node.metadata.name, Some(NodeFacts::read(&node))),
-            Input::NodeDeleted(name) => self.change_node(&name, None),
+            Input::NodeApplied(node) => {
+                let facts = NodeFacts::read(&node, &self.options.drain.taints);
+                self.change_node(now, &node.metadata.name, Some(facts));
+            }
+            Input::NodeDeleted(name) => self.change_node(now, &name, None),
             Input::Interfaces(names) => self.change_interfaces(names),
             Input::Synced => self.synced = self.synced.max_settling(),
+            Input::Leave { kept } => self.leave(now, kept),
             Input::Tick => {}
         }
+        self.depart(now);
         self.work(out);
+        self.left(out);
     }
 
-    /// The origin while work is left over, so that the next tick comes at once; else never.
+    /// The origin while work is left over, so that the next tick comes at once; else when the node has left.
     pub fn next_deadline(&self) -> Option<Instant> {
-        (self.may_decide() && (!self.dirty.is_empty() || self.routes.is_dirty())).then_some(Instant::ZERO)
+        let is_busy = !self.dirty.is_empty()
+            || self.routes.is_dirty()
+            || !self.incomplete.is_empty()
+            || !self.peer_steps.is_empty();
+        if self.may_decide() && is_busy { Some(Instant::ZERO) } else { self.departure.deadline() }
     }
 
     /// What was decided for a Service, by protocol; `None` for a Service that is not known or not decided yet.
     pub fn explain(&self, service: &Key) -> Option<(&Decision<Layer2Grant>, &Decision<BgpGrant>)> {
         let state = self.services.get(service)?;
         Some((state.layer2.as_ref()?, state.bgp.as_ref()?))
+    }
+
+    /// The same for all Services behind this one, by name: for those who take them in portions.
+    pub fn explain_after(
+        &self,
+        after: Option<&Key>,
+    ) -> impl Iterator<Item = (&Key, &Decision<Layer2Grant>, &Decision<BgpGrant>)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.services.range::<Key, _>((start, Bound::Unbounded));
+        behind.filter_map(|(key, state)| Some((key, state.layer2.as_ref()?, state.bgp.as_ref()?)))
     }
 
     /// The Services this node announces with a protocol.
@@ -259,9 +321,16 @@ impl Speaker {
         self.dirty.remove(key);
         let Some(state) = self.services.get_mut(key) else { return };
         let (layer2, bgp) = (state.layer2.take(), state.bgp.take());
+        let (shown_interfaces, shown_peers) = (state.shown_interfaces.take(), std::mem::take(&mut state.shown_peers));
         state.facts = None;
         if state.slices.is_empty() {
             self.services.remove(key);
+        }
+        if shown_interfaces.is_some() {
+            out.push(Output::Unsay(self.report_layer2(key, Vec::new())));
+        }
+        if !shown_peers.is_empty() {
+            out.push(Output::Unsay(self.report_bgp(key, Vec::new())));
         }
         self.settle_layer2(key, layer2.as_ref(), None, out);
         self.settle_bgp(key, bgp.as_ref(), None, out);
@@ -296,9 +365,12 @@ impl Speaker {
         }
     }
 
-    fn change_node(&mut self, name: &str, facts: Option<NodeFacts>) {
+    fn change_node(&mut self, now: Instant, name: &str, facts: Option<NodeFacts>) {
         if self.nodes.get(name) == facts.as_ref() {
             return;
+        }
+        if name == self.options.node {
+            self.node_stands(now, facts.as_ref());
         }
         match facts {
             Some(facts) => self.nodes.insert(name.to_owned(), facts),
@@ -307,6 +379,9 @@ impl Speaker {
         let affected: Vec<Key> = if name == self.options.node {
             self.peers_due = true;
             self.services.keys().cloned().collect()
+        } else if !self.may_decide() {
+            // All Services are to be decided anyway; looking at each for each node would be quadratic.
+            Vec::new()
         } else {
             let around = self.surroundings();
             let affected = |state: &ServiceState| state.is_affected_by(name, &around);
@@ -332,6 +407,7 @@ impl Speaker {
             nodes: &self.nodes,
             peers: &self.peers,
             interfaces: &self.interfaces,
+            standing: self.departure.node,
         }
     }
 
@@ -340,7 +416,9 @@ impl Speaker {
         if !self.may_decide() {
             return;
         }
-        self.settle_peers(out);
+        if !self.settle_peers(out) {
+            return;
+        }
         for _ in 0..DECISIONS_PER_STEP {
             if out.room() < OUTPUTS_PER_DECISION {
                 return;
@@ -349,43 +427,19 @@ impl Speaker {
             self.decide(&key, out);
         }
         if self.dirty.is_empty() {
-            self.routes.settle(&self.peers, out);
+            self.routes.settle(&self.peers, &self.departure, out);
+            while out.room() > 0
+                && let Some(key) = self.routes.pop_regiven()
+            {
+                self.show_peers(&key, out);
+            }
         }
-        if self.synced == Synced::Settling && self.dirty.is_empty() && !self.routes.is_dirty() && out.room() > 0 {
+        self.complete_peers(out);
+        let is_done = self.dirty.is_empty() && !self.routes.is_dirty();
+        if self.synced == Synced::Settling && is_done && out.room() > 0 {
             self.synced = Synced::Settled;
             out.push(Output::Settled);
         }
-    }
-
-    /// Begins and ends sessions as configuration and this node's labels ask for (contract 6.3). What a Service does
-    /// never comes here, so it can never touch a session.
-    fn settle_peers(&mut self, out: &mut Outbox<Output>) {
-        if !std::mem::take(&mut self.peers_due) {
-            return;
-        }
-        let Some(config) = &self.config else { return };
-        let labels = self.nodes.get(&self.options.node).map(|node| &node.labels);
-        let selected = |peer: &&Arc<Peer>| labels.is_some_and(|labels| peer.node_selectors.matches(labels));
-        let wanted: BTreeMap<String, Arc<Peer>> =
-            config.peers.values().filter(selected).map(|peer| (peer.name.clone(), Arc::clone(peer))).collect();
-        if wanted == self.peers {
-            return;
-        }
-        let old = std::mem::replace(&mut self.peers, wanted);
-        for (name, peer) in &old {
-            if self.peers.get(name) != Some(peer) {
-                self.routes.peer_changed(name);
-                out.push(Output::PeerRemove(name.clone()));
-            }
-        }
-        for (name, peer) in &self.peers {
-            if old.get(name) != Some(peer) {
-                self.routes.peer_changed(name);
-                out.push(Output::PeerAdd(Arc::clone(peer)));
-            }
-        }
-        let depends = self.services.iter().filter(|(_, state)| state.depends_on_peers());
-        self.dirty.extend(depends.map(|(key, _)| key.clone()));
     }
 
     fn decide(&mut self, key: &Key, out: &mut Outbox<Output>) {
@@ -400,6 +454,45 @@ impl Speaker {
         let old_bgp = state.bgp.replace(bgp.clone());
         self.settle_layer2(key, old_layer2.as_ref(), Some(&layer2), out);
         self.settle_bgp(key, old_bgp.as_ref(), Some(&bgp), out);
+        self.show_interfaces(key, out);
+    }
+
+    /// Shows on which interfaces the Service is answered for, if that is not what is shown.
+    fn show_interfaces(&mut self, key: &Key, out: &mut Outbox<Output>) {
+        let Some(state) = self.services.get_mut(key) else { return };
+        let interfaces = granted(state.layer2.as_ref()).map(|grant| match &grant.interfaces {
+            InterfaceSet::All => Vec::new(),
+            InterfaceSet::Named(names) => names.intersection(&self.interfaces).cloned().collect(),
+        });
+        if state.shown_interfaces == interfaces {
+            return;
+        }
+        state.shown_interfaces.clone_from(&interfaces);
+        out.push(match interfaces {
+            Some(interfaces) => Output::Say(self.report_layer2(key, interfaces)),
+            None => Output::Unsay(self.report_layer2(key, Vec::new())),
+        });
+    }
+
+    /// Shows to which peers the Service is announced, if that is not what is shown.
+    fn show_peers(&mut self, key: &Key, out: &mut Outbox<Output>) {
+        let peers: Vec<String> = self.peers_of(key).into_iter().map(str::to_owned).collect();
+        let Some(state) = self.services.get_mut(key) else { return };
+        if state.shown_peers == peers {
+            return;
+        }
+        state.shown_peers.clone_from(&peers);
+        let is_empty = peers.is_empty();
+        let report = self.report_bgp(key, peers);
+        out.push(if is_empty { Output::Unsay(report) } else { Output::Say(report) });
+    }
+
+    fn report_layer2(&self, service: &Key, interfaces: Vec<String>) -> Report {
+        Report::Layer2 { node: self.options.node.clone(), service: service.clone(), interfaces }
+    }
+
+    fn report_bgp(&self, service: &Key, peers: Vec<String>) -> Report {
+        Report::Bgp { node: self.options.node.clone(), service: service.clone(), peers }
     }
 
     fn settle_layer2(
@@ -437,7 +530,7 @@ impl Speaker {
         let (before, after) = (granted(old), granted(new));
         if before != after {
             let routes = |grant: Option<&BgpGrant>| grant.map_or_else(|| nothing.clone(), |it| it.routes.clone());
-            self.routes.replace(&routes(before), &routes(after));
+            self.routes.replace(key, &routes(before), &routes(after));
         }
         self.tell(key, Protocol::Bgp, before.map(addresses), after.map(addresses), refusal(new), out);
     }
@@ -516,6 +609,8 @@ impl ServiceState {
         let owner = match self.layer2.as_ref().map(|decision| &decision.outcome) {
             Some(Ok(_) | Err(Refusal::NoSuchInterface(_))) => Some(around.node),
             Some(Err(Refusal::NotElected(owner))) => owner.as_deref(),
+            // It is the last choice, for as long as there is another.
+            Some(Err(Refusal::NodeNotReady)) => return true,
             Some(Err(_)) | None => return false,
         };
         owner == Some(node) || decide::layer2_challenges(node, owner, facts, Backends(&self.slices), around)

@@ -39,8 +39,8 @@ impl Protocol {
                 Gate::NodeSelected,
                 Gate::NodeNetwork,
                 Gate::NodeLabel,
-                Gate::NodeReady,
                 Gate::LocalEndpoints,
+                Gate::NodeReady,
                 Gate::Election,
                 Gate::Interface,
             ],
@@ -91,12 +91,12 @@ pub enum Gate {
     LocalPreference,
     /// The node's network is up.
     NodeNetwork,
-    /// The node is not labelled for exclusion.
+    /// The node is neither labelled for exclusion nor drained.
     NodeLabel,
-    /// The node is alive, so that it takes part in the election.
-    NodeReady,
     /// Under `externalTrafficPolicy: Local`, a backend on this node can take traffic.
     LocalEndpoints,
+    /// The node is alive, or no candidate is.
+    NodeReady,
     /// The node is first in the election.
     Election,
     /// An interface that the advertisements name exists here.
@@ -138,7 +138,9 @@ pub enum Refusal {
     NetworkUnavailable,
     /// The node has the label that excludes it from load balancers.
     ExcludedByLabel,
-    /// The node is not Ready.
+    /// The node has this taint, which says that it is drained.
+    Drained(String),
+    /// The node is not Ready, and another one can announce it.
     NodeNotReady,
     /// No backend on this node can take traffic.
     NoLocalEndpoints,
@@ -164,7 +166,7 @@ impl Refusal {
             Refusal::NodeUnknown | Refusal::NodeNotSelected => Gate::NodeSelected,
             Refusal::ConflictingAdvertisements(..) => Gate::LocalPreference,
             Refusal::NetworkUnavailable => Gate::NodeNetwork,
-            Refusal::ExcludedByLabel => Gate::NodeLabel,
+            Refusal::ExcludedByLabel | Refusal::Drained(_) => Gate::NodeLabel,
             Refusal::NodeNotReady => Gate::NodeReady,
             Refusal::NoLocalEndpoints => Gate::LocalEndpoints,
             Refusal::NotElected(_) => Gate::Election,
@@ -190,6 +192,7 @@ impl Refusal {
             Refusal::ConflictingAdvertisements(..) => "conflictingAdvertisements",
             Refusal::NetworkUnavailable => "nodeNetworkUnavailable",
             Refusal::ExcludedByLabel => "nodeLabeledExcludeBalancers",
+            Refusal::Drained(_) => "nodeDrained",
             Refusal::NodeNotReady => "nodeNotReady",
             Refusal::NoLocalEndpoints => "noLocalEndpoints",
             Refusal::NotElected(_) => "notOwner",
@@ -221,6 +224,7 @@ impl Refusal {
             Refusal::ExcludedByLabel => Some(
                 "remove the label node.kubernetes.io/exclude-from-external-load-balancers, or run with --ignore-exclude-lb",
             ),
+            Refusal::Drained(_) => Some("remove the taint from the node when it is to take traffic again"),
             Refusal::NodeNotReady => Some("look at the condition Ready of the node"),
             Refusal::NoLocalEndpoints => {
                 Some("run a backend on this node, or set externalTrafficPolicy: Cluster on the Service")
@@ -256,7 +260,8 @@ impl fmt::Display for Refusal {
             }
             Refusal::NetworkUnavailable => f.write_str("the node's network is unavailable"),
             Refusal::ExcludedByLabel => f.write_str("the node is labelled to be excluded from load balancers"),
-            Refusal::NodeNotReady => f.write_str("the node is not ready"),
+            Refusal::Drained(taint) => write!(f, "the node is drained: it has the taint {taint}"),
+            Refusal::NodeNotReady => f.write_str("the node is not ready, and others are"),
             Refusal::NoLocalEndpoints => f.write_str("no backend on this node can take traffic"),
             Refusal::NotElected(Some(owner)) => write!(f, "node {owner:?} announces it"),
             Refusal::NotElected(None) => f.write_str("no node can announce it"),

@@ -23,6 +23,8 @@ pub enum Namespace {
     Ipc,
     /// The host name.
     Uts,
+    /// The view of the control groups: the caller's own becomes the root of each hierarchy.
+    Cgroup,
 }
 
 impl Namespace {
@@ -34,6 +36,7 @@ impl Namespace {
             Namespace::Network => libc::CLONE_NEWNET,
             Namespace::Ipc => libc::CLONE_NEWIPC,
             Namespace::Uts => libc::CLONE_NEWUTS,
+            Namespace::Cgroup => libc::CLONE_NEWCGROUP,
         }
     }
 
@@ -46,6 +49,7 @@ impl Namespace {
             Namespace::Network => "net",
             Namespace::Ipc => "ipc",
             Namespace::Uts => "uts",
+            Namespace::Cgroup => "cgroup",
         }
     }
 }
@@ -104,39 +108,86 @@ pub fn join(namespace: impl AsFd, kind: Namespace) -> Result<(), NamespaceError>
 
 /// Keeps every later mount of this mount namespace from being seen in others, and theirs from being seen here.
 pub fn mounts_make_private() -> Result<(), NamespaceError> {
-    mount(None, Path::new("/"), None, libc::MS_REC | libc::MS_PRIVATE)
+    Mount { flags: libc::MS_REC | libc::MS_PRIVATE, ..Mount::on(Path::new("/")) }.carry_out()
+}
+
+/// Has every later mount seen in the mount namespaces that are made from this one, and theirs here.
+pub fn mounts_make_shared() -> Result<(), NamespaceError> {
+    Mount { flags: libc::MS_REC | libc::MS_SHARED, ..Mount::on(Path::new("/")) }.carry_out()
 }
 
 /// Mounts a new file system of a kind that needs no device: `proc`, `sysfs`, `tmpfs`.
 pub fn mount_new(file_system: &str, target: &Path) -> Result<(), NamespaceError> {
-    mount(Some(Path::new(file_system)), target, Some(file_system), libc::MS_NOSUID | libc::MS_NODEV)
+    let flags = libc::MS_NOSUID | libc::MS_NODEV;
+    Mount { file_system: Some(file_system), flags, ..Mount::on(target) }.carry_out()
+}
+
+/// Mounts a hierarchy of control groups, version 1, by its controllers such as `cpu,cpuacct` or its name `name=systemd`.
+pub fn mount_cgroup_v1(controllers: &str, target: &Path) -> Result<(), NamespaceError> {
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    Mount { file_system: Some("cgroup"), flags, options: Some(controllers), ..Mount::on(target) }.carry_out()
 }
 
 /// Shows a folder, with all that is mounted in it, at a second place.
 pub fn mount_bind(source: &Path, target: &Path) -> Result<(), NamespaceError> {
-    mount(Some(source), target, None, libc::MS_BIND | libc::MS_REC)
+    Mount { source: Some(source), flags: libc::MS_BIND | libc::MS_REC, ..Mount::on(target) }.carry_out()
 }
 
-fn mount(
-    source: Option<&Path>,
-    target: &Path,
-    file_system: Option<&str>,
+/// Makes what is mounted here read-only in this mount namespace; what is mounted below it stays as it is.
+pub fn mount_make_read_only(target: &Path) -> Result<(), NamespaceError> {
+    let path = text(target.as_os_str().as_bytes(), "make a mount read-only")?;
+    // SAFETY: a statvfs is plain data that the call fills; both pointers outlive it.
+    let (result, status) = unsafe {
+        let mut status: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &raw mut status), status)
+    };
+    checked(result, || format!("read the flags of the mount {}", target.display()))?;
+    // The flags that it has must be given again: in a user namespace they may not be taken away.
+    let kept =
+        [(libc::ST_NOSUID, libc::MS_NOSUID), (libc::ST_NODEV, libc::MS_NODEV), (libc::ST_NOEXEC, libc::MS_NOEXEC)];
+    let kept = kept.into_iter().filter(|(has, _)| status.f_flag & has != 0).fold(0, |flags, (_, flag)| flags | flag);
+    let flags = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | kept;
+    Mount { flags, ..Mount::on(target) }.carry_out()
+}
+
+/// A request to `mount`.
+struct Mount<'a> {
+    source: Option<&'a Path>,
+    target: &'a Path,
+    file_system: Option<&'a str>,
     flags: libc::c_ulong,
-) -> Result<(), NamespaceError> {
-    let action = || match (source, file_system) {
-        (_, Some(kind)) => format!("mount {kind} on {}", target.display()),
-        (Some(source), None) => format!("show {} at {}", source.display(), target.display()),
-        (None, None) => format!("change how mounts below {} are shared", target.display()),
-    };
-    let source = source.map(|source| text(source.as_os_str().as_bytes(), &action())).transpose()?;
-    let target_text = text(target.as_os_str().as_bytes(), &action())?;
-    let kind = file_system.map(|kind| text(kind.as_bytes(), &action())).transpose()?;
-    let pointer = |value: &Option<CString>| value.as_ref().map_or(std::ptr::null(), |value| value.as_ptr());
-    // SAFETY: each pointer is null, where mount allows it, or a string that lives until the end of this function.
-    let result = unsafe {
-        libc::mount(pointer(&source), target_text.as_ptr(), pointer(&kind), flags, std::ptr::null::<libc::c_void>())
-    };
-    checked(result, action)
+    options: Option<&'a str>,
+}
+
+impl<'a> Mount<'a> {
+    fn on(target: &'a Path) -> Mount<'a> {
+        Mount { source: None, target, file_system: None, flags: 0, options: None }
+    }
+
+    fn action(&self) -> String {
+        let target = self.target.display();
+        match (self.source, self.file_system) {
+            (_, Some(kind)) => format!("mount {kind} on {target}"),
+            (Some(source), None) => format!("show {} at {target}", source.display()),
+            (None, None) => format!("change how {target} is mounted"),
+        }
+    }
+
+    fn carry_out(&self) -> Result<(), NamespaceError> {
+        let text = |value: &[u8]| text(value, &self.action());
+        let target = text(self.target.as_os_str().as_bytes())?;
+        let kind = self.file_system.map(|kind| text(kind.as_bytes())).transpose()?;
+        let source = self.source.map(|source| text(source.as_os_str().as_bytes())).transpose()?;
+        // A file system without a device is named after its kind in the list of mounts.
+        let source = source.or_else(|| kind.clone());
+        let options = self.options.map(|options| text(options.as_bytes())).transpose()?;
+        let pointer = |value: &Option<CString>| value.as_ref().map_or(std::ptr::null(), |value| value.as_ptr());
+        // SAFETY: each pointer is null, where mount allows it, or a string that lives until the end of this function.
+        let result = unsafe {
+            libc::mount(pointer(&source), target.as_ptr(), pointer(&kind), self.flags, pointer(&options).cast())
+        };
+        checked(result, || self.action())
+    }
 }
 
 /// Sets the host name of the caller's UTS namespace.

@@ -1,4 +1,4 @@
-//! Routing netlink sockets: requests about interfaces and addresses, and news of them.
+//! Routing netlink sockets: requests about interfaces, addresses and routes, and news of them.
 
 #![expect(clippy::cast_possible_truncation, reason = "C constants and sizes are wider than the fields they are for")]
 
@@ -10,6 +10,25 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 /// Room for news that come while nobody reads: thousands. The kernel gives less where `net.core.rmem_max` says so.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
+/// What a socket gets unasked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Every change of an interface and of an IPv4 or IPv6 address.
+    Interfaces,
+    /// Every change of an IPv4 or IPv6 route.
+    Routes,
+}
+
+impl News {
+    fn groups(self) -> u32 {
+        let groups = match self {
+            News::Interfaces => libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR,
+            News::Routes => libc::RTMGRP_IPV4_ROUTE | libc::RTMGRP_IPV6_ROUTE,
+        };
+        groups.cast_unsigned()
+    }
+}
+
 /// A `NETLINK_ROUTE` socket: non-blocking, and closed when a child process starts.
 #[derive(Debug)]
 pub struct RouteSocket {
@@ -17,15 +36,13 @@ pub struct RouteSocket {
 }
 
 impl RouteSocket {
-    /// Opens a socket that gets every change of an interface and of an IPv4 or IPv6 address of this network namespace,
-    /// and that takes messages from the kernel only.
-    pub fn open() -> io::Result<Self> {
+    /// Opens a socket that gets these news of this network namespace, and that takes messages from the kernel only.
+    pub fn open(news: News) -> io::Result<Self> {
         let route = Protocol::from(libc::NETLINK_ROUTE);
         let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(route))?;
         socket.set_nonblocking(true)?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
-        socket.bind(&netlink_address(groups.cast_unsigned()))?;
+        socket.bind(&netlink_address(news.groups()))?;
         // A connected netlink socket refuses messages from anybody but its peer, here the kernel.
         socket.connect(&netlink_address(0))?;
         Ok(RouteSocket { socket })

@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use kit::InterfaceIndex;
+use kit::{Family, InterfaceIndex};
 use socket2::{Domain, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 
 /// Longer frames are cut. Ethernet's usual MTU with a VLAN tag; ARP and Neighbor Discovery need a tenth of it.
@@ -21,6 +21,9 @@ pub enum Capture {
     Arp,
     /// ICMPv6 Neighbor Solicitations and Advertisements in IPv6 without extension headers.
     NeighborDiscovery,
+    /// UDP to the ports of BFD over one hop, 3784 (control packets) and 3785 (echo packets), in IPv4 without options or IPv6
+    /// without extension headers.
+    Bfd(Family),
 }
 
 /// Why a packet socket could not be opened.
@@ -145,7 +148,8 @@ impl Capture {
     const fn ether_type(self) -> u16 {
         match self {
             Capture::Arp => libc::ETH_P_ARP as u16,
-            Capture::NeighborDiscovery => libc::ETH_P_IPV6 as u16,
+            Capture::NeighborDiscovery | Capture::Bfd(Family::V6) => libc::ETH_P_IPV6 as u16,
+            Capture::Bfd(Family::V4) => libc::ETH_P_IP as u16,
         }
     }
 
@@ -160,6 +164,18 @@ impl Capture {
             // Next header: ICMPv6; type: solicitation or advertisement; EtherType.
             Capture::NeighborDiscovery => {
                 &[(LOAD_BYTE, 20, &[58]), (LOAD_BYTE, 54, &[135, 136]), (LOAD_HALF, 12, &[0x86dd]), FOR_US]
+            }
+            // Protocol: UDP; destination port; version and header length; EtherType.
+            Capture::Bfd(Family::V4) => &[
+                (LOAD_BYTE, 23, &[17]),
+                (LOAD_HALF, 36, &[3784, 3785]),
+                (LOAD_BYTE, 14, &[0x45]),
+                (LOAD_HALF, 12, &[0x0800]),
+                FOR_US,
+            ],
+            // Next header: UDP; destination port; EtherType.
+            Capture::Bfd(Family::V6) => {
+                &[(LOAD_BYTE, 20, &[17]), (LOAD_HALF, 56, &[3784, 3785]), (LOAD_HALF, 12, &[0x86dd]), FOR_US]
             }
         }
     }
@@ -253,6 +269,36 @@ mod tests {
             assert_eq!(kept(Capture::NeighborDiscovery, &frame), None);
         }
         assert_eq!(kept(Capture::NeighborDiscovery, &arp()), None);
+    }
+
+    fn echo(family: Family, port: u16) -> Vec<u8> {
+        let mut frame = vec![0; 90];
+        let (ether_type, protocol_at, port_at) = match family {
+            Family::V4 => (0x0800, 23, 36),
+            Family::V6 => (0x86dd, 20, 56),
+        };
+        frame[12..14].copy_from_slice(&u16::to_be_bytes(ether_type));
+        frame[14] = if family == Family::V4 { 0x45 } else { 0x60 };
+        frame[protocol_at] = 17;
+        frame[port_at..][..2].copy_from_slice(&port.to_be_bytes());
+        frame
+    }
+
+    #[test]
+    fn the_bfd_filter_keeps_control_and_echo_packets_of_its_family_only() {
+        for (family, other, protocol_at) in [(Family::V4, Family::V6, 23), (Family::V6, Family::V4, 20)] {
+            for port in 0..=u16::MAX {
+                let expected = matches!(port, 3784 | 3785).then_some(90);
+                assert_eq!(kept(Capture::Bfd(family), &echo(family, port)), expected, "{family:?} port {port}");
+            }
+            assert_eq!(kept(Capture::Bfd(family), &echo(other, 3785)), None);
+            let mut tcp = echo(family, 3785);
+            tcp[protocol_at] = 6;
+            assert_eq!(kept(Capture::Bfd(family), &tcp), None);
+        }
+        let mut options = echo(Family::V4, 3785);
+        options[14] = 0x46;
+        assert_eq!(kept(Capture::Bfd(Family::V4), &options), None);
     }
 
     #[test]

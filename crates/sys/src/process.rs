@@ -165,6 +165,19 @@ pub fn child_reap() -> Option<(Pid, ExitStatus)> {
     (pid > 0).then(|| (Pid(pid), ExitStatus::from_wait(status)))
 }
 
+/// Waits until the next child has ended, whichever it is, and takes it; fails when there is none.
+pub fn child_wait_next() -> io::Result<(Pid, ExitStatus)> {
+    let mut status = 0;
+    loop {
+        // SAFETY: waitpid writes to `status`, which lives longer than the call.
+        match unsafe { libc::waitpid(-1, &raw mut status, 0) } {
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            -1 => return Err(io::Error::last_os_error()),
+            pid => return Ok((Pid(pid), ExitStatus::from_wait(status))),
+        }
+    }
+}
+
 /// Waits until a child has ended, and takes it.
 pub fn child_wait(child: Pid) -> io::Result<ExitStatus> {
     let mut status = 0;

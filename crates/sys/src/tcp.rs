@@ -26,6 +26,9 @@ pub enum TcpOptionError {
     /// The kernel can not sign segments: it was built without, or runs in FIPS mode.
     #[error("this kernel has no TCP MD5 signatures")]
     NoMd5,
+    /// There is no interface or VRF of this name.
+    #[error("there is no interface or VRF {0}")]
+    Device(String),
     /// The kernel refused.
     #[error("could not set {option}")]
     Refused {
@@ -64,25 +67,37 @@ const MD5_FLAG_PREFIX: u8 = 1;
 /// Signs and checks all segments to and from a peer with a password; its port does not matter. On a listening socket
 /// there may be a key for each of many peers. An empty password removes the key.
 pub fn md5_password_set(socket: &impl AsFd, peer: IpAddr, password: &Secret) -> Result<(), TcpOptionError> {
+    md5_password_set_for_network(socket, peer, Family::of(&peer).bits(), password)
+}
+
+/// The same for all peers whose address begins with these bits of `network`.
+pub fn md5_password_set_for_network(
+    socket: &impl AsFd,
+    network: IpAddr,
+    prefix_length: u8,
+    password: &Secret,
+) -> Result<(), TcpOptionError> {
     let secret = password.reveal().as_bytes();
     let mut key = [0; MD5_KEY_MAX];
     match key.get_mut(..secret.len()) {
         Some(begin) => begin.copy_from_slice(secret),
         None => return Err(TcpOptionError::KeyTooLong(secret.len())),
     }
-    let (family, address) = sockaddr(peer);
+    let (family, address) = sockaddr(network);
     let mut option = TcpMd5Sig {
         family,
         address,
         flags: MD5_FLAG_PREFIX,
-        prefix_len: Family::of(&peer).bits(),
+        prefix_len: prefix_length,
         key_len: u16::try_from(secret.len()).unwrap_or_default(),
         interface_index: 0,
         key,
     };
     let result = match md5_option_set(socket.as_fd(), libc::TCP_MD5SIG_EXT, &option) {
         // Kernels before 4.13 know only the option without a prefix.
-        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+        Err(error)
+            if error.raw_os_error() == Some(libc::ENOPROTOOPT) && prefix_length == Family::of(&network).bits() =>
+        {
             (option.flags, option.prefix_len) = (0, 0);
             md5_option_set(socket.as_fd(), libc::TCP_MD5SIG, &option)
         }
@@ -113,7 +128,12 @@ fn md5_option_set(socket: BorrowedFd<'_>, name: libc::c_int, option: &TcpMd5Sig)
     option_set(socket, libc::IPPROTO_TCP, name, option)
 }
 
-fn option_set<T>(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, option: &T) -> io::Result<()> {
+pub(crate) fn option_set<T>(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    option: &T,
+) -> io::Result<()> {
     let length = libc::socklen_t::try_from(mem::size_of::<T>()).map_err(io::Error::other)?;
     // SAFETY: the pointer is to a live value of exactly `length` bytes, which the kernel only reads.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const *option).cast(), length) };
@@ -152,7 +172,10 @@ pub fn precedence_set(socket: &impl AsFd, family: Family) -> Result<(), TcpOptio
 
 /// Uses this interface, or VRF, and no other.
 pub fn device_set(socket: &impl AsFd, device: &str) -> Result<(), TcpOptionError> {
-    SockRef::from(socket).bind_device(Some(device.as_bytes())).map_err(TcpOptionError::refused("the device"))
+    SockRef::from(socket).bind_device(Some(device.as_bytes())).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENODEV) => TcpOptionError::Device(device.to_owned()),
+        _ => TcpOptionError::refused("the device")(error),
+    })
 }
 
 #[cfg(test)]
@@ -184,6 +207,29 @@ mod tests {
             assert!(!connects(address, "secret", "Secret"), "{address}");
             assert!(!connects(address, "secret", ""), "{address}");
             assert!(!connects(address, "", "secret"), "{address}");
+        }
+    }
+
+    #[test]
+    fn rfc2385_a_password_for_a_network_is_for_every_address_in_it() {
+        let connects = |address: &str, (network, bits): (&str, u8), password: Option<&str>| {
+            let listener = TcpListener::bind((address, 0)).unwrap();
+            let local = listener.local_addr().unwrap();
+            let secret = Secret::new("secret");
+            md5_password_set_for_network(&listener, network.parse().unwrap(), bits, &secret).unwrap();
+            let dialer = Socket::new(Domain::for_address(local), Type::STREAM, None).unwrap();
+            if let Some(password) = password {
+                md5_password_set(&dialer, local.ip(), &Secret::new(password)).unwrap();
+            }
+            dialer.connect_timeout(&local.into(), Duration::from_millis(200)).is_ok()
+        };
+        for (address, inside, outside) in
+            [("127.0.0.1", ("127.0.0.0", 8), ("127.9.0.0", 16)), ("::1", ("::", 64), ("2001:db8::", 64))]
+        {
+            assert!(connects(address, inside, Some("secret")), "{address}");
+            assert!(!connects(address, inside, Some("other")), "{address}");
+            assert!(!connects(address, inside, None), "{address}");
+            assert!(connects(address, outside, None), "{address}");
         }
     }
 
@@ -226,6 +272,6 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(device_set(&listener, "lo").is_ok());
         let error = device_set(&listener, "no-such-device").unwrap_err();
-        assert_eq!(error.to_string(), "could not set the device");
+        assert_eq!(error.to_string(), "there is no interface or VRF no-such-device");
     }
 }

@@ -7,19 +7,20 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use telemetry::health::Health;
 //! use telemetry::logs::{Format, Level, Output};
-//! use telemetry::metrics::SpeakerMetrics;
+//! use telemetry::metrics::{ControllerReport, PoolReport, render};
 //!
 //! let logs = telemetry::logs::init(Level::Info, Format::Json, Output::Stdout)?;
 //! tracing::info!(op = "startup", node = "node-1", "speaker starting");
 //!
-//! let metrics = SpeakerMetrics::new();
-//! let session = metrics.bgp_session("10.0.0.1:179".parse()?, None);
-//! session.up();
-//!
 //! let health = Health::new(&["config", "objects"]);
-//! tokio::spawn(telemetry::health::bind("127.0.0.1:17472".parse()?).await?.run(health.clone()));
+//! let server = serve::Server::bind("127.0.0.1:17472".parse()?).await?;
+//! tokio::spawn(server.run(telemetry::health::router(health.clone())));
 //! health.ready("config");
 //! health.unready("objects", "waiting for Service, Node");
+//!
+//! let pool = PoolReport { name: "production".to_owned(), ipv4_total: 256, ..PoolReport::default() };
+//! let report = ControllerReport { pools: vec![pool], ..ControllerReport::default() };
+//! let text = render(&[&report]);
 //!
 //! drop(logs); // writes what is left
 //! # Ok(()) }

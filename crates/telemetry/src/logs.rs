@@ -48,7 +48,7 @@ const LIMITED_BURST: u32 = 5;
 const LIMITED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The crates whose messages are shown at the level asked for.
-const OUR_CRATES: [&str; 16] = [
+const OUR_CRATES: [&str; 17] = [
     "api",
     "bfd",
     "bgp",
@@ -61,6 +61,7 @@ const OUR_CRATES: [&str; 16] = [
     "lab",
     "metallb",
     "netio",
+    "serve",
     "source",
     "speaker",
     "sys",
@@ -156,13 +157,13 @@ pub struct LogsError(#[source] Box<dyn Error + Send + Sync>);
 pub fn init(level: Level, format: Format, output: Output) -> Result<Logs, LogsError> {
     let failed = |error: io::Error| LogsError(Box::new(error));
     let (sender, receiver) = sync_channel(LINES_WAITING_MAX);
-    let queue = Queue { sender, dropped: Arc::default() };
-    let dropped = queue.dropped.clone();
+    let queue = Queue { sender, dropped: Arc::default(), dropped_total: Arc::default() };
+    let (dropped, dropped_total) = (queue.dropped.clone(), queue.dropped_total.clone());
     let thread = std::thread::Builder::new()
         .name("logs".to_owned())
         .spawn(move || write_lines(&receiver, &dropped, format, output))
         .map_err(failed)?;
-    let logs = Logs { sender: queue.sender.clone(), thread: Some(thread) };
+    let logs = Logs { sender: queue.sender.clone(), thread: Some(thread), dropped_total };
     tracing_subscriber::registry()
         .with(LogLayer { level, format, lines: queue, limiters: Mutex::default() })
         .try_init()
@@ -175,6 +176,14 @@ pub fn init(level: Level, format: Format, output: Output) -> Result<Logs, LogsEr
 pub struct Logs {
     sender: SyncSender<Message>,
     thread: Option<JoinHandle<()>>,
+    dropped_total: Arc<AtomicU64>,
+}
+
+impl Logs {
+    /// How many lines were dropped because more came than could be written; it goes on counting.
+    pub fn dropped(&self) -> Arc<AtomicU64> {
+        self.dropped_total.clone()
+    }
 }
 
 impl Drop for Logs {
@@ -196,7 +205,10 @@ enum Message {
 /// The way to the thread that writes.
 struct Queue {
     sender: SyncSender<Message>,
+    /// Since it was last told.
     dropped: Arc<AtomicU64>,
+    /// Since the start.
+    dropped_total: Arc<AtomicU64>,
 }
 
 /// Where a layer leaves its lines.
@@ -208,6 +220,7 @@ impl Lines for Queue {
     fn push(&self, line: String) {
         if let Err(TrySendError::Full(_)) = self.sender.try_send(Message::Line(line)) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.dropped_total.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -528,14 +541,15 @@ mod tests {
     #[test]
     fn who_logs_never_waits_and_drops_are_counted() {
         let (sender, receiver) = sync_channel(2);
-        let queue = Queue { sender, dropped: Arc::default() };
+        let queue = Queue { sender, dropped: Arc::default(), dropped_total: Arc::default() };
         for _ in 0..5 {
             queue.push("line\n".to_owned());
         }
-        assert_eq!(queue.dropped.load(Ordering::Relaxed), 3);
+        assert_eq!(queue.dropped.swap(0, Ordering::Relaxed), 3);
+        assert_eq!(queue.dropped_total.load(Ordering::Relaxed), 3);
         drop(receiver);
         queue.push("nobody writes any more\n".to_owned());
-        assert_eq!(queue.dropped.load(Ordering::Relaxed), 3);
+        assert_eq!(queue.dropped.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -1,42 +1,37 @@
-//! Metrics: MetalLB's series (contract 8), typed, so that no name, type or label can be misspelt elsewhere.
+//! Metrics: MetalLB's series (contract 8) and a few of ours, and who may read them (contract 7.3).
 //!
-//! One struct for each component; methods are named after what happened. What lives and ends (a BGP session, an address
-//! on the segment) is a value here: its series are there while it is, and when two of one name meet, the younger one
-//! counts, whenever the older one goes (D33).
+//! Nothing is kept here. Whoever has the numbers fills a report when a scrape comes ([`ControllerReport`],
+//! [`SpeakerReport`], [`ProcessReport`]), and the report is written in the text format of Prometheus ([`render_into`]). So a
+//! series is there exactly as long as what it is about, the next session of a peer can never be taken for the last one
+//! (D33), and a packet costs no more than the counter that its core keeps anyway.
 //!
-//! The text format of Prometheus, 0.0.4, is written here too: the client libraries rename counters that do not end in
-//! `_total`, or insist on equal labels in a family, and MetalLB's series have neither. They are served over TLS to
-//! those who may read them (contract 7.3) by the program; [`respond`] is the answer.
+//! All names, types, labels and texts are in tables ([`catalog`]), of which `docs/metrics.md` is made.
+//! [`router`] answers scrapes, and [`Guard`] asks somebody else, whom it does not know, who may have an answer.
 
-mod common;
+mod access;
+mod catalog;
 mod controller;
-mod live;
+mod endpoint;
+mod family;
 mod process;
+mod remembered;
 mod speaker;
+mod system;
 mod text;
 
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
-
-pub use common::{CommonMetrics, ConfigState};
-pub use controller::{ControllerMetrics, PoolUse};
-pub use speaker::{BgpMessage, BgpSession, L2Address, Protocol, SpeakerMetrics};
-pub use text::{SeriesType, Text};
+pub use access::{Access, Guard, REVIEW_TIME_MAX, Reviewer, Verdict};
+pub use catalog::{Component, Description, catalog};
+pub use controller::{ControllerReport, PoolReport};
+pub use endpoint::{Collect, Late, Responses, router};
+pub use family::{Origin, SeriesType};
+pub use process::{CertificateReport, ConfigState, ProcessReport, SourceReport, Work};
+pub use speaker::{
+    AnnouncedService, BgpMessages, BgpSession, FrameCounts, Layer2Address, Protocol, RefusedServices, SpeakerReport,
+};
+pub use text::{PIECES_WAITING_MAX, Text, render, render_into};
 
 /// A set of series.
 pub trait Metrics {
-    /// Writes all of them as they are now.
+    /// Writes all of them.
     fn write(&self, text: &mut Text);
-
-    /// All of them, in the text format 0.0.4.
-    fn render(&self) -> String {
-        let mut text = Text::default();
-        self.write(&mut text);
-        text.into_string()
-    }
-}
-
-/// The answer to `GET /metrics`.
-pub fn respond<M: Metrics>(metrics: &M) -> impl IntoResponse + use<M> {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
 }

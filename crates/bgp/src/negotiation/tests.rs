@@ -15,6 +15,7 @@ fn config() -> PeerConfig {
         families: Families::Both,
         mode: Mode::Active,
         reception: Reception::Refuse,
+        graceful_restart: None,
     }
 }
 
@@ -26,7 +27,7 @@ const V4: Capability = Capability::Multiprotocol(AfiSafi::IPV4_UNICAST);
 const V6: Capability = Capability::Multiprotocol(AfiSafi::IPV6_UNICAST);
 
 fn check_with(config: &PeerConfig, local: &str, open: Open, expected: Expect) {
-    let local = LocalOpen::new(config, SocketAddr::new(local.parse().unwrap(), 179));
+    let local = LocalOpen::new(config, SocketAddr::new(local.parse().unwrap(), 179), Offer::Everything);
     expected.assert_eq(&match negotiate(config, &local, open) {
         Ok(negotiated) => format!(
             "AS {} ({:?}, {:?}), hold {}, keepalive {:?}, {:?}, extended next hop {}, end of RIB {}",
@@ -292,7 +293,7 @@ fn rfc4724_3_end_of_rib_is_for_those_who_know_it() {
 fn our_identifier_is_configured_or_that_of_the_session() {
     let id = |router_id, local: &str| {
         let config = PeerConfig { router_id, ..config() };
-        LocalOpen::new(&config, SocketAddr::new(local.parse().unwrap(), 179)).router_id.to_string()
+        LocalOpen::new(&config, SocketAddr::new(local.parse().unwrap(), 179), Offer::Everything).router_id.to_string()
     };
     let session = RouterIdSource::Session { otherwise: RouterId::new(9).unwrap() };
     assert_eq!(id(session, "192.0.2.1"), "192.0.2.1");

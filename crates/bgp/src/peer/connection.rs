@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use super::{Moment, Peer, Phase, Refusal, Timer, opening, session};
 use crate::negotiation::LocalOpen;
 use crate::view::DownReason;
-use crate::wire::{AsnSize, Disposition, ErrorCode, Header, Message, MessageType, decode};
+use crate::wire::{
+    AsnSize, Disposition, ErrorCode, Header, Message, MessageLimit, MessageType, RefreshKnowledge, decode,
+};
 use crate::{ConnectionId, Output};
 
 /// What may wait of a peer's bytes, when the driver does not empty the outbox: more than it gives at a time.
@@ -21,6 +23,8 @@ pub(super) struct Connection {
     pub(super) remote: SocketAddr,
     /// What we said, or say, in our OPEN.
     pub(super) local_open: LocalOpen,
+    /// How large the peer's messages may be.
+    message_limit: MessageLimit,
     /// The begin of a message whose end has not come.
     inbound: Vec<u8>,
     /// Bytes that the kernel has not taken.
@@ -29,7 +33,8 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(id: ConnectionId, local: SocketAddr, remote: SocketAddr, local_open: LocalOpen) -> Self {
-        Connection { id, local, remote, local_open, inbound: Vec::new(), in_flight: 0 }
+        let message_limit = local_open.message_limit();
+        Connection { id, local, remote, local_open, message_limit, inbound: Vec::new(), in_flight: 0 }
     }
 }
 
@@ -52,9 +57,10 @@ impl Peer {
     pub(super) fn messages(&mut self, moment: &mut Moment<'_>, id: ConnectionId) {
         let Some(connection) = self.connection_mut(id) else { return };
         let inbound = std::mem::take(&mut connection.inbound);
+        let limit = connection.message_limit;
         let mut rest = inbound.as_slice();
         while self.connection_mut(id).is_some() {
-            let header = match Header::decode(rest) {
+            let header = match Header::decode(rest, limit) {
                 Ok(Some(header)) if header.length <= rest.len() => header,
                 Ok(_) => break,
                 Err(error) => {
@@ -68,7 +74,7 @@ impl Peer {
             }
             let (message, after) = rest.split_at_checked(header.length).unwrap_or((rest, &[]));
             rest = after;
-            self.message(moment, id, header.kind, message);
+            self.message(moment, id, header.kind, message, limit);
         }
         let rest = rest.to_vec();
         if let Some(connection) = self.connection_mut(id) {
@@ -78,7 +84,14 @@ impl Peer {
 
     /// Hands a message to the state that the connection is in. Which messages a state takes is in RFC 4271 section
     /// 8.2.2; the subcodes for all others are in RFC 6608 section 3.
-    fn message(&mut self, moment: &mut Moment<'_>, id: ConnectionId, kind: MessageType, bytes: &[u8]) {
+    fn message(
+        &mut self,
+        moment: &mut Moment<'_>,
+        id: ConnectionId,
+        kind: MessageType,
+        bytes: &[u8],
+        limit: MessageLimit,
+    ) {
         self.history.counters.received.count(kind, 1);
         let stage = self.stage(id);
         let unexpected = match (stage, kind) {
@@ -95,14 +108,18 @@ impl Peer {
             self.refuse(moment, id, Refusal::new(code, detail));
             return;
         }
-        match decode(bytes, self.asn_size()) {
+        match decode(bytes, self.asn_size(), limit) {
             Ok(Message::Open(open)) => self.open_received(moment, id, open),
             Ok(Message::Keepalive) if stage == Stage::OpenConfirm => self.establish(moment, id),
             Ok(Message::Keepalive) => self.keepalive_received(moment),
             Ok(Message::Update(update)) => self.update_received(moment, id, &update, bytes),
-            Ok(Message::RouteRefresh(refresh)) => self.refresh_received(moment, refresh),
+            Ok(Message::RouteRefresh(refresh)) => match refresh.validate(bytes, self.refresh_knowledge()) {
+                Ok(subtype) => self.refresh_received(moment, refresh.routes, subtype),
+                Err(error) => self.refuse(moment, id, error.into()),
+            },
             Ok(Message::Notification(notification)) => {
                 moment.out.push(Output::Close { connection: id });
+                self.notification_received(&notification);
                 self.connection_ended(moment, id, DownReason::Remote { notification });
             }
             Err(error) => {
@@ -131,6 +148,13 @@ impl Peer {
         match &self.phase {
             Phase::Established(session) => session.negotiated.asn_size,
             Phase::Idle | Phase::Opening(_) => AsnSize::Four,
+        }
+    }
+
+    fn refresh_knowledge(&self) -> RefreshKnowledge {
+        match &self.phase {
+            Phase::Established(session) => session.negotiated.refresh,
+            Phase::Idle | Phase::Opening(_) => RefreshKnowledge::Plain,
         }
     }
 

@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 
-use kit::{Duration, Instant};
+use kit::{Duration, Family, Instant};
 
 use super::{Connection, LocalOpen, Moment, Negotiated, Peer, Phase, Session, Timer};
 use crate::backoff::Cause;
-use crate::negotiation::{Direction, collision_winner, negotiate};
+use crate::negotiation::{Direction, Offer, collision_winner, negotiate};
 use crate::view::{DownReason, State};
 use crate::wire::{self, ErrorCode, MessageType, Notification, Open};
-use crate::{ConnectError, ConnectionId, Mode, Output};
+use crate::{Beginning, CloseReason, ConnectError, ConnectionId, Mode, Output};
 
 /// How long an attempt to connect may take. A configured retry time that is shorter holds instead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,6 +94,14 @@ impl Opening {
                 }
             },
         }
+    }
+
+    /// True when a connection is to carry IPv4, which needs no capability.
+    pub(super) fn carries_ipv4(&self) -> bool {
+        [Direction::Dialed, Direction::Accepted].into_iter().any(|direction| {
+            let families = self.handshake(direction).map(|handshake| &handshake.connection.local_open.families);
+            families.is_some_and(|families| families.contains(&Family::V4))
+        })
     }
 
     /// The handshake whose OPEN was accepted, if there is one.
@@ -207,6 +215,7 @@ impl Peer {
         if self.connection_mut(id).is_some() {
             return;
         }
+        self.old_session_end(moment, id);
         let is_ours = match (&self.phase, id) {
             (Phase::Opening(opening), ConnectionId::Dialed(_)) => {
                 matches!(opening.outgoing, Outgoing::Dialing(dialing) if dialing == id)
@@ -224,7 +233,7 @@ impl Peer {
         {
             self.drop_loser(moment, before);
         }
-        let local_open = LocalOpen::new(&self.config, local);
+        let local_open = LocalOpen::new(&self.config, local, self.offer);
         let mut bytes = Vec::new();
         local_open.open.encode(&mut bytes);
         let connection = Box::new(Connection::new(id, local, remote, local_open));
@@ -240,6 +249,19 @@ impl Peer {
         self.history.counters.sent.count(MessageType::Open, 1);
         self.send(moment, id, bytes);
         self.hold_restart(moment.now, id.direction(), Some(OPEN_HOLD_TIME));
+    }
+
+    /// RFC 4724 section 4.2: when a peer that restarts connects again, its old session has ended, without a word.
+    fn old_session_end(&mut self, moment: &mut Moment<'_>, id: ConnectionId) {
+        if let (ConnectionId::Accepted(_), Phase::Established(session)) = (id, &self.phase)
+            && session.negotiated.peer_restarts
+            && session.connection.id != id
+            && self.config.mode != Mode::Active
+        {
+            let old = session.connection.id;
+            moment.out.push(Output::Close { connection: old });
+            self.connection_ended(moment, old, DownReason::Closed(CloseReason::Replaced));
+        }
     }
 
     /// Closes a connection that came when none was wanted. A peer that knocks is told (RFC 4486 section 4); next to
@@ -330,6 +352,11 @@ impl Peer {
         moment
             .out
             .push(Output::SessionUp { remote_as: negotiated.remote_as, remote_router_id: negotiated.remote_router_id });
+        // RFC 4724 section 4.2: later sessions of this process do not follow a restart of it.
+        if let Some(restart) = &mut self.config.graceful_restart {
+            restart.beginning = Beginning::New;
+        }
+        self.offer = Offer::Everything;
         self.history.sessions = self.history.sessions.saturating_add(1);
         let hold_time = negotiated.hold_time.expiry();
         let session = Session::new(&self.config, &self.next_hops, connection, *negotiated);

@@ -10,7 +10,7 @@ use super::{Connection, Moment, Negotiated, Peer, Phase, Refusal, SEND_WINDOW, T
 use crate::rib_in::AdjRibIn;
 use crate::rib_out::{AdjRibOut, SessionPath};
 use crate::wire::{
-    Disposition, ErrorCode, MESSAGE_MAX, MessageType, NextHop, RouteRefresh, Update, UpdateContext, validate,
+    AfiSafi, Disposition, ErrorCode, MESSAGE_MAX, MessageType, NextHop, RefreshSubtype, Update, UpdateContext, validate,
 };
 use crate::{ConnectionId, Output, PeerConfig, RouteState};
 
@@ -46,7 +46,7 @@ impl Session {
             extended_next_hop: negotiated.extended_next_hop,
         };
         Session {
-            rib_out: AdjRibOut::new(path, end_of_rib),
+            rib_out: AdjRibOut::new(path, end_of_rib, negotiated.refresh),
             rib_in: AdjRibIn::new(config.reception, config.local_as, connection.local.ip()),
             connection,
             negotiated,
@@ -81,14 +81,15 @@ fn session_path(
         let session = connection.local.ip();
         let supplied = next_hops.get(&family).copied().filter(|address| Family::of(address) == family);
         match (session, supplied) {
-            // Our end of the session is the next hop of its family (contract 6.5)...
-            (IpAddr::V4(address), _) if family == Family::V4 => Ok(NextHop::V4(address)),
-            // ... beside a global address where it is only link-local (RFC 2545 section 3).
-            (IpAddr::V6(address), Some(IpAddr::V6(global)))
-                if family == Family::V6 && address.is_unicast_link_local() =>
+            // On an unnumbered link every route goes over the link-local address, IPv4 too if the peer knows how (RFC
+            // 8950): a global address means nothing to a router that has none of its network.
+            (IpAddr::V6(address), _)
+                if family == Family::V4 && address.is_unicast_link_local() && negotiated.extended_next_hop =>
             {
-                Ok(NextHop::V6 { address: global, link_local: Some(address) })
+                Ok(NextHop::V6 { address, link_local: None })
             }
+            // Our end of the session is the next hop of its family (contract 6.5).
+            (IpAddr::V4(address), _) if family == Family::V4 => Ok(NextHop::V4(address)),
             (IpAddr::V6(address), _) if family == Family::V6 => Ok(NextHop::V6 { address, link_local: None }),
             (_, Some(IpAddr::V4(address))) => Ok(NextHop::V4(address)),
             (_, Some(IpAddr::V6(address))) => Ok(NextHop::V6 { address, link_local: None }),
@@ -103,6 +104,7 @@ fn session_path(
         relation: negotiated.relation,
         local_as: config.local_as,
         asn_size: negotiated.asn_size,
+        message_limit: negotiated.message_limit,
         next_hop_v4: next_hop(Family::V4),
         next_hop_v6: next_hop(Family::V6),
     }
@@ -155,7 +157,7 @@ impl Peer {
     /// Asks for a tick when there is something to send and the connection takes it.
     pub(super) fn work_schedule(&mut self, now: Instant) {
         if let Phase::Established(session) = &self.phase
-            && session.rib_out.has_work()
+            && session.rib_out.has_work(&self.wanted)
             && session.can_send()
         {
             self.timers.set(Timer::Work, now);
@@ -171,9 +173,10 @@ impl Peer {
         let id = session.connection.id;
         let window = SEND_WINDOW.saturating_sub(session.connection.in_flight).saturating_sub(MESSAGE_MAX);
         let mut bytes = Vec::new();
-        let updates = session.rib_out.flush(&self.wanted, window.clamp(1, PART_MAX), &mut bytes);
-        if updates > 0 {
-            self.history.counters.sent.count(MessageType::Update, updates);
+        let written = session.rib_out.flush(&self.wanted, window.clamp(1, PART_MAX), &mut bytes);
+        if !bytes.is_empty() {
+            self.history.counters.sent.count(MessageType::Update, written.updates);
+            self.history.counters.sent.count(MessageType::RouteRefresh, written.refreshes);
             self.send(moment, id, bytes);
             // RFC 4271 section 8.2.2: an UPDATE is a sign of life too.
             self.keepalive_restart(moment.now, id.direction());
@@ -220,12 +223,17 @@ impl Peer {
         }
     }
 
-    /// RFC 2918 section 4: everything of the family again, if we announced it. The marks of RFC 7313 were not
-    /// negotiated and mean nothing.
-    pub(super) fn refresh_received(&mut self, moment: &mut Moment<'_>, refresh: RouteRefresh) {
+    /// RFC 2918 section 4: everything of the family again, if we announced it. The peer's own marks (RFC 7313) are for
+    /// those who hold its routes.
+    pub(super) fn refresh_received(
+        &mut self,
+        moment: &mut Moment<'_>,
+        routes: AfiSafi,
+        subtype: Option<RefreshSubtype>,
+    ) {
         if let Some(session) = self.session_mut()
-            && refresh.subtype == 0
-            && let Some(family) = refresh.routes.unicast_family()
+            && subtype == Some(RefreshSubtype::Request)
+            && let Some(family) = routes.unicast_family()
             && session.connection.local_open.families.contains(&family)
         {
             session.rib_out.refresh(family);

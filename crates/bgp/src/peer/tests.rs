@@ -13,8 +13,8 @@ use proptest::prelude::*;
 
 use crate::wire::fuzz_tests::edit;
 use crate::wire::{
-    AfiSafi, Announcer, AsPath, AsnSize, Capability, ErrorCode, Header, NextHop, Notification, Open, PathAttributes,
-    RouteRefresh, decode,
+    AfiSafi, Announcer, AsPath, AsnSize, Capability, ErrorCode, Header, MessageLimit, NextHop, Notification, Open,
+    PathAttributes, RefreshSubtype, RouteRefresh, decode,
 };
 use crate::{CloseReason, ConnectError, ConnectRetry, Families, OUTBOX_LIMIT, Reception, RouterIdSource};
 
@@ -29,6 +29,7 @@ fn config() -> PeerConfig {
         families: Families::OfSession,
         mode: Mode::Both,
         reception: Reception::Report { prefixes_max: 1000 },
+        graceful_restart: None,
     }
 }
 
@@ -116,10 +117,10 @@ fn describe(output: &Output) -> String {
         Output::Send { connection, bytes } => {
             let mut text = format!("{connection}");
             let mut rest = bytes.as_slice();
-            while let Some(header) = Header::decode(rest).unwrap() {
+            while let Some(header) = Header::decode(rest, MessageLimit::Extended).unwrap() {
                 let (message, after) = rest.split_at(header.length);
                 rest = after;
-                write!(text, " < {}", decode(message, AsnSize::Four).unwrap()).unwrap();
+                write!(text, " < {}", decode(message, AsnSize::Four, MessageLimit::Extended).unwrap()).unwrap();
             }
             text
         }
@@ -155,7 +156,7 @@ fn update() -> Vec<u8> {
     let path = PathAttributes { as_path: AsPath::sequence(Asn::new(65000)), ..PathAttributes::default() };
     let next_hop = NextHop::V4([192, 0, 2, 2].into());
     let mut bytes = Vec::new();
-    Announcer::new(Family::V4, next_hop, &path, AsnSize::Four)
+    Announcer::new(Family::V4, next_hop, &path, AsnSize::Four, MessageLimit::Standard)
         .announce(&["203.0.113.0/24".parse().unwrap()], &mut bytes);
     bytes
 }
@@ -168,7 +169,7 @@ fn notification() -> Vec<u8> {
 
 fn refresh() -> Vec<u8> {
     let mut bytes = Vec::new();
-    RouteRefresh { routes: AfiSafi::IPV4_UNICAST, subtype: 0 }.encode(&mut bytes);
+    RouteRefresh::new(AfiSafi::IPV4_UNICAST, RefreshSubtype::Request).encode(&mut bytes);
     bytes
 }
 
@@ -182,6 +183,9 @@ fn inputs() -> Vec<(&'static str, Input)> {
     vec![
         ("start", Input::Start),
         ("stop", Input::Stop { reason: StopReason::PeerDeconfigured }),
+        ("stop for a restart", Input::Stop { reason: StopReason::Restart }),
+        ("configure", Input::Configure(Box::new(config()))),
+        ("complete", Input::Complete),
         ("tick", Input::Tick),
         ("announce", Input::Announce { prefix: prefix(), attributes: Arc::default() }),
         ("withdraw", Input::Withdraw { prefix: prefix() }),
@@ -225,6 +229,9 @@ fn rfc4271_8_2_2_every_input_in_every_state() {
         Idle
           start -> Connect: dial dialed#1
           stop: nothing
+          stop for a restart: nothing
+          configure: nothing
+          complete: nothing
           tick: nothing
           announce: nothing
           withdraw: nothing
@@ -249,13 +256,16 @@ fn rfc4271_8_2_2_every_input_in_every_state() {
         Connect
           start: nothing
           stop -> Idle: close dialed#1
+          stop for a restart -> Idle: close dialed#1
+          configure: nothing
+          complete: nothing
           tick: nothing
           announce: nothing
           withdraw: nothing
           next hop: nothing
-          connected -> OpenSent: dialed#1 < OPEN AS 65001, hold 90s, id 0.0.0.1, capabilities [IPv4 unicast, route refresh, 4-byte AS 65001]
+          connected -> OpenSent: dialed#1 < OPEN AS 65001, hold 90s, id 0.0.0.1, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 65001]
           connected, an old one: close dialed#77
-          connected by the peer -> OpenSent: accepted#1 < OPEN AS 65001, hold 90s, id 0.0.0.1, capabilities [IPv4 unicast, route refresh, 4-byte AS 65001]
+          connected by the peer -> OpenSent: accepted#1 < OPEN AS 65001, hold 90s, id 0.0.0.1, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 65001]
           connect failed -> Active: failed (connection refused: nothing listens on the peer's port, or it does not accept us as a neighbour)
           connect failed, an old one: nothing
           OPEN: nothing
@@ -273,13 +283,16 @@ fn rfc4271_8_2_2_every_input_in_every_state() {
         Active
           start: nothing
           stop -> Idle: nothing
+          stop for a restart -> Idle: nothing
+          configure: nothing
+          complete: nothing
           tick: nothing
           announce: nothing
           withdraw: nothing
           next hop: nothing
           connected: close dialed#1
           connected, an old one: close dialed#77
-          connected by the peer -> OpenSent: accepted#1 < OPEN AS 65001, hold 90s, id 0.0.0.1, capabilities [IPv4 unicast, route refresh, 4-byte AS 65001]
+          connected by the peer -> OpenSent: accepted#1 < OPEN AS 65001, hold 90s, id 0.0.0.1, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 65001]
           connect failed: nothing
           connect failed, an old one: nothing
           OPEN: nothing
@@ -297,13 +310,16 @@ fn rfc4271_8_2_2_every_input_in_every_state() {
         OpenSent
           start: nothing
           stop -> Idle: dialed#1 < NOTIFICATION Cease/Peer De-configured; close dialed#1
+          stop for a restart -> Idle: dialed#1 < NOTIFICATION Cease/Administrative Reset; close dialed#1
+          configure: nothing
+          complete: nothing
           tick: nothing
           announce: nothing
           withdraw: nothing
           next hop: nothing
           connected: nothing
           connected, an old one: close dialed#77
-          connected by the peer: accepted#1 < OPEN AS 65001, hold 90s, id 0.0.0.1, capabilities [IPv4 unicast, route refresh, 4-byte AS 65001]
+          connected by the peer: accepted#1 < OPEN AS 65001, hold 90s, id 0.0.0.1, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 65001]
           connect failed: nothing
           connect failed, an old one: nothing
           OPEN -> OpenConfirm: dialed#1 < KEEPALIVE
@@ -321,13 +337,16 @@ fn rfc4271_8_2_2_every_input_in_every_state() {
         OpenConfirm
           start: nothing
           stop -> Idle: dialed#1 < NOTIFICATION Cease/Peer De-configured; close dialed#1
+          stop for a restart -> Idle: dialed#1 < NOTIFICATION Cease/Administrative Reset; close dialed#1
+          configure: nothing
+          complete: nothing
           tick: nothing
           announce: nothing
           withdraw: nothing
           next hop: nothing
           connected: nothing
           connected, an old one: close dialed#77
-          connected by the peer: accepted#1 < OPEN AS 65001, hold 90s, id 0.0.0.1, capabilities [IPv4 unicast, route refresh, 4-byte AS 65001]
+          connected by the peer: accepted#1 < OPEN AS 65001, hold 90s, id 0.0.0.1, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 65001]
           connect failed: nothing
           connect failed, an old one: nothing
           OPEN -> Active: dialed#1 < NOTIFICATION Finite State Machine Error/Receive Unexpected Message in OpenConfirm State; close dialed#1; failed (sent Finite State Machine Error/Receive Unexpected Message in OpenConfirm State: a message of type Open came in state OpenConfirm)
@@ -345,6 +364,9 @@ fn rfc4271_8_2_2_every_input_in_every_state() {
         Established
           start: nothing
           stop -> Idle: dialed#1 < NOTIFICATION Cease/Peer De-configured; close dialed#1; down (sent Cease/Peer De-configured)
+          stop for a restart -> Idle: dialed#1 < NOTIFICATION Cease/Administrative Reset; close dialed#1; down (sent Cease/Administrative Reset)
+          configure: nothing
+          complete: nothing
           tick: nothing
           announce: nothing
           withdraw: nothing
@@ -486,7 +508,7 @@ fn rfc6793_4_2_2_an_old_speaker_gets_as_trans_and_as4_path() {
     let sent = |local_as| {
         let mut bench = old_speaker(local_as);
         let Some(Output::Send { bytes, .. }) = bench.out.pop() else { panic!("no UPDATE") };
-        decode(&bytes, AsnSize::Two).unwrap().to_string()
+        decode(&bytes, AsnSize::Two, MessageLimit::Standard).unwrap().to_string()
     };
     expect!["UPDATE ORIGIN IGP; AS_PATH 65001; NEXT_HOP 192.0.2.1; nlri 198.51.100.0/24"].assert_eq(&sent(65001));
     // Contract 12.1 D32: 65536 is the first that does not fit.
@@ -505,7 +527,7 @@ fn rfc6793_4_2_3_an_old_speaker_is_read_with_two_bytes() {
         ..PathAttributes::default()
     };
     let mut bytes = Vec::new();
-    Announcer::new(Family::V4, NextHop::V4([192, 0, 2, 2].into()), &path, AsnSize::Two)
+    Announcer::new(Family::V4, NextHop::V4([192, 0, 2, 2].into()), &path, AsnSize::Two, MessageLimit::Standard)
         .announce(&["203.0.113.0/24".parse().unwrap()], &mut bytes);
     bench.input(received(&bytes));
     match bench.out.pop() {
@@ -537,6 +559,127 @@ fn rfc7606_6_and_rfc4271_6_3_an_update_that_cannot_be_read_ends_the_session_with
     expect![[r#"malformed (session reset: Network Layer Reachability Information at byte 43: a prefix length of 33 is more than the 32 bits of an address; "", 47 bytes); dialed#1 < NOTIFICATION UPDATE Message Error/Invalid Network Field; close dialed#1; down (sent UPDATE Message Error/Invalid Network Field: Network Layer Reachability Information at byte 43: a prefix length of 33 is more than the 32 bits of an address)"#]].assert_eq(&bench.said());
 }
 
+/// A peer in state Established with a neighbour that has these capabilities.
+fn established_with(config: PeerConfig, capabilities: Vec<Capability>) -> Bench {
+    let mut bench = Bench::new(config);
+    let mut open = Vec::new();
+    Open::new(Asn::new(65000).unwrap(), HoldTime::DEFAULT, RouterId::new(2).unwrap(), capabilities).encode(&mut open);
+    for step in [Input::Start, connected(DIALED), received(&open), received(&keepalive())] {
+        bench.input(step);
+    }
+    assert_eq!(bench.peer.state(), State::Established);
+    bench.out.drain().for_each(drop);
+    bench
+}
+
+#[test]
+fn rfc7313_5_marks_of_a_wrong_length_end_the_session_with_the_whole_message() {
+    let mark = |subtype: u8, body_len: usize| {
+        let mut bytes = refresh();
+        bytes.resize(19 + body_len, 0);
+        bytes[17] = u8::try_from(19 + body_len).unwrap();
+        bytes[21] = subtype;
+        bytes
+    };
+    let said = |reception, bytes: &[u8]| {
+        let capabilities = vec![Capability::RouteRefresh, Capability::EnhancedRouteRefresh];
+        let mut bench = established_with(PeerConfig { reception, ..config() }, capabilities);
+        bench.input(received(bytes));
+        bench.said()
+    };
+    for body_len in [3, 5] {
+        for subtype in [1, 2] {
+            let bytes = mark(subtype, body_len);
+            let said = said(Reception::Refuse, &bytes);
+            let data: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let expected = format!("ROUTE-REFRESH Message Error/Invalid Message Length, data {data}");
+            assert!(said.contains(&expected), "{said}");
+        }
+    }
+    // Section 5: a subtype that is not known is ignored, so its length does not count.
+    assert_eq!(said(Reception::Refuse, &mark(3, 7)), "");
+    // A request has a length too, and without the capability all have the same one.
+    let kept = Reception::Report { prefixes_max: 10 };
+    for (reception, subtype) in [(Reception::Refuse, 0), (kept, 0), (kept, 1), (kept, 3)] {
+        let said = said(reception, &mark(subtype, 5));
+        assert!(said.contains("Message Header Error/Bad Message Length, data 0018"), "{subtype}: {said}");
+    }
+}
+
+#[test]
+fn rfc8654_4_and_5_large_messages_are_taken_after_we_said_so_and_sent_to_those_who_did() {
+    let large = || {
+        let communities = (0..5000).map(kit::Community::Standard).collect();
+        let path =
+            PathAttributes { as_path: AsPath::sequence(Asn::new(65000)), communities, ..PathAttributes::default() };
+        let mut bytes = Vec::new();
+        Announcer::new(Family::V4, NextHop::V4([192, 0, 2, 2].into()), &path, AsnSize::Four, MessageLimit::Extended)
+            .announce(&["203.0.113.0/24".parse().unwrap()], &mut bytes);
+        assert!(bytes.len() > 20_000);
+        bytes
+    };
+    // The peer did not announce the capability, we did: section 4 has us take it all the same.
+    let mut bench = established_with(config(), Vec::new());
+    bench.input(received(&large()));
+    assert_eq!(bench.said(), "announced [203.0.113.0/24]");
+    // But it gets none from us: the route that fits in no other is left out.
+    let many = || crate::RouteAttributes {
+        communities: (0..1100).map(kit::Community::Standard).collect(),
+        ..crate::RouteAttributes::default()
+    };
+    bench.input(Input::Announce { prefix: prefix(), attributes: Arc::new(many()) });
+    bench.pass(Duration::ZERO);
+    assert_eq!((bench.said().as_str(), bench.peer.route_state(&prefix())), ("", RouteState::TooLarge));
+    let mut bench = established_with(config(), vec![Capability::ExtendedMessage]);
+    bench.input(Input::Announce { prefix: prefix(), attributes: Arc::new(many()) });
+    bench.pass(Duration::ZERO);
+    assert_eq!(bench.peer.route_state(&prefix()), RouteState::Announced);
+}
+
+#[test]
+fn rfc8654_4_open_and_keepalive_stay_small() {
+    for (kind, expected) in [(1, "data 1001"), (4, "data 1001")] {
+        let mut bench = Bench::in_state(if kind == 1 { State::OpenSent } else { State::Established });
+        let mut bytes = vec![0xff; 4097];
+        bytes[16..18].copy_from_slice(&4097_u16.to_be_bytes());
+        bytes[18] = kind;
+        bench.input(received(&bytes));
+        let said = bench.said();
+        assert!(said.contains("Bad Message Length") && said.contains(expected), "{kind}: {said}");
+    }
+}
+
+#[test]
+fn rfc5492_3_a_peer_that_knows_no_capabilities_is_tried_without() {
+    let mut bench = Bench::in_state(State::OpenSent);
+    let mut bytes = Vec::new();
+    Notification::new(ErrorCode::UNSUPPORTED_OPTIONAL_PARAMETER).encode(&mut bytes);
+    bench.input(received(&bytes));
+    bench.pass(Duration::from_secs(1));
+    let again = ConnectionId::Dialed(2);
+    bench.input(connected(again));
+    let said = bench.said();
+    assert!(said.ends_with("dialed#2 < OPEN AS 65001, hold 90s, id 0.0.0.1, capabilities []"), "{said}");
+    // It has a session of the old kind: AS numbers of two bytes, IPv4 alone, and messages that are not large.
+    bench.input(Input::Announce { prefix: prefix(), attributes: Arc::default() });
+    for bytes in [open(), keepalive()] {
+        bench.input(Input::Received { connection: again, bytes });
+    }
+    bench.out.drain().for_each(drop);
+    bench.pass(Duration::ZERO);
+    let Some(Output::Send { bytes, .. }) = bench.out.pop() else { panic!("no UPDATE") };
+    let text = decode(&bytes, AsnSize::Two, MessageLimit::Standard).unwrap().to_string();
+    assert_eq!(text, "UPDATE ORIGIN IGP; AS_PATH 65001; NEXT_HOP 192.0.2.1; nlri 198.51.100.0/24");
+    let mut large = vec![0xff; 19];
+    large[16..19].copy_from_slice(&[0x10, 1, 2]);
+    bench.input(Input::Received { connection: again, bytes: large });
+    assert!(bench.said().contains("Bad Message Length"));
+    // The next session begins with all of them again.
+    bench.pass(Duration::from_secs(2));
+    bench.input(connected(ConnectionId::Dialed(3)));
+    assert!(bench.said().contains("capabilities [IPv4 unicast"), "{}", bench.peer.state());
+}
+
 #[test]
 fn passive_peers_wait_and_active_ones_turn_away() {
     let mut passive = Bench::new(PeerConfig { mode: Mode::Passive, ..config() });
@@ -558,7 +701,7 @@ fn a_second_connection_of_the_peer_replaces_its_first() {
     bench.input(connected(ConnectionId::Accepted(1)));
     bench.out.drain().for_each(drop);
     bench.input(connected(ConnectionId::Accepted(2)));
-    expect!["accepted#1 < NOTIFICATION Cease/Connection Collision Resolution; close accepted#1; accepted#2 < OPEN AS 65001, hold 90s, id 0.0.0.1, capabilities [IPv4 unicast, route refresh, 4-byte AS 65001]"].assert_eq(&bench.said());
+    expect!["accepted#1 < NOTIFICATION Cease/Connection Collision Resolution; close accepted#1; accepted#2 < OPEN AS 65001, hold 90s, id 0.0.0.1, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 65001]"].assert_eq(&bench.said());
     bench.input(Input::Received { connection: ConnectionId::Accepted(2), bytes: open() });
     assert_eq!(bench.peer.state(), State::OpenConfirm);
 }
@@ -576,6 +719,8 @@ fn random_input(
     match rng.below(16) {
         0 => Input::Start,
         1 if rng.one_in(4) => Input::Stop { reason: StopReason::BfdDown },
+        1 if rng.one_in(2) => Input::Configure(Box::new(config())),
+        1 => Input::Complete,
         2 => Input::Announce { prefix: prefix(), attributes: Arc::default() },
         3 => Input::Withdraw { prefix: prefix() },
         4 => connected(rng.pick(&dialing.iter().copied().collect::<Vec<_>>()).copied().unwrap_or(connection)),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use kit::{Asn, Community};
+use kit::{Asn, Community, ExtendedCommunity};
 
 use super::error::Fault;
 use super::multiprotocol;
@@ -141,16 +141,6 @@ pub struct Aggregator {
     pub asn: Asn,
     /// Its BGP identifier.
     pub address: Ipv4Addr,
-}
-
-/// An extended community, not interpreted (RFC 4360).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExtendedCommunity(pub [u8; 8]);
-
-impl fmt::Display for ExtendedCommunity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
 }
 
 /// The attributes of a route, without its next hop, as far as they are understood here.

@@ -3,7 +3,10 @@
 
 use kit::{Asn, Family};
 
-use super::{AsnSize, Disposition, Header, Message, Relation, Update, UpdateContext, decode, validate};
+use super::{
+    AsnSize, Disposition, Header, MESSAGE_MAX, Message, MessageLimit, RefreshKnowledge, Relation, Update,
+    UpdateContext, decode, validate,
+};
 
 /// Reads bytes as one message in all contexts there are, and prints and judges what comes out.
 ///
@@ -11,11 +14,12 @@ use super::{AsnSize, Disposition, Header, Message, Relation, Update, UpdateConte
 ///
 /// When what comes out makes no sense: that is what a fuzzer looks for.
 pub fn fuzz_message(bytes: &[u8]) {
-    let length = Header::decode(bytes).ok().flatten().map(|header| header.length);
-    for asn_size in [AsnSize::Two, AsnSize::Four] {
-        match decode(bytes, asn_size) {
+    for (asn_size, limit) in [(AsnSize::Two, MessageLimit::Standard), (AsnSize::Four, MessageLimit::Extended)] {
+        let length = Header::decode(bytes, limit).ok().flatten().map(|header| header.length);
+        match decode(bytes, asn_size, limit) {
             Ok(message) => {
                 assert_eq!(length, Some(bytes.len()));
+                assert!(bytes.len() <= limit.bytes());
                 assert!(!message.to_string().is_empty());
                 message_check(message, bytes);
             }
@@ -40,9 +44,16 @@ fn message_check(message: Message<'_>, bytes: &[u8]) {
         Message::Notification(notification) => {
             let mut again = Vec::new();
             notification.encode(&mut again);
-            assert_eq!(again, bytes, "read and written again");
+            assert!(again == bytes || again.len() == MESSAGE_MAX, "read and written again");
         }
-        Message::Keepalive | Message::RouteRefresh(_) => {}
+        Message::RouteRefresh(refresh) => {
+            for knowledge in [RefreshKnowledge::Plain, RefreshKnowledge::Enhanced] {
+                if let Err(error) = refresh.validate(bytes, knowledge) {
+                    assert_ne!(error.notification.error.subcode, 0, "a reset says why");
+                }
+            }
+        }
+        Message::Keepalive => {}
     }
 }
 

@@ -23,9 +23,7 @@ mod validate;
 use std::fmt;
 
 pub use as_path::{AsPath, AsnSize, Segment, SegmentKind};
-pub use attribute::{
-    Aggregator, AttributeType, ExtendedCommunity, LOCAL_PREF_DEFAULT, Origin, PathAttributes, RawAttribute,
-};
+pub use attribute::{Aggregator, AttributeType, LOCAL_PREF_DEFAULT, Origin, PathAttributes, RawAttribute};
 pub use capability::{AfiSafi, Capability, ExtendedNextHop, RestartFamily};
 pub use error::{DecodeError, Disposition};
 #[doc(hidden)]
@@ -34,19 +32,40 @@ pub use multiprotocol::NextHop;
 pub use notification::{ErrorCode, Notification, SHUTDOWN_TEXT_MAX};
 pub use open::{Open, ValidOpen};
 pub(crate) use prefix::family_of;
-pub use route_refresh::RouteRefresh;
-pub use update::{Announcer, Update, end_of_rib, withdraw};
+pub use route_refresh::{RefreshKnowledge, RefreshSubtype, RouteRefresh};
+pub use update::{Announcer, Cut, Update, end_of_rib, withdraw};
 pub use validate::{Issue, Reachable, Relation, UpdateContext, ValidUpdate, validate};
 
 use reader::Reader;
 
-/// The largest message (RFC 4271 section 4).
+/// The largest message (RFC 4271 section 4), unless both sides know larger ones.
 pub const MESSAGE_MAX: usize = 4096;
+/// The largest message between speakers that know larger ones (RFC 8654 section 4).
+pub const EXTENDED_MESSAGE_MAX: usize = 65_535;
 
 /// The part that all messages have: marker, length, type.
 pub const HEADER_LEN: usize = 19;
 
 const MARKER: [u8; 16] = [0xff; 16];
+
+/// How large a message may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MessageLimit {
+    /// [`MESSAGE_MAX`].
+    Standard,
+    /// [`EXTENDED_MESSAGE_MAX`], except for OPEN and KEEPALIVE (RFC 8654 section 4).
+    Extended,
+}
+
+impl MessageLimit {
+    /// Bytes.
+    pub fn bytes(self) -> usize {
+        match self {
+            MessageLimit::Standard => MESSAGE_MAX,
+            MessageLimit::Extended => EXTENDED_MESSAGE_MAX,
+        }
+    }
+}
 
 /// The message types of RFC 4271 section 4.1 and RFC 2918.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,14 +91,15 @@ impl MessageType {
         MessageType::RouteRefresh,
     ];
 
-    /// The lengths that a whole message of this type can have (RFC 4271 section 6.1, RFC 7313 section 5).
-    fn accepts(self, length: usize) -> bool {
+    /// The lengths that a whole message of this type can have (RFC 4271 section 6.1). What is wrong with a
+    /// ROUTE-REFRESH that is longer depends on its subtype (RFC 7313 section 5).
+    fn accepts(self, length: usize, limit: MessageLimit) -> bool {
         match self {
-            MessageType::Open => length >= 29,
-            MessageType::Update => length >= 23,
-            MessageType::Notification => length >= 21,
+            MessageType::Open => (29..=MESSAGE_MAX).contains(&length),
+            MessageType::Update => (23..=limit.bytes()).contains(&length),
+            MessageType::Notification => (21..=limit.bytes()).contains(&length),
             MessageType::Keepalive => length == HEADER_LEN,
-            MessageType::RouteRefresh => length == 23,
+            MessageType::RouteRefresh => (route_refresh::LENGTH_MIN..=limit.bytes()).contains(&length),
         }
     }
 }
@@ -89,13 +109,13 @@ impl MessageType {
 pub struct Header {
     /// What follows.
     pub kind: MessageType,
-    /// The length of the whole message, at most [`MESSAGE_MAX`].
+    /// The length of the whole message, within the limit.
     pub length: usize,
 }
 
 impl Header {
     /// Reads the header at the begin of `bytes`; `Ok(None)` when there are too few (RFC 4271 section 6.1).
-    pub fn decode(bytes: &[u8]) -> Result<Option<Header>, DecodeError> {
+    pub fn decode(bytes: &[u8], limit: MessageLimit) -> Result<Option<Header>, DecodeError> {
         let mut reader = Reader::new(bytes, 0);
         let (Some(marker), Some(length), Some(kind)) = (reader.array::<16>(), reader.u16(), reader.u8()) else {
             return Ok(None);
@@ -108,7 +128,7 @@ impl Header {
             let problem = format!("{length} bytes are not a message of type {kind}");
             DecodeError::new(16, "Length", ErrorCode::BAD_MESSAGE_LENGTH, problem).with_data(&length.to_be_bytes())
         };
-        if !(HEADER_LEN..=MESSAGE_MAX).contains(&usize::from(length)) {
+        if !(HEADER_LEN..=limit.bytes()).contains(&usize::from(length)) {
             return Err(bad_length());
         }
         let Some(kind) = MessageType::ALL.into_iter().find(|known| *known as u8 == kind) else {
@@ -116,7 +136,7 @@ impl Header {
             return Err(DecodeError::new(18, "Type", ErrorCode::BAD_MESSAGE_TYPE, problem).with_data(&[kind]));
         };
         let length = usize::from(length);
-        if kind.accepts(length) { Ok(Some(Header { kind, length })) } else { Err(bad_length()) }
+        if kind.accepts(length, limit) { Ok(Some(Header { kind, length })) } else { Err(bad_length()) }
     }
 }
 
@@ -135,14 +155,15 @@ pub enum Message<'a> {
     RouteRefresh(RouteRefresh),
 }
 
-/// Reads one whole message, its header included. AS numbers in an UPDATE have the size that was negotiated.
-pub fn decode(bytes: &[u8], asn_size: AsnSize) -> Result<Message<'_>, DecodeError> {
+/// Reads one whole message, its header included. AS numbers in an UPDATE have the size that was negotiated, and so has
+/// the message.
+pub fn decode(bytes: &[u8], asn_size: AsnSize, limit: MessageLimit) -> Result<Message<'_>, DecodeError> {
     let cut = || {
         let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         DecodeError::new(bytes.len().min(16), "Length", ErrorCode::BAD_MESSAGE_LENGTH, "the message is not whole")
             .with_data(&length.to_be_bytes())
     };
-    let header = Header::decode(bytes)?.filter(|header| header.length == bytes.len()).ok_or_else(cut)?;
+    let header = Header::decode(bytes, limit)?.filter(|header| header.length == bytes.len()).ok_or_else(cut)?;
     let body = bytes.get(HEADER_LEN..).unwrap_or_default();
     match header.kind {
         MessageType::Open => Open::decode(body).map(Message::Open),

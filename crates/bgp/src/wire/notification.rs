@@ -203,6 +203,13 @@ impl Notification {
         std::str::from_utf8(text).ok()
     }
 
+    /// This one as the reason of a hard reset (RFC 8538 section 3.1).
+    #[must_use]
+    pub fn hard_reset(&self) -> Notification {
+        let head = [self.error.code, self.error.subcode];
+        Notification::with_data(ErrorCode::HARD_RESET, &[&head, self.data.as_slice()].concat())
+    }
+
     /// What a hard reset encapsulates (RFC 8538 section 3.1).
     pub fn encapsulated(&self) -> Option<Notification> {
         match (self.error, self.data.as_slice()) {

@@ -56,6 +56,11 @@ impl Open {
         }
     }
 
+    /// Our OPEN towards a peer that knows no capabilities (RFC 5492 section 3).
+    pub fn plain(asn: Asn, hold_time: HoldTime, router_id: RouterId) -> Self {
+        Open { capabilities: Vec::new(), ..Open::new(asn, hold_time, router_id, Vec::new()) }
+    }
+
     /// Takes the body of a message.
     pub(super) fn decode(body: &[u8]) -> Result<Open, DecodeError> {
         let mut reader = Reader::new(body, HEADER_LEN);

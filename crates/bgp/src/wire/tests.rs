@@ -23,7 +23,7 @@ fn message(kind: u8, body: &str) -> Vec<u8> {
 }
 
 fn text(bytes: &[u8]) -> String {
-    match decode(bytes, AsnSize::Four) {
+    match decode(bytes, AsnSize::Four, MessageLimit::Standard) {
         Ok(message) => message.to_string(),
         Err(error) => format!("{error}; {}", error.notification),
     }
@@ -95,7 +95,7 @@ fn samples_are_what_they_should_be() {
         OPEN AS 65001, hold 180s, id 192.0.2.1, capabilities [IPv4 unicast]
         UPDATE (empty)
         UPDATE withdraw 10.0.0.0/8; ORIGIN IGP; AS_PATH 65001; NEXT_HOP 192.0.2.1; COMMUNITIES 65001:1; nlri 198.51.100.0/24
-        UPDATE MP_REACH_NLRI IPv6 unicast next-hop 2001:db8::1: 2001:db9::/32; ORIGIN IGP; AS_PATH 65001; LARGE_COMMUNITY large:1:2:3; EXTENDED_COMMUNITIES 0002fde900000001;
+        UPDATE MP_REACH_NLRI IPv6 unicast next-hop 2001:db8::1: 2001:db9::/32; ORIGIN IGP; AS_PATH 65001; LARGE_COMMUNITY large:1:2:3; EXTENDED_COMMUNITIES rt:65001:1;
         UPDATE ORIGINATOR_ID 1.1.1.1; CLUSTER_LIST 0x02020202; LOCAL_PREF 100; MULTI_EXIT_DISC 5; ATOMIC_AGGREGATE; AGGREGATOR 65001 192.0.2.9; ORIGIN IGP; AS_PATH empty; NEXT_HOP 192.0.2.1; AS4_PATH 65536; AS4_AGGREGATOR 65536 192.0.2.9; attribute 200 0x010203; nlri 198.51.100.0/24 203.0.113.1/32
         UPDATE MP_UNREACH_NLRI IPv6 unicast: 2001:db8::/32;
         NOTIFICATION Hold Timer Expired
@@ -111,7 +111,7 @@ fn samples_are_what_they_should_be() {
 #[test]
 fn rfc4271_6_1_headers() {
     let keepalive = message(4, "");
-    assert_eq!(Header::decode(&keepalive[..18]), Ok(None));
+    assert_eq!(Header::decode(&keepalive[..18], MessageLimit::Standard), Ok(None));
     for (offset, value, expected) in [
         (15, 0, expect!["Marker at byte 0: not all bits are ones; Message Header Error/Connection Not Synchronized"]),
         (
@@ -168,7 +168,7 @@ fn rfc4271_6_1_headers() {
     ] {
         let mut bytes = keepalive.clone();
         bytes[offset] = value;
-        let error = Header::decode(&bytes).unwrap_err();
+        let error = Header::decode(&bytes, MessageLimit::Standard).unwrap_err();
         expected.assert_eq(&format!("{error}; {}", error.notification));
     }
 }
@@ -177,9 +177,12 @@ fn rfc4271_6_1_headers() {
 fn rfc4271_4_1_the_largest_message_has_4096_bytes() {
     let mut bytes = message(3, &format!("0602{}", "00".repeat(MESSAGE_MAX - 21)));
     assert_eq!(bytes.len(), MESSAGE_MAX);
-    assert!(Header::decode(&bytes).is_ok());
+    assert!(Header::decode(&bytes, MessageLimit::Standard).is_ok());
     bytes[16..18].copy_from_slice(&4097_u16.to_be_bytes());
-    assert_eq!(Header::decode(&bytes).unwrap_err().notification.error, ErrorCode::BAD_MESSAGE_LENGTH);
+    assert_eq!(
+        Header::decode(&bytes, MessageLimit::Standard).unwrap_err().notification.error,
+        ErrorCode::BAD_MESSAGE_LENGTH
+    );
 }
 
 #[test]
@@ -189,7 +192,7 @@ fn rfc4271_6_2_another_version_is_told_ours() {
         "03 fde9 005a c0000201 00",
         expect!["version at byte 19: version 3 is not 4; OPEN Message Error/Unsupported Version Number, data 0004"],
     );
-    let error = decode(&message(1, "05 fde9 005a c0000201 00"), AsnSize::Four).unwrap_err();
+    let error = decode(&message(1, "05 fde9 005a c0000201 00"), AsnSize::Four, MessageLimit::Standard).unwrap_err();
     assert_eq!(error.notification.data, [0, 4]);
 }
 
@@ -304,7 +307,7 @@ fn rfc9072_2_long_capabilities_are_written_in_the_extended_form() {
         let mut bytes = Vec::new();
         open.encode(&mut bytes);
         assert_eq!(bytes.get(29) == Some(&255), count > 126, "{count}");
-        assert_eq!(decode(&bytes, AsnSize::Four), Ok(Message::Open(open)));
+        assert_eq!(decode(&bytes, AsnSize::Four, MessageLimit::Standard), Ok(Message::Open(open)));
     }
 }
 
@@ -348,7 +351,7 @@ fn attributes() -> impl Strategy<Value = PathAttributes> {
         (asn(), any::<u32>()).prop_map(|(asn, address)| Aggregator { asn, address: address.into() }),
     );
     let communities = proptest::collection::btree_set(community(), 0..20);
-    let extended = proptest::collection::btree_set(any::<[u8; 8]>().prop_map(ExtendedCommunity), 0..5);
+    let extended = proptest::collection::btree_set(any::<[u8; 8]>().prop_map(kit::ExtendedCommunity), 0..5);
     (origin, path, any::<Option<u32>>(), any::<bool>(), aggregator, communities, extended).prop_map(
         |(
             origin,
@@ -396,10 +399,12 @@ fn believe(bytes: &[u8], asn_size: AsnSize) -> Vec<ValidUpdate> {
     };
     let mut rest = bytes;
     let mut updates = Vec::new();
-    while let Some(header) = Header::decode(rest).unwrap() {
+    while let Some(header) = Header::decode(rest, MessageLimit::Standard).unwrap() {
         let (message, after) = rest.split_at(header.length);
         rest = after;
-        let Message::Update(update) = decode(message, asn_size).unwrap() else { panic!("not an UPDATE") };
+        let Message::Update(update) = decode(message, asn_size, MessageLimit::Standard).unwrap() else {
+            panic!("not an UPDATE")
+        };
         let valid = validate(&update, &context).unwrap();
         assert_eq!(valid.issues, []);
         updates.push(valid);
@@ -424,7 +429,7 @@ proptest! {
         } else {
             NextHop::V4(Ipv4Addr::new(192, 0, 2, 1))
         };
-        let announcer = Announcer::new(family, next_hop, &attributes, asn_size);
+        let announcer = Announcer::new(family, next_hop, &attributes, asn_size, MessageLimit::Standard);
         let mut bytes = Vec::new();
         let mut rest = prefixes.as_slice();
         while !rest.is_empty() {
@@ -471,12 +476,12 @@ proptest! {
                 Capability::EnhancedRouteRefresh,
             ],
         };
-        let refresh = RouteRefresh { routes, subtype: safi };
+        let refresh = RouteRefresh { routes, subtype: safi, body_len: 4 };
         let (mut bytes, mut more) = (Vec::new(), Vec::new());
         open.encode(&mut bytes);
         refresh.encode(&mut more);
-        prop_assert_eq!(decode(&bytes, AsnSize::Four), Ok(Message::Open(open)));
-        prop_assert_eq!(decode(&more, AsnSize::Four), Ok(Message::RouteRefresh(refresh)));
+        prop_assert_eq!(decode(&bytes, AsnSize::Four, MessageLimit::Standard), Ok(Message::Open(open)));
+        prop_assert_eq!(decode(&more, AsnSize::Four, MessageLimit::Standard), Ok(Message::RouteRefresh(refresh)));
     }
 }
 
@@ -485,7 +490,7 @@ fn rfc7606_5_1_mp_reach_nlri_is_the_first_attribute() {
     let next_hop = NextHop::V6 { address: "2001:db8::1".parse().unwrap(), link_local: None };
     let path = PathAttributes { as_path: AsPath::sequence(Asn::new(65001)), ..PathAttributes::default() };
     let mut bytes = Vec::new();
-    Announcer::new(Family::V6, next_hop, &path, AsnSize::Four)
+    Announcer::new(Family::V6, next_hop, &path, AsnSize::Four, MessageLimit::Standard)
         .announce(&["2001:db8::/32".parse().unwrap()], &mut bytes);
     expect!["UPDATE MP_REACH_NLRI IPv6 unicast next-hop 2001:db8::1: 2001:db8::/32; ORIGIN IGP; AS_PATH 65001;"]
         .assert_eq(&text(&bytes));
@@ -498,9 +503,9 @@ fn rfc6793_4_2_2_as4_attributes_go_to_old_speakers_when_they_are_needed() {
         let attributes = PathAttributes { as_path: AsPath::sequence(path), ..PathAttributes::default() };
         let mut bytes = Vec::new();
         let next_hop = NextHop::V4(Ipv4Addr::new(192, 0, 2, 1));
-        Announcer::new(Family::V4, next_hop, &attributes, AsnSize::Two)
+        Announcer::new(Family::V4, next_hop, &attributes, AsnSize::Two, MessageLimit::Standard)
             .announce(&["10.0.0.0/8".parse().unwrap()], &mut bytes);
-        decode(&bytes, AsnSize::Two).unwrap().to_string()
+        decode(&bytes, AsnSize::Two, MessageLimit::Standard).unwrap().to_string()
     };
     expect!["UPDATE ORIGIN IGP; AS_PATH 23456; NEXT_HOP 192.0.2.1; AS4_PATH 70000; nlri 10.0.0.0/8"]
         .assert_eq(&announce(&[70000]));

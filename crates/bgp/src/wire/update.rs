@@ -10,8 +10,8 @@ use super::error::DecodeError;
 use super::multiprotocol::NextHop;
 use super::reader::Reader;
 use super::{
-    AfiSafi, AsnSize, AttributeType, ErrorCode, HEADER_LEN, MESSAGE_MAX, MessageType, PathAttributes, header_encode,
-    prefix,
+    AfiSafi, AsnSize, AttributeType, ErrorCode, HEADER_LEN, MESSAGE_MAX, MessageLimit, MessageType, PathAttributes,
+    header_encode, prefix,
 };
 
 /// An UPDATE as it was sent.
@@ -23,8 +23,8 @@ pub struct Update<'a> {
     pub withdrawn: Vec<IpNet>,
     /// The attributes, in order, up to where the list breaks off.
     pub attributes: Vec<RawAttribute<'a>>,
-    /// Why the list breaks off before its end (RFC 7606 section 4); the routes behind it are known all the same.
-    pub attributes_cut: Option<DecodeError>,
+    /// Where the list breaks off before its end (RFC 7606 section 4); the routes behind it are known all the same.
+    pub attributes_cut: Option<Cut>,
     /// IPv4 routes that are there.
     pub nlri: Vec<IpNet>,
 }
@@ -49,6 +49,15 @@ impl<'a> Update<'a> {
     }
 }
 
+/// Where a list of attributes breaks off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The attribute that is not whole; `None` when not even its type is there.
+    pub kind: Option<AttributeType>,
+    /// What is wrong.
+    pub error: DecodeError,
+}
+
 /// A field that is preceded by its length of two bytes (RFC 4271 section 6.3: too large is a malformed list).
 fn field<'a>(reader: &mut Reader<'a>, name: &'static str) -> Result<Reader<'a>, DecodeError> {
     let offset = reader.offset();
@@ -63,25 +72,26 @@ fn field<'a>(reader: &mut Reader<'a>, name: &'static str) -> Result<Reader<'a>, 
 }
 
 /// Splits the list. RFC 7606 section 4: an attribute beyond the end, or a rest that is too short for one.
-fn attributes_decode<'a>(reader: &mut Reader<'a>, out: &mut Vec<RawAttribute<'a>>) -> Result<(), DecodeError> {
+fn attributes_decode<'a>(reader: &mut Reader<'a>, out: &mut Vec<RawAttribute<'a>>) -> Result<(), Cut> {
     while !reader.is_empty() {
         let start = *reader;
-        let cut = |problem: &str| {
-            DecodeError::new(start.offset(), "path attributes", ErrorCode::MALFORMED_ATTRIBUTE_LIST, problem)
+        let cut = |kind, problem: &str| {
+            let code = ErrorCode::MALFORMED_ATTRIBUTE_LIST;
+            Cut { kind, error: DecodeError::new(start.offset(), "path attributes", code, problem) }
         };
-        let rest = || cut(&format!("{} bytes are left, too few for an attribute", start.remaining()));
-        let flags = reader.u8().ok_or_else(rest)?;
-        let kind = AttributeType(reader.u8().ok_or_else(rest)?);
+        let rest = |kind| cut(kind, &format!("{} bytes are left, too few for an attribute", start.remaining()));
+        let flags = reader.u8().ok_or_else(|| rest(None))?;
+        let kind = AttributeType(reader.u8().ok_or_else(|| rest(None))?);
         let length = if flags & FLAG_EXTENDED_LENGTH == 0 {
-            usize::from(reader.u8().ok_or_else(rest)?)
+            reader.u8().map(usize::from)
         } else {
-            usize::from(reader.u16().ok_or_else(rest)?)
+            reader.u16().map(usize::from)
         };
+        let length = length.ok_or_else(|| rest(Some(kind)))?;
         let value_offset = reader.offset();
         let left = reader.remaining();
-        let value = reader
-            .take(length)
-            .ok_or_else(|| cut(&format!("{kind} of {length} bytes goes beyond the list, {left} are left")))?;
+        let beyond = || cut(Some(kind), &format!("{kind} of {length} bytes goes beyond the list, {left} are left"));
+        let value = reader.take(length).ok_or_else(beyond)?;
         let whole_len = value_offset.saturating_sub(start.offset()).saturating_add(length);
         let whole = { start }.take(whole_len).unwrap_or(value);
         out.push(RawAttribute { flags, kind, value_offset, value, whole });
@@ -108,7 +118,7 @@ impl fmt::Display for Update<'_> {
             f.write_str(";")?;
         }
         if let Some(cut) = &self.attributes_cut {
-            write!(f, " [{cut}];")?;
+            write!(f, " [{}];", cut.error)?;
         }
         if !self.nlri.is_empty() {
             f.write_str(" nlri")?;
@@ -127,12 +137,19 @@ pub struct Announcer {
     /// For routes that go into MP_REACH_NLRI: what stands before them there.
     reach: Option<Vec<u8>>,
     attributes: Vec<u8>,
+    limit: MessageLimit,
 }
 
 impl Announcer {
     /// IPv4 routes with an IPv4 next hop go into the message's own field, all others into MP_REACH_NLRI, the very
     /// first attribute (RFC 7606 section 5.1).
-    pub fn new(family: Family, next_hop: NextHop, attributes: &PathAttributes, asn_size: AsnSize) -> Self {
+    pub fn new(
+        family: Family,
+        next_hop: NextHop,
+        attributes: &PathAttributes,
+        asn_size: AsnSize,
+        limit: MessageLimit,
+    ) -> Self {
         let mut bytes = Vec::new();
         let reach = if let (Family::V4, NextHop::V4(address)) = (family, next_hop) {
             attributes.encode(Some(address), asn_size, &mut bytes);
@@ -147,17 +164,23 @@ impl Announcer {
             reach.push(0);
             Some(reach)
         };
-        Announcer { reach, attributes: bytes }
+        Announcer { reach, attributes: bytes, limit }
     }
 
     /// Appends one message with as many of the prefixes as fit, and returns the others. If it returns all of them,
     /// nothing was appended: not even one fits beside the attributes.
+    ///
+    /// RFC 8654 section 5 asks to be sparing with large messages: one goes out for a route that fits in no other.
     pub fn announce<'p>(&self, prefixes: &'p [IpNet], out: &mut Vec<u8>) -> &'p [IpNet] {
         let reach_len = self.reach.as_ref().map_or(0, |reach| reach.len().saturating_add(4));
         let used = FIXED_LEN.saturating_add(reach_len).saturating_add(self.attributes.len());
-        let Some((nlri, rest)) = prefixes_encode(prefixes, MESSAGE_MAX.saturating_sub(used)) else {
-            return prefixes;
-        };
+        let within = |limit: usize, prefixes| prefixes_encode(prefixes, limit.saturating_sub(used));
+        let one = prefixes.get(..1).unwrap_or_default();
+        let encoded = within(MESSAGE_MAX, prefixes).or_else(|| {
+            let (nlri, _) = within(self.limit.bytes(), one)?;
+            Some((nlri, prefixes.get(1..).unwrap_or_default()))
+        });
+        let Some((nlri, rest)) = encoded else { return prefixes };
         let mut attributes = Vec::new();
         let mut plain: &[u8] = &nlri;
         if let Some(reach) = &self.reach {

@@ -9,14 +9,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use kit::{Asn, Family};
+use kit::{Asn, ExtendedCommunity, Family};
 
 use super::attribute::{FLAG_OPTIONAL, FLAG_TRANSITIVE, RawAttribute};
 use super::error::{DecodeError, Disposition, Fault};
 use super::multiprotocol::{NextHop, Reach, Unreach};
-use super::{
-    AfiSafi, Aggregator, AsPath, AsnSize, AttributeType, ErrorCode, ExtendedCommunity, PathAttributes, Update,
-};
+use super::{AfiSafi, Aggregator, AsPath, AsnSize, AttributeType, ErrorCode, PathAttributes, Update};
 
 /// Which side of an AS border the peer is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,7 +91,12 @@ pub fn validate(update: &Update<'_>, context: &UpdateContext) -> Result<ValidUpd
         validation.attribute(attribute);
     }
     if let Some(cut) = &update.attributes_cut {
-        validation.issue(Disposition::Withdraw, cut.clone());
+        // RFC 7606 section 4; but the routes of an attribute that is not whole are not known (section 3 (j)).
+        let disposition = match cut.kind {
+            Some(AttributeType::MP_REACH_NLRI | AttributeType::MP_UNREACH_NLRI) => Disposition::Reset,
+            _ => Disposition::Withdraw,
+        };
+        validation.issue(disposition, cut.error.clone());
     }
     validation.four_byte_numbers();
     validation.finish(update)

@@ -48,11 +48,11 @@ fn rfc4271_6_8_the_exchange() {
     network.start();
     network.run_for(secs(2));
     expect![[r#"
-        0.010 b > a: OPEN AS 2, hold 90s, id 0.0.0.10, capabilities [IPv4 unicast, route refresh, 4-byte AS 2]
-        0.010 a > b: OPEN AS 1, hold 90s, id 0.0.0.20, capabilities [IPv4 unicast, route refresh, 4-byte AS 1]
-        0.020 a > b: OPEN AS 1, hold 90s, id 0.0.0.20, capabilities [IPv4 unicast, route refresh, 4-byte AS 1]
+        0.010 b > a: OPEN AS 2, hold 90s, id 0.0.0.10, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 2]
+        0.010 a > b: OPEN AS 1, hold 90s, id 0.0.0.20, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 1]
+        0.020 a > b: OPEN AS 1, hold 90s, id 0.0.0.20, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 1]
         0.020 a > b: KEEPALIVE
-        0.020 b > a: OPEN AS 2, hold 90s, id 0.0.0.10, capabilities [IPv4 unicast, route refresh, 4-byte AS 2]
+        0.020 b > a: OPEN AS 2, hold 90s, id 0.0.0.10, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 2]
         0.020 b > a: KEEPALIVE
         0.030 b > a: NOTIFICATION Cease/Connection Collision Resolution
         0.030 b > a: KEEPALIVE

@@ -16,8 +16,8 @@ fn a_session_begins_with_open_and_keepalive() {
     network.start();
     network.run_for(secs(1));
     expect![[r#"
-        0.010 b > a: OPEN AS 65000, hold 90s, id 192.0.2.2, capabilities [IPv4 unicast, route refresh, 4-byte AS 65000]
-        0.020 a > b: OPEN AS 65001, hold 90s, id 192.0.2.1, capabilities [IPv4 unicast, route refresh, 4-byte AS 65001]
+        0.010 b > a: OPEN AS 65000, hold 90s, id 192.0.2.2, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 65000]
+        0.020 a > b: OPEN AS 65001, hold 90s, id 192.0.2.1, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 65001]
         0.020 a > b: KEEPALIVE
         0.030 b > a: KEEPALIVE
     "#]]
@@ -254,8 +254,8 @@ fn rfc6793_4_as_numbers_of_four_bytes() {
     network.start();
     network.run_for(secs(1));
     expect![[r#"
-        0.010 b > a: OPEN AS 23456, hold 90s, id 192.0.2.2, capabilities [IPv4 unicast, route refresh, 4-byte AS 70000]
-        0.020 a > b: OPEN AS 23456, hold 90s, id 192.0.2.1, capabilities [IPv4 unicast, route refresh, 4-byte AS 4200000001]
+        0.010 b > a: OPEN AS 23456, hold 90s, id 192.0.2.2, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 70000]
+        0.020 a > b: OPEN AS 23456, hold 90s, id 192.0.2.1, capabilities [IPv4 unicast, route refresh, extended message, 4-byte AS 4200000001]
         0.020 a > b: KEEPALIVE
         0.030 b > a: KEEPALIVE
     "#]].assert_eq(&network.captured());
@@ -385,6 +385,7 @@ fn views_say_what_was_agreed() {
                     keepalive_time: Some(
                         30s,
                     ),
+                    keeps_routes: false,
                     capabilities_sent: [
                         Multiprotocol(
                             AfiSafi {
@@ -393,6 +394,7 @@ fn views_say_what_was_agreed() {
                             },
                         ),
                         RouteRefresh,
+                        ExtendedMessage,
                         FourOctetAs(
                             65001,
                         ),
@@ -405,6 +407,7 @@ fn views_say_what_was_agreed() {
                             },
                         ),
                         RouteRefresh,
+                        ExtendedMessage,
                         FourOctetAs(
                             65000,
                         ),

@@ -15,4 +15,5 @@ mod collision;
 mod lifecycle;
 mod network;
 mod properties;
+mod restart;
 mod routes;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use bgp::wire::{self, AsnSize, Header, PathAttributes};
+use bgp::wire::{self, AsnSize, Header, MessageLimit, PathAttributes};
 use bgp::{
     CloseReason, ConnectError, ConnectRetry, ConnectionId, Families, Input, Mode, Output, Peer, PeerConfig, Reception,
     RouteAttributes, RouterIdSource, State,
@@ -80,6 +80,7 @@ pub(crate) fn config(local: u32, remote: u32, mode: Mode) -> PeerConfig {
         families: Families::OfSession,
         mode,
         reception: Reception::Report { prefixes_max: 1_000_000 },
+        graceful_restart: None,
     }
 }
 
@@ -123,6 +124,7 @@ impl Network {
     pub(crate) fn start(&mut self) {
         for side in [A, B] {
             self.input(side, Input::Start);
+            self.input(side, Input::Complete);
         }
     }
 
@@ -247,9 +249,10 @@ impl Network {
     fn record(&mut self, side: usize, bytes: &[u8]) {
         let time = std::time::Duration::from(self.now.since(Instant::ZERO)).as_secs_f64();
         let mut rest = bytes;
-        while let Some(header) = Header::decode(rest).expect("we send messages") {
+        while let Some(header) = Header::decode(rest, MessageLimit::Extended).expect("we send messages") {
             let (message, after) = rest.split_at(header.length);
-            let text = wire::decode(message, AsnSize::Four).map_or_else(|error| error.to_string(), |m| m.to_string());
+            let text = wire::decode(message, AsnSize::Four, MessageLimit::Extended)
+                .map_or_else(|error| error.to_string(), |m| m.to_string());
             self.capture.push(format!("{time:.3} {} > {}: {text}", ["a", "b"][side], ["b", "a"][side]));
             rest = after;
         }

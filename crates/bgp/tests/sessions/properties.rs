@@ -73,7 +73,7 @@ const MANY: u32 = 1500;
 
 fn attributes(n: u8) -> Arc<RouteAttributes> {
     let communities = (0..n).map(|n| Community::Standard(u32::from(n))).collect();
-    Arc::new(RouteAttributes { local_pref: (n > 1).then_some(u32::from(n)), communities })
+    Arc::new(RouteAttributes { local_pref: (n > 1).then_some(u32::from(n)), communities, ..RouteAttributes::default() })
 }
 
 /// The other side's table, as it should be.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bgp::wire::{AfiSafi, RefreshSubtype, RouteRefresh};
 use bgp::{Families, Input, Mode, PeerConfig, Reception, RouteAttributes, RouteState};
 use expect_test::expect;
 use kit::{Community, Duration, Family};
@@ -10,7 +11,7 @@ use crate::network::{A, B, Network, config, secs};
 
 fn attributes(communities: &[&str], local_pref: Option<u32>) -> RouteAttributes {
     let communities = communities.iter().map(|text| text.parse::<Community>().unwrap()).collect();
-    RouteAttributes { local_pref, communities }
+    RouteAttributes { local_pref, communities, ..RouteAttributes::default() }
 }
 
 fn external() -> Network {
@@ -59,6 +60,89 @@ fn rfc4271_5_1_5_internal_peers_get_an_empty_path_and_always_a_local_pref() {
         198.51.100.3/32 via 192.0.2.1, origin IGP, path empty, local-pref 4294967295, communities 65535:65281
     "#]]
     .assert_eq(&network.table(B));
+}
+
+#[test]
+fn prepend_med_and_extended_communities_go_to_external_peers() {
+    let mut network = external();
+    let route = RouteAttributes {
+        multi_exit_disc: Some(0),
+        prepend: 2,
+        extended_communities: ["rt:65001:7", "bandwidth:65001:10G"].map(|text| text.parse().unwrap()).into(),
+        ..attributes(&["65001:1"], None)
+    };
+    network.announce(A, "198.51.100.1/32", &route);
+    network.run_for(secs(1));
+    expect![[r#"
+        0.040 a > b: UPDATE ORIGIN IGP; AS_PATH 65001 65001 65001; NEXT_HOP 192.0.2.1; MULTI_EXIT_DISC 0; COMMUNITIES 65001:1; EXTENDED_COMMUNITIES rt:65001:7 bandwidth:65001:10G; nlri 198.51.100.1/32
+    "#]].assert_eq(&network.captured());
+}
+
+#[test]
+fn rfc4271_5_1_2_the_path_to_internal_peers_is_empty_whatever_is_prepended() {
+    let mut network = Network::new(config(65000, 65000, Mode::Active), config(65000, 65000, Mode::Passive), 1);
+    let route = RouteAttributes { prepend: 3, multi_exit_disc: Some(7), ..RouteAttributes::default() };
+    network.announce(A, "198.51.100.1/32", &route);
+    network.start();
+    network.run_for(secs(1));
+    expect![[r#"
+        198.51.100.1/32 via 192.0.2.1, origin IGP, path empty, med 7, local-pref 100
+    "#]]
+    .assert_eq(&network.table(B));
+}
+
+#[test]
+fn rfc4360_6_communities_that_are_not_transitive_stay_in_our_as() {
+    let route = RouteAttributes {
+        extended_communities: ["0x4004fde94e9502f9", "soo:65001:1"].map(|text| text.parse().unwrap()).into(),
+        ..RouteAttributes::default()
+    };
+    for (remote_as, expected) in [
+        (
+            65000,
+            expect![[r#"
+        198.51.100.1/32 via 192.0.2.1, origin IGP, path 65001, extended soo:65001:1
+    "#]],
+        ),
+        (
+            65001,
+            expect![[r#"
+        198.51.100.1/32 via 192.0.2.1, origin IGP, path empty, local-pref 100, extended soo:65001:1 0x4004fde94e9502f9
+    "#]],
+        ),
+    ] {
+        let (a, b) = (config(65001, remote_as, Mode::Active), config(remote_as, 65001, Mode::Passive));
+        let mut network = Network::new(a, b, 1);
+        network.announce(A, "198.51.100.1/32", &route);
+        network.start();
+        network.run_for(secs(1));
+        expected.assert_eq(&network.table(B));
+    }
+}
+
+#[test]
+fn rfc8326_4_2_a_lowered_route_has_the_community_and_the_least_preference() {
+    for (remote_as, expected) in [
+        (
+            65000,
+            expect![[r#"
+        198.51.100.1/32 via 192.0.2.1, origin IGP, path 65001, med 4294967295, communities 65001:1 65535:0
+    "#]],
+        ),
+        (
+            65001,
+            expect![[r#"
+        198.51.100.1/32 via 192.0.2.1, origin IGP, path empty, med 4294967295, local-pref 0, communities 65001:1 65535:0
+    "#]],
+        ),
+    ] {
+        let (a, b) = (config(65001, remote_as, Mode::Active), config(remote_as, 65001, Mode::Passive));
+        let mut network = Network::new(a, b, 1);
+        network.announce(A, "198.51.100.1/32", &attributes(&["65001:1"], Some(200)).lowered());
+        network.start();
+        network.run_for(secs(1));
+        expected.assert_eq(&network.table(B));
+    }
 }
 
 #[test]
@@ -246,8 +330,8 @@ fn rfc8950_4_ipv4_over_ipv6_needs_no_ipv4_address() {
     network.start();
     network.run_for(secs(1));
     expect![[r#"
-        0.010 b > a: OPEN AS 65000, hold 90s, id 0.0.253.232, capabilities [IPv4 unicast, IPv6 unicast, route refresh, extended next hop IPv4 unicast over IPv6, 4-byte AS 65000]
-        0.020 a > b: OPEN AS 65001, hold 90s, id 0.0.253.233, capabilities [IPv4 unicast, IPv6 unicast, route refresh, extended next hop IPv4 unicast over IPv6, 4-byte AS 65001]
+        0.010 b > a: OPEN AS 65000, hold 90s, id 0.0.253.232, capabilities [IPv4 unicast, IPv6 unicast, route refresh, extended next hop IPv4 unicast over IPv6, extended message, 4-byte AS 65000]
+        0.020 a > b: OPEN AS 65001, hold 90s, id 0.0.253.233, capabilities [IPv4 unicast, IPv6 unicast, route refresh, extended next hop IPv4 unicast over IPv6, extended message, 4-byte AS 65001]
         0.020 a > b: KEEPALIVE
         0.030 b > a: KEEPALIVE
         0.040 a > b: UPDATE MP_REACH_NLRI IPv4 unicast next-hop 2001:db8::1: 198.51.100.1/32; ORIGIN IGP; AS_PATH 65001;
@@ -261,7 +345,7 @@ fn rfc8950_4_ipv4_over_ipv6_needs_no_ipv4_address() {
 }
 
 #[test]
-fn rfc2545_3_a_link_local_session_with_and_without_a_global_address() {
+fn rfc2545_3_a_link_local_session_has_its_own_address_as_next_hop() {
     let addresses = ["fe80::1", "fe80::2"].map(|address| address.parse().unwrap());
     let mut network =
         Network::over(addresses, config(65001, 65000, Mode::Active), config(65000, 65001, Mode::Passive), 1);
@@ -272,9 +356,35 @@ fn rfc2545_3_a_link_local_session_with_and_without_a_global_address() {
         "0.040 a > b: UPDATE MP_REACH_NLRI IPv6 unicast next-hop fe80::1: 2001:db8:1::/48; ORIGIN IGP; AS_PATH 65001;"
     ]
     .assert_eq(network.capture.last().unwrap());
+    // A global address on the link makes no difference: the peer may have none of its network.
+    network.captured();
     network.input(A, Input::NextHop { family: Family::V6, address: Some("2001:db8::1".parse().unwrap()) });
     network.run_for(secs(1));
-    expect!["1.000 a > b: UPDATE MP_REACH_NLRI IPv6 unicast next-hop 2001:db8::1 (fe80::1): 2001:db8:1::/48; ORIGIN IGP; AS_PATH 65001;"].assert_eq(network.capture.last().unwrap());
+    expect![""].assert_eq(&network.captured());
+}
+
+#[test]
+fn rfc8950_4_over_link_local_addresses_ipv4_goes_that_way_too() {
+    let addresses = ["fe80::1", "fe80::2"].map(|address| address.parse().unwrap());
+    let mut network = Network::over(
+        addresses,
+        both_families(config(65001, 65000, Mode::Active)),
+        both_families(config(65000, 65001, Mode::Passive)),
+        1,
+    );
+    // Even where the interface has an IPv4 address: the other end of an unnumbered link need not know it.
+    network.input(A, Input::NextHop { family: Family::V4, address: Some("192.0.2.1".parse().unwrap()) });
+    network.announce(A, "198.51.100.1/32", &attributes(&[], None));
+    network.start();
+    network.run_for(secs(1));
+    expect![
+        "0.040 a > b: UPDATE MP_REACH_NLRI IPv4 unicast next-hop fe80::1: 198.51.100.1/32; ORIGIN IGP; AS_PATH 65001;"
+    ]
+    .assert_eq(network.capture.last().unwrap());
+    expect![[r#"
+        198.51.100.1/32 via fe80::1, origin IGP, path 65001
+    "#]]
+    .assert_eq(&network.table(B));
 }
 
 #[test]
@@ -317,8 +427,8 @@ fn rfc4724_2_end_of_rib_follows_the_first_table() {
     network.announce(A, "198.51.100.2/32", &attributes(&[], None));
     network.run_for(secs(1));
     expect![[r#"
-        0.010 b > a: OPEN AS 65000, hold 90s, id 192.0.2.2, capabilities [IPv4 unicast, IPv6 unicast, route refresh, graceful restart 0s, 4-byte AS 65000]
-        0.020 a > b: OPEN AS 65001, hold 90s, id 192.0.2.1, capabilities [IPv4 unicast, IPv6 unicast, route refresh, graceful restart 0s, 4-byte AS 65001]
+        0.010 b > a: OPEN AS 65000, hold 90s, id 192.0.2.2, capabilities [IPv4 unicast, IPv6 unicast, route refresh, extended message, enhanced route refresh, graceful restart 0s, 4-byte AS 65000]
+        0.020 a > b: OPEN AS 65001, hold 90s, id 192.0.2.1, capabilities [IPv4 unicast, IPv6 unicast, route refresh, extended message, enhanced route refresh, graceful restart 0s, 4-byte AS 65001]
         0.020 a > b: KEEPALIVE
         0.030 b > a: KEEPALIVE
         0.030 b > a: UPDATE (empty)
@@ -348,7 +458,8 @@ fn rfc4271_9_2_a_route_that_does_not_fit_is_not_sent() {
     network.announce(A, "198.51.100.2/32", &attributes(&[], None));
     network.run_for(secs(1));
     network.captured();
-    let many = RouteAttributes { local_pref: None, communities: (0..1100).map(Community::Standard).collect() };
+    let many =
+        RouteAttributes { communities: (0..17_000).map(Community::Standard).collect(), ..RouteAttributes::default() };
     network.announce(A, "198.51.100.1/32", &many);
     network.run_for(secs(1));
     expect![[r#"
@@ -374,9 +485,9 @@ fn rfc2918_4_a_refresh_sends_all_of_the_family_again() {
     let before = network.hosts[A].peer.view().counters.sent.updates;
     let mut bytes = Vec::new();
     for subtype in [0, 1, 2, 9] {
-        bgp::wire::RouteRefresh { routes: bgp::wire::AfiSafi::IPV4_UNICAST, subtype }.encode(&mut bytes);
+        RouteRefresh { routes: AfiSafi::IPV4_UNICAST, subtype, body_len: 4 }.encode(&mut bytes);
     }
-    bgp::wire::RouteRefresh { routes: bgp::wire::AfiSafi::IPV6_UNICAST, subtype: 0 }.encode(&mut bytes);
+    RouteRefresh::new(AfiSafi::IPV6_UNICAST, RefreshSubtype::Request).encode(&mut bytes);
     let connection = bgp::ConnectionId::Dialed(1);
     network.input(A, Input::Received { connection, bytes: bytes.clone() });
     network.run_for(secs(1));
@@ -394,6 +505,111 @@ fn rfc2918_4_a_refresh_sends_all_of_the_family_again() {
     assert_eq!(network.hosts[A].log.len(), 1, "no session was lost");
 }
 
+/// Two speakers that hold no routes of each other: both announce the capabilities for that.
+fn refusing() -> Network {
+    let speaker = |local, remote, mode| PeerConfig { reception: Reception::Refuse, ..config(local, remote, mode) };
+    let mut network = Network::new(speaker(65001, 65000, Mode::Active), speaker(65000, 65001, Mode::Passive), 1);
+    for n in 1..4 {
+        network.announce(A, &format!("198.51.100.{n}/32"), &attributes(&[], None));
+    }
+    network
+}
+
+fn ask(network: &mut Network, routes: AfiSafi) {
+    let mut bytes = Vec::new();
+    RouteRefresh::new(routes, RefreshSubtype::Request).encode(&mut bytes);
+    network.input(A, Input::Received { connection: bgp::ConnectionId::Dialed(1), bytes });
+}
+
+#[test]
+fn rfc7313_4_marks_go_before_and_after_all_routes_of_the_family() {
+    let mut network = refusing();
+    network.start();
+    network.run_for(secs(1));
+    network.captured();
+    ask(&mut network, AfiSafi::IPV4_UNICAST);
+    network.run_for(secs(1));
+    expect![[r#"
+        1.000 a > b: ROUTE-REFRESH IPv4 unicast, begin
+        1.000 a > b: UPDATE ORIGIN IGP; AS_PATH 65001; NEXT_HOP 192.0.2.1; nlri 198.51.100.1/32 198.51.100.2/32 198.51.100.3/32
+        1.000 a > b: ROUTE-REFRESH IPv4 unicast, end
+    "#]].assert_eq(&network.captured());
+    assert_eq!(network.hosts[A].peer.view().counters.sent.route_refreshes, 2);
+    // A request while one is answered is answered after it; more of them are one.
+    for _ in 0..5 {
+        ask(&mut network, AfiSafi::IPV4_UNICAST);
+    }
+    network.announce(A, "198.51.100.9/32", &attributes(&[], None));
+    network.run_for(secs(1));
+    expect![[r#"
+        2.000 a > b: ROUTE-REFRESH IPv4 unicast, begin
+        2.000 a > b: UPDATE ORIGIN IGP; AS_PATH 65001; NEXT_HOP 192.0.2.1; nlri 198.51.100.1/32 198.51.100.2/32 198.51.100.3/32 198.51.100.9/32
+        2.000 a > b: ROUTE-REFRESH IPv4 unicast, end
+    "#]].assert_eq(&network.captured());
+    // A family that is not ours is nothing to be marked.
+    ask(&mut network, AfiSafi::IPV6_UNICAST);
+    network.run_for(secs(1));
+    assert_eq!(network.captured(), "");
+}
+
+#[test]
+fn rfc7313_4_no_mark_goes_before_end_of_rib() {
+    let mut network = refusing();
+    for side in [A, B] {
+        network.input(side, Input::Start);
+    }
+    network.run_for(secs(1));
+    network.captured();
+    ask(&mut network, AfiSafi::IPV4_UNICAST);
+    network.run_for(secs(1));
+    assert_eq!(network.captured(), "");
+    network.input(A, Input::Complete);
+    network.run_for(secs(1));
+    expect![[r#"
+        2.000 a > b: UPDATE (empty)
+        2.000 a > b: ROUTE-REFRESH IPv4 unicast, begin
+        2.000 a > b: UPDATE ORIGIN IGP; AS_PATH 65001; NEXT_HOP 192.0.2.1; nlri 198.51.100.1/32 198.51.100.2/32 198.51.100.3/32
+        2.000 a > b: ROUTE-REFRESH IPv4 unicast, end
+    "#]].assert_eq(&network.captured());
+}
+
+#[test]
+fn rfc7313_4_marks_of_the_peer_are_for_those_who_hold_its_routes() {
+    let mut network = refusing();
+    network.start();
+    network.run_for(secs(1));
+    network.captured();
+    for subtype in [1, 2, 3, 255] {
+        let mut bytes = Vec::new();
+        RouteRefresh { routes: AfiSafi::IPV4_UNICAST, subtype, body_len: 4 }.encode(&mut bytes);
+        network.input(A, Input::Received { connection: bgp::ConnectionId::Dialed(1), bytes });
+    }
+    network.run_for(secs(1));
+    assert_eq!((network.captured().as_str(), network.hosts[A].log.len()), ("", 1));
+}
+
+#[test]
+fn rfc8654_4_and_5_a_large_message_is_for_a_route_that_fits_in_no_other() {
+    let mut network = external();
+    let large = RouteAttributes { communities: (0..1100).map(Community::Standard).collect(), ..Default::default() };
+    for n in 1..3 {
+        network.announce(A, &format!("198.51.100.{n}/32"), &large);
+    }
+    network.run_for(secs(1));
+    assert_eq!(network.hosts[B].table.len(), 2);
+    assert_eq!(network.hosts[A].peer.view().counters.sent.updates, 2, "each for itself");
+    assert_eq!(network.hosts[B].table.first_key_value().unwrap().1.1.communities.len(), 1100);
+    // Small ones stay small, however many there are.
+    network.captured();
+    for n in 0..5000_u32 {
+        let prefix = ipnet::IpNet::new(IpAddr::from((0xc612_0000 + n).to_be_bytes()), 32).unwrap();
+        network.input(A, Input::Announce { prefix, attributes: std::sync::Arc::default() });
+    }
+    network.run_for(secs(1));
+    assert_eq!(network.hosts[B].table.len(), 5002);
+    assert!(network.hosts[A].peer.view().counters.sent.updates >= 2 + 7);
+}
+
 #[test]
 fn rfc4271_9_1_2_routes_through_our_own_as_or_to_ourselves_are_not_used() {
     let mut network = external();
@@ -406,8 +622,14 @@ fn rfc4271_9_1_2_routes_through_our_own_as_or_to_ourselves_are_not_used() {
         let path = bgp::wire::PathAttributes { as_path: path, ..Default::default() };
         let next_hop = bgp::wire::NextHop::V4(next_hop.into());
         let mut bytes = Vec::new();
-        bgp::wire::Announcer::new(Family::V4, next_hop, &path, bgp::wire::AsnSize::Four)
-            .announce(&["203.0.113.0/24".parse().unwrap()], &mut bytes);
+        bgp::wire::Announcer::new(
+            Family::V4,
+            next_hop,
+            &path,
+            bgp::wire::AsnSize::Four,
+            bgp::wire::MessageLimit::Standard,
+        )
+        .announce(&["203.0.113.0/24".parse().unwrap()], &mut bytes);
         network.input(A, Input::Received { connection, bytes });
         network.hosts[A].table.len()
     };

@@ -1,5 +1,6 @@
 //! Contract 3.1 to 3.5, and each row of 10.2.
 
+use controller::Settings;
 use expect_test::{Expect, expect};
 
 use crate::world;
@@ -1241,4 +1242,27 @@ fn a_dual_stack_sharer_gets_a_seat_of_one_family_with_a_free_address_of_the_othe
             x/both Normal IPAllocated: Assigned IP ["10.0.0.0" "fc00::"] from pool "a"
         "#]],
     );
+}
+
+#[test]
+fn those_who_have_nothing_are_counted_until_they_have() {
+    let mut cluster = world::Cluster::new(Settings::default());
+    let mut counts = Vec::new();
+    for line in [
+        "pool a 10.0.0.0/32",
+        "config",
+        "svc x/a",
+        "sync",
+        "svc x/b",
+        "svc x/c type ClusterIP",
+        // One of two is not nothing.
+        "svc x/a prefer-v4",
+        "svc x/d ip web",
+        "delete x/a",
+        "delete x/d",
+    ] {
+        cluster.step(line);
+        counts.push(cluster.controller.unassigned());
+    }
+    assert_eq!(counts, [0, 0, 0, 0, 1, 1, 1, 2, 1, 0]);
 }

@@ -106,6 +106,20 @@ pub enum Discard {
     SolicitedToMulticast,
 }
 
+impl Discard {
+    /// False for frames that may be right, but are of another kind than those that are understood here.
+    pub const fn is_malformed(self) -> bool {
+        !matches!(
+            self,
+            Discard::EtherType(_)
+                | Discard::ArpKind
+                | Discard::ArpOperation(_)
+                | Discard::NextHeader(_)
+                | Discard::IcmpType(_)
+        )
+    }
+}
+
 impl Frame {
     /// Reads a frame from the Ethernet header on. Padding at the end is allowed.
     pub fn decode(bytes: &[u8]) -> Result<Frame, Discard> {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use expect_test::{Expect, expect};
-use kit::{Duration, Family, Instant};
+use kit::{Duration, Family, Instant, Outbox};
 use l2::{Coverage, Input, InterfaceSet, Obstacle, Output};
 
-use crate::text::{self, Lab, check, parse_input, sent, subject};
+use crate::text::{self, Lab, check, parse_frame, parse_input, sent, subject};
 
 /// A host with two interfaces, on which the rounds of both addresses are over.
 const HOST: &str = "
@@ -748,8 +748,50 @@ fn contract_8_3_counters() {
         fc00::9 Counters { requests: 0, responses: 0, gratuitous: 10, foreign_claims: 0 }
     "#]]
     .assert_eq(&(counters.join("\n") + "\n"));
+    let behind = |after: &str| {
+        let after: IpAddr = after.parse().unwrap();
+        lab.responder.counters_after(Some(after)).map(|(address, _)| address.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(behind("10.0.0.8"), ["10.0.0.9", "fc00::9"]);
+    assert_eq!(behind("10.0.0.9"), ["fc00::9"]);
+    assert_eq!(behind("fc00::9"), [""; 0]);
     lab.run("withdraw 10.0.0.9");
     assert_eq!(lab.responder.counters().count(), 1);
+}
+
+#[test]
+fn frames_that_break_the_rules_are_counted_and_frames_of_other_kinds_are_not() {
+    let mut lab = Lab::new();
+    lab.run(HOST);
+    let arp = parse_frame("02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.8 tell 10.0.0.1").encode();
+    let ndp = parse_frame(
+        "02:00:00:00:00:aa > 33:33:ff:00:00:09 fe80::aa > ff02::1:ff00:9 \
+         neighbor solicitation who-has fc00::9 source 02:00:00:00:00:aa",
+    )
+    .encode();
+    let edited = |frame: &[u8], at: usize, byte: u8| {
+        let mut bytes = frame.to_vec();
+        bytes[at] = byte;
+        bytes
+    };
+    let mut out = Outbox::with_limit(l2::OUTBOX_MAX);
+    for (bytes, counted) in [
+        (arp.clone(), 0),
+        (ndp.clone(), 0),
+        // RARP, another protocol over Ethernet, another ICMPv6 message, another protocol over IPv6.
+        (edited(&arp, 21, 3), 0),
+        (edited(&arp, 12, 0x09), 0),
+        (edited(&ndp, 54, 134), 0),
+        (edited(&ndp, 20, 17), 0),
+        (arp[..30].to_vec(), 1),
+        (edited(&ndp, 21, 64), 1),
+        (edited(&ndp, 56, 0), 1),
+        (Vec::new(), 1),
+    ] {
+        let before = lab.responder.malformed_frames();
+        lab.responder.handle(lab.now, Input::Frame { interface: text::index(1), bytes: bytes.clone() }, &mut out);
+        assert_eq!(lab.responder.malformed_frames() - before, counted, "{bytes:02x?}");
+    }
 }
 
 /// Announces many addresses of both families at once on two interfaces, and returns when each was first told on each.

@@ -13,6 +13,9 @@ use sys::process::{Pid, ProcessHandle, Signal, command_dies_with_parent, signal_
 /// How long a program has to end when it is asked to, before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
+/// Where daemons are that stand in the path of root alone. In the lab everybody is root.
+pub(crate) const SBIN: &str = ":/usr/local/sbin:/usr/sbin:/sbin";
+
 /// A program that runs on a host; killed when this is dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -143,6 +146,9 @@ pub(crate) fn start_piped(host: &str, command: &mut Command) -> Result<Child> {
 /// A process group of its own keeps the keys of the terminal from it; it ends with the host's thread in any case.
 fn start_child(host: &str, command: &mut Command) -> Result<Child> {
     command.process_group(0);
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(SBIN);
+    command.env("PATH", path);
     command_dies_with_parent(command);
     let program = command.get_program().to_owned();
     command.spawn().with_context(|| format!("starting {} on {host}", program.display()))

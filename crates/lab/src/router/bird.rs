@@ -6,7 +6,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use kit::{Community, Duration, Family};
 
@@ -24,7 +24,7 @@ pub(super) struct Bird {
 impl Bird {
     pub(super) fn start(host: &Host, config: &RouterConfig) -> Result<Bird> {
         let file = host.folder().join("bird.conf");
-        fs::write(&file, configuration(config)?).with_context(|| format!("writing {}", file.display()))?;
+        fs::write(&file, configuration(config)).with_context(|| format!("writing {}", file.display()))?;
         let mut command = Command::new("bird");
         command.args(["-f", "-s", SOCKET, "-c"]).arg(&file);
         let bird = Bird { process: host.spawn("bird", command).context("is bird2 installed?")? };
@@ -43,7 +43,7 @@ pub(super) fn command(host: &Host, words: &[&str]) -> Result<String> {
     host.output_ok("birdc", &arguments)
 }
 
-fn configuration(config: &RouterConfig) -> Result<String> {
+fn configuration(config: &RouterConfig) -> String {
     let mut text = format!("router id {};\nlog stderr all;\nprotocol device {{ scan time 1; }}\n", config.router_id);
     for word in ["ipv4", "ipv6"] {
         let _ = write!(
@@ -67,13 +67,13 @@ fn configuration(config: &RouterConfig) -> Result<String> {
         );
     }
     for (number, peer) in config.peers.iter().enumerate() {
-        peer_block(&mut text, config, number, peer)?;
+        peer_block(&mut text, config, number, peer);
     }
     text.push_str(&config.extra);
-    Ok(text)
+    text
 }
 
-fn peer_block(text: &mut String, config: &RouterConfig, number: usize, peer: &RouterPeer) -> Result<()> {
+fn peer_block(text: &mut String, config: &RouterConfig, number: usize, peer: &RouterPeer) {
     let _ = writeln!(text, "protocol bgp peer{number} {{\n  local as {};", config.asn);
     match &peer.place {
         PeerPlace::Address(address) => drop(writeln!(text, "  neighbor {address} as {};", peer.remote_as)),
@@ -83,7 +83,11 @@ fn peer_block(text: &mut String, config: &RouterConfig, number: usize, peer: &Ro
             network.trunc(),
             peer.remote_as
         )),
-        PeerPlace::Interface(_) => bail!("the lab has no unnumbered peers for BIRD"),
+        PeerPlace::Interface(interface) => drop(writeln!(
+            text,
+            "  neighbor range fe80::/10 as {};\n  interface \"{interface}\";\n  dynamic name \"peer{number}_\";",
+            peer.remote_as
+        )),
     }
     let hold = peer.hold_time.as_secs();
     let _ = writeln!(
@@ -105,10 +109,19 @@ fn peer_block(text: &mut String, config: &RouterConfig, number: usize, peer: &Ro
     for family in &peer.families {
         let word = if *family == Family::V4 { "ipv4" } else { "ipv6" };
         let own = if peer.remote_as == config.asn { " next hop self;" } else { "" };
-        let _ = writeln!(text, "  {word} {{ import all; export where source = RTS_STATIC;{own} }};");
+        // Over a link without IPv4 addresses (RFC 8950).
+        let is_unnumbered = matches!(peer.place, PeerPlace::Interface(_)) && *family == Family::V4;
+        let extended = if is_unnumbered { " extended next hop on;" } else { "" };
+        let _ = writeln!(text, "  {word} {{ import all; export where source = RTS_STATIC;{own}{extended} }};");
     }
     text.push_str("}\n");
-    Ok(())
+    if let PeerPlace::Interface(interface) = &peer.place {
+        // The other end finds this router by its advertisements; it is one for nobody else.
+        let _ = writeln!(
+            text,
+            "protocol radv {{ interface \"{interface}\" {{ min ra interval 3; max ra interval 4; default lifetime 0; }}; }}"
+        );
+    }
 }
 
 pub(super) fn sessions(host: &Host) -> Result<Vec<RouterSession>> {
@@ -184,8 +197,9 @@ fn detail_read(route: &mut RouterRoute, detail: &str) -> Result<()> {
         "BGP.origin" => route.origin = value.to_uppercase(),
         "BGP.as_path" => route.as_path = value.split_whitespace().map(str::parse).collect::<Result<_, _>>()?,
         "BGP.next_hop" => {
-            // Two for IPv6 with a link-local one: the global comes first.
-            route.next_hop = value.split_whitespace().next().unwrap_or_default().parse()?;
+            // Two for IPv6 with a link-local one: the global comes first, and is the unspecified one if there is none.
+            let mut next_hops = value.split_whitespace().filter(|text| *text != "::");
+            route.next_hop = next_hops.next().unwrap_or_default().parse()?;
         }
         "BGP.med" => route.med = Some(value.parse()?),
         "BGP.local_pref" => route.local_pref = Some(value.parse()?),

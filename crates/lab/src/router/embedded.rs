@@ -152,6 +152,7 @@ impl Speaker {
                 router.handle(address, Input::Announce { prefix: *prefix, attributes });
             }
             router.handle(address, Input::Start);
+            router.handle(address, Input::Complete);
         }
         router.show();
         Ok(router)
@@ -281,6 +282,7 @@ fn peer_config(config: &RouterConfig, peer: &RouterPeer) -> PeerConfig {
             Opening::Dials => Mode::Active,
         },
         reception: Reception::Report { prefixes_max: PREFIXES_MAX },
+        graceful_restart: None,
     }
 }
 

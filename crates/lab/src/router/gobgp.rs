@@ -86,6 +86,8 @@ fn peer_value(peer: &RouterPeer, (key, name): (&str, &str)) -> Value {
             "connect-retry": 1, "idle-hold-time-after-reset": 1,
         }},
         "transport": {"config": {"passive-mode": peer.opening == Opening::Waits}},
+        // FRR and BIRD keep the routes of those who restart without being told to.
+        "graceful-restart": {"config": {"enabled": true, "helper-only": true}},
         "ebgp-multihop": {"config": {"enabled": peer.multi_hop, "multihop-ttl": 64}},
         "afi-safis": families,
     })

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use kit::{Instant, InterfaceIndex, Outbox};
-use l2::{ClaimKind, Input, InterfaceSet, Output, Report, Responder};
-use netio::packet::L2Io;
+use kit::{Family, Instant, InterfaceIndex, Outbox};
+use l2::{ClaimKind, Counters, Coverage, Input, InterfaceSet, Output, Report, Responder};
+use netio::packet::{DropCounters, L2Io};
+
+/// Interfaces that are named when none of them answers; a node can have hundreds.
+const OBSTACLES_TOLD_MAX: usize = 8;
 
 /// The responder and its sockets.
 pub(super) struct Segment {
@@ -45,6 +48,21 @@ impl Segment {
         self.core.next_deadline()
     }
 
+    /// What has happened to the addresses behind this one.
+    pub(super) fn counters_after(&self, after: Option<IpAddr>) -> impl Iterator<Item = (IpAddr, Counters)> + '_ {
+        self.core.counters_after(after)
+    }
+
+    /// Frames that broke the rules.
+    pub(super) fn malformed_frames(&self) -> u64 {
+        self.core.malformed_frames()
+    }
+
+    /// Frames that were lost here.
+    pub(super) fn drops(&self) -> DropCounters {
+        self.io.drops()
+    }
+
     /// Gives the core what happened, and carries out what it wants.
     pub(super) fn tell(&mut self, now: Instant, input: Input) {
         match &input {
@@ -65,10 +83,27 @@ impl Segment {
         }
     }
 
+    /// What keeps each of these interfaces from answering.
+    fn obstacles(&self, interfaces: &InterfaceSet, family: Family) -> String {
+        let meant = self.core.obstacles(family).filter(|(interface, _)| interfaces.contains(&interface.name));
+        let told = meant.filter_map(|(interface, obstacle)| Some(format!("{}: {}", interface.name, obstacle?)));
+        let mut told: Vec<String> = told.take(OBSTACLES_TOLD_MAX.saturating_add(1)).collect();
+        if told.len() > OBSTACLES_TOLD_MAX {
+            told.truncate(OBSTACLES_TOLD_MAX);
+            told.push("and more".to_owned());
+        }
+        told.join("; ")
+    }
+
     fn log(&self, report: &Report) {
         match report {
-            Report::Coverage { interfaces, family, coverage } => {
-                tracing::info!(?interfaces, %family, ?coverage, "where announced addresses are answered");
+            Report::Coverage { family, coverage: Coverage::Answered(names), .. } => {
+                let interfaces = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                tracing::info!(interfaces, %family, "announced addresses are answered");
+            }
+            Report::Coverage { interfaces, family, coverage: Coverage::Obstructed | Coverage::Absent } => {
+                let obstacles = self.obstacles(interfaces, *family);
+                tracing::warn!(%family, obstacles, "announced addresses are answered on no interface");
             }
             Report::ForeignClaim { address, interface, mac, kind } => {
                 let interface = self.names.get(interface).map_or("?", String::as_str);

@@ -4,21 +4,22 @@
 //! The test plays the rest of Kubernetes: it writes Nodes, Services and EndpointSlices. The service proxies are brought
 //! up to date whenever a client asks, so nothing runs in the background but the programs under test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kit::{Duration, Mac};
 use lab::backend::{Answer, Backend};
+use lab::confined::{self, Capabilities};
 use lab::fleet::{BACKEND_PORT, forwards_of};
 use lab::manifests::{LabEndpoint, ManifestFolder};
 use lab::service_proxy::{Forward, ServiceProxy};
 use lab::{Host, Lab, NeighbourState, Process, Switch, eventually};
 use serde_json::{Value, json};
 
-use crate::objects::{NAMESPACE, Service, labelled, object};
+use crate::objects::{NAMESPACE, Service, object};
 
 /// For everything that has to happen sooner or later. Generous: it is used up only when something is broken.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -61,12 +62,14 @@ pub(crate) struct Setup {
     pub(crate) controller: Vec<String>,
     /// More arguments for every speaker.
     pub(crate) speaker: Vec<String>,
+    /// What every speaker may do.
+    pub(crate) capabilities: Capabilities,
 }
 
 impl Setup {
     /// With these nodes.
     pub(crate) fn nodes(nodes: &[&'static str]) -> Setup {
-        Setup { nodes: nodes.to_vec(), controller: Vec::new(), speaker: Vec::new() }
+        Setup { nodes: nodes.to_vec(), controller: Vec::new(), speaker: Vec::new(), capabilities: Capabilities::NetRaw }
     }
 }
 
@@ -88,6 +91,7 @@ struct Node {
     host: Host,
     addresses: Vec<IpAddr>,
     labels: BTreeMap<String, String>,
+    taints: BTreeSet<String>,
     ready: bool,
     network_unavailable: bool,
     speaker: Process,
@@ -118,9 +122,10 @@ impl Cluster {
             let node = Node {
                 addresses: vec![v4(number), v6(number)],
                 labels: BTreeMap::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]),
+                taints: BTreeSet::new(),
                 ready: true,
                 network_unavailable: false,
-                speaker: speaker_start(&host, name, &folder, &setup.speaker)?,
+                speaker: speaker_start(&host, name, &folder, &setup)?,
                 proxy: ServiceProxy::start(&host)?,
                 forwards: Vec::new(),
                 _backend: Backend::start(&host, BACKEND_PORT)?,
@@ -186,11 +191,6 @@ impl Cluster {
         self.write(&format!("{kind}-{name}"), &object(kind, name, spec))
     }
 
-    /// Writes one with labels.
-    pub(crate) fn put_labelled(&self, kind: &str, name: &str, labels: &str, spec: &str) -> Result<()> {
-        self.write(&format!("{kind}-{name}"), &labelled(kind, name, labels, spec))
-    }
-
     /// Removes it.
     pub(crate) fn remove(&self, kind: &str, name: &str) -> Result<()> {
         self.folder.remove(&format!("{kind}-{name}"))
@@ -199,11 +199,6 @@ impl Cluster {
     /// Writes a file of manifests as it is.
     pub(crate) fn write(&self, file: &str, text: &str) -> Result<()> {
         self.folder.write(file, text)
-    }
-
-    /// Removes a file of manifests.
-    pub(crate) fn remove_file(&self, file: &str) -> Result<()> {
-        self.folder.remove(file)
     }
 
     /// Writes a Service and its endpoints, or replaces them.
@@ -250,6 +245,18 @@ impl Cluster {
         self.node_write(node)
     }
 
+    /// Gives a node a taint, as `kubectl cordon` and `kubectl taint` do.
+    pub(crate) fn taint(&mut self, node: &str, key: &str) -> Result<()> {
+        self.node_mut(node).taints.insert(key.to_owned());
+        self.node_write(node)
+    }
+
+    /// Takes a taint from a node.
+    pub(crate) fn untaint(&mut self, node: &str, key: &str) -> Result<()> {
+        self.node_mut(node).taints.remove(key);
+        self.node_write(node)
+    }
+
     /// Sets the condition `NetworkUnavailable` of a node.
     pub(crate) fn network_unavailable(&mut self, node: &str, unavailable: bool) -> Result<()> {
         self.node_mut(node).network_unavailable = unavailable;
@@ -259,10 +266,12 @@ impl Cluster {
     fn node_write(&self, name: &str) -> Result<()> {
         let node = self.node(name);
         let address = |address: &IpAddr| json!({"type": "InternalIP", "address": address.to_string()});
+        let taint = |key: &String| json!({"key": key, "effect": "NoSchedule"});
         let manifest = json!({
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": {"name": name, "labels": node.labels},
+            "spec": {"taints": node.taints.iter().map(taint).collect::<Vec<_>>()},
             "status": {
                 "addresses": node.addresses.iter().map(address).collect::<Vec<_>>(),
                 "conditions": [
@@ -303,7 +312,7 @@ impl Cluster {
 
     /// Starts the speaker of a node again, after it ended.
     pub(crate) fn speaker_begin(&mut self, node: &'static str) -> Result<()> {
-        let speaker = speaker_start(self.host(node), node, &self.folder, &self.setup.speaker)?;
+        let speaker = speaker_start(self.host(node), node, &self.folder, &self.setup)?;
         *self.speaker(node) = speaker;
         Ok(())
     }
@@ -521,14 +530,14 @@ pub(crate) fn wait_log(process: &Process, lines: usize, pieces: &[&str]) -> Resu
 }
 
 fn controller_start(host: &Host, folder: &ManifestFolder, more: &[String]) -> Result<Process> {
-    let mut command = Command::new(PROGRAM);
-    command.args(["controller", "--namespace", NAMESPACE, "--port", "0", "--manifests"]).arg(folder.path()).args(more);
+    let mut command = confined::command(Path::new(PROGRAM), Capabilities::None);
+    command.args(["controller", "--namespace", NAMESPACE, "--manifests"]).arg(folder.path()).args(more);
     host.spawn("controller", command)
 }
 
-fn speaker_start(host: &Host, node: &str, folder: &ManifestFolder, more: &[String]) -> Result<Process> {
-    let mut command = Command::new(PROGRAM);
-    command.args(["speaker", "--namespace", NAMESPACE, "--port", "0", "--node-name", node, "--manifests"]);
-    command.arg(folder.path()).args(more);
+fn speaker_start(host: &Host, node: &str, folder: &ManifestFolder, setup: &Setup) -> Result<Process> {
+    let mut command = confined::command(Path::new(PROGRAM), setup.capabilities);
+    command.args(["speaker", "--namespace", NAMESPACE, "--node-name", node, "--manifests"]);
+    command.arg(folder.path()).args(&setup.speaker);
     host.spawn("speaker", command)
 }

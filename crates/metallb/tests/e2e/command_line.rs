@@ -37,6 +37,12 @@ fn wrong_use(lab: &Lab) -> Result<()> {
         (&["speaker", "--node-name", "a", "--log-level", "loud"], &["error: ", "--log-level", "loud", "warn"]),
         (&["controller", "--health-probe-port", "70000"], &["error: ", "--health-probe-port", "70000"]),
         (&["controller", "--manifests", "x", "--kubeconfig", "y"], &["error: ", "--manifests", "--kubeconfig"]),
+        (&["controller", "--tls-min-version", "VersionTLS11"], &["error: ", "--tls-min-version", "VersionTLS12"]),
+        (&["controller", "--tls-curve-preferences", "29,29"], &["error: ", "--tls-curve-preferences", "twice"]),
+        (
+            &["controller", "--tls-cipher-suites", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"],
+            &["error: ", "--tls-cipher-suites", "--tls-min-version VersionTLS12"],
+        ),
         (&["governor"], &["error: unrecognized subcommand 'governor'"]),
     ] {
         let output = program(&host, arguments)?;
@@ -117,7 +123,7 @@ fn probes(lab: &Lab) -> Result<()> {
     let mut command = Command::new(PROGRAM);
     // What the environment says counts as well.
     command
-        .args(["speaker", "--health-probe-port", "1234", "--manifests"])
+        .args(["speaker", "--health-probe-port", "1234", "--port", "0", "--manifests"])
         .arg(&folder)
         .env("METALLB_NODE_NAME", "host");
     let speaker = host.spawn("speaker", command)?;
@@ -157,7 +163,9 @@ fn signals(lab: &Lab) -> Result<()> {
         command.args(["controller", "--manifests"]).arg(&folder);
         let mut controller = host.spawn("controller", command)?;
         let mut command = Command::new(PROGRAM);
-        command.args(["speaker", "-node-name", "host", "-health-probe-port=1234", "-manifests"]).arg(&folder);
+        command
+            .args(["speaker", "-node-name", "host", "-health-probe-port=1234", "-port=0", "-manifests"])
+            .arg(&folder);
         let mut speaker = host.spawn("speaker", command)?;
         for (process, server) in [(&mut controller, PROBES), (&mut speaker, "127.0.0.1:1234")] {
             eventually(LIMIT, || {

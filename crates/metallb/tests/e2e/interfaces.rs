@@ -104,6 +104,9 @@ fn exclusion(lab: &Lab) -> Result<()> {
         cluster.wait_owner(target, "node-a")?;
         wait_nobody(&client2, target).context("eth1 is excluded")?;
     }
+    // To an advertisement, an interface that never answers is one that the node does not have.
+    cluster.put("L2Advertisement", "segment", "ipAddressPools: [segment], interfaces: [eth1]")?;
+    cluster.wait_event("web", "announceFailed", "eth1")?;
     Ok(())
 }
 
@@ -160,6 +163,7 @@ fn links(lab: &Lab) -> Result<()> {
     for target in addresses {
         cluster.wait_silence(target).context("the interface is down")?;
     }
+    cluster.wait_speaker_log("node-a", 0, &["announced addresses are answered on no interface", "eth0: it is down"])?;
     let before = told(&capture, addresses[0], addresses[1], mac);
     owner.up("eth0")?;
     wait_told(&capture, addresses, mac, before).context("the interface is up")?;

@@ -67,11 +67,13 @@ fn election(lab: &Lab) -> Result<()> {
         cluster.network_unavailable(order[1], true)?;
         cluster.wait_owner(target, order[2]).context("the network of the second is unavailable")?;
         cluster.mark_ready(order[2], false)?;
-        cluster.wait_silence(target).context("the third is not ready")?;
-        cluster.mark_ready(order[2], true)?;
-        cluster.wait_owner(target, order[2]).context("the third is ready again")?;
         cluster.network_unavailable(order[1], false)?;
         cluster.wait_owner(target, order[1]).context("the network of the second is back")?;
+        cluster.network_unavailable(order[1], true)?;
+        cluster.wait_owner(target, order[2]).context("it is gone again, and the third is still not ready")?;
+        cluster.mark_ready(order[2], true)?;
+        cluster.network_unavailable(order[1], false)?;
+        cluster.wait_owner(target, order[1]).context("the network of the second is back for good")?;
         cluster.unlabel(order[0], EXCLUDE)?;
         cluster.wait_owner(target, order[0]).context("the first is not labelled any more")?;
         cluster.reach(&client, at(target, 80))?;

@@ -19,7 +19,10 @@ mod edge;
 mod failover;
 mod interfaces;
 mod layer2;
+mod leaving;
+mod metrics;
 mod objects;
+mod peering;
 mod restarts;
 mod routes;
 mod services;
@@ -35,9 +38,12 @@ fn main() -> ExitCode {
         sessions::trials(),
         services::trials(),
         restarts::trials(),
+        leaving::trials(),
+        peering::trials(),
         failover::trials(),
         configuration::trials(),
         command_line::trials(),
+        metrics::trials(),
     ];
     lab::testing::main(modules.into_iter().flatten())
 }

@@ -11,15 +11,10 @@ pub(crate) const NAMESPACE: &str = "metallb-system";
 
 /// An object of MetalLB's own; `spec` is what stands between the braces of `spec: {}`.
 pub(crate) fn object(kind: &str, name: &str, spec: &str) -> String {
-    labelled(kind, name, "", spec)
-}
-
-/// The same with labels, in the same notation.
-pub(crate) fn labelled(kind: &str, name: &str, labels: &str, spec: &str) -> String {
     let version = if kind == "BGPPeer" { "v1beta2" } else { "v1beta1" };
     format!(
         "apiVersion: metallb.io/{version}\nkind: {kind}\n\
-         metadata: {{name: {name}, namespace: {NAMESPACE}, labels: {{{labels}}}}}\nspec: {{{spec}}}\n"
+         metadata: {{name: {name}, namespace: {NAMESPACE}}}\nspec: {{{spec}}}\n"
     )
 }
 

@@ -347,7 +347,7 @@ fn stability(lab: &Lab) -> Result<()> {
     })?;
     ensure!(cluster.addresses("steady")? == steady, "steady has {:?}", cluster.addresses("steady")?);
     ensure!(edge.counters()? == before, "a session was touched: {:?}, before {before:?}", edge.counters()?);
-    let established = before.values().all(|counters| counters.is_first());
+    let established = before.values().all(crate::edge::SessionCounters::is_first);
     ensure!(established, "a session was established more than once: {before:?}");
     Ok(())
 }

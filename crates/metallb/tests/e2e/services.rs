@@ -6,7 +6,7 @@ use lab::{Lab, eventually};
 
 use crate::cluster::{Cluster, LIMIT, ONCE, Setup, address, at};
 use crate::edge::{Edge, announce_routed, put_peers};
-use crate::objects::Service;
+use crate::objects::{Service, object};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -129,8 +129,12 @@ fn pool_edit(lab: &Lab) -> Result<()> {
     // A pool that grows, or is divided anew, moves nothing.
     cluster.put("IPAddressPool", "first", "addresses: [192.168.1.240/31, 192.168.1.248/30]")?;
     cluster.wait_pool("first", 1, 5)?;
-    cluster.put("IPAddressPool", "first", "addresses: [192.168.1.240/31, 192.168.1.250/31]")?;
-    cluster.put("IPAddressPool", "third", "addresses: [192.168.1.248/31], autoAssign: false")?;
+    // In one file, so that the address is in a pool at every moment.
+    let divided = [
+        object("IPAddressPool", "first", "addresses: [192.168.1.240/31, 192.168.1.250/31]"),
+        object("IPAddressPool", "third", "addresses: [192.168.1.248/31], autoAssign: false"),
+    ];
+    cluster.write("IPAddressPool-first", &divided.join("---\n"))?;
     cluster.wait_pool("third", 1, 1)?;
     cluster.wait_pool("first", 0, 4)?;
     cluster.apply(&Service::v4("next"))?;
@@ -138,9 +142,7 @@ fn pool_edit(lab: &Lab) -> Result<()> {
     cluster.wait_exactly("web", &["192.168.1.248"])?;
     client.ask(at(new, 80), ONCE)?;
     // All pools go: nobody has an address, and nobody answers.
-    for pool in ["first", "third"] {
-        cluster.remove("IPAddressPool", pool)?;
-    }
+    cluster.remove("IPAddressPool", "first")?;
     cluster.wait_exactly("web", &[])?;
     cluster.wait_silence(new)?;
     edge.wait_nodes(&cluster, new, &[])?;

@@ -69,7 +69,7 @@ fn step(
 ) -> Result<Answer> {
     let folder = site.cluster.control().folder().join(arguments.join("-").replace('/', "-"));
     // Each step has a folder of its own.
-    let folder = (0..).map(|number| folder.with_extension(number.to_string())).find(|folder| !folder.exists());
+    let folder = (0..1_000).map(|number| folder.with_extension(number.to_string())).find(|folder| !folder.exists());
     let folder = folder.context("a folder")?;
     fs::create_dir(&folder)?;
     let mut count = 0;
@@ -99,7 +99,7 @@ fn read(stdout: &str, stderr: &str) -> Answer {
             continue;
         }
         if let Some(at) = line.find("case-") {
-            current = line[at..].chars().take("case-000".len()).collect();
+            current = line.get(at..).unwrap_or_default().chars().take("case-000".len()).collect();
         }
         let text = answer.refused.entry(current.clone()).or_default();
         text.push_str(line);

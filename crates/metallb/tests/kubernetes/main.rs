@@ -6,15 +6,22 @@
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
+    clippy::needless_raw_string_hashes,
     clippy::print_stderr,
+    clippy::unused_self,
     clippy::unwrap_used,
-    reason = "a test may panic, and tells what it measured"
+    reason = "a test may panic, tells what it measured, and speaks of a site even where it does not look into it"
 )]
 
+mod chart;
 mod definitions;
+mod manifest;
+mod metrics;
 mod oddities;
 mod outages;
+mod reports;
 mod restarts;
+mod rights;
 mod secrets;
 mod services;
 mod site;
@@ -35,13 +42,21 @@ fn main() -> ExitCode {
         Trial::new("a_frozen_api_server_costs_no_request", outages::freeze),
         Trial::new("a_partition_from_the_api_server_costs_no_request", outages::partition),
         Trial::new("restarts_move_nothing", restarts::restarts),
+        Trial::new("contract_1_9_status_objects_show_who_announces_what", reports::announcements),
+        Trial::new("contract_1_9_states_of_the_configuration_follow_it", reports::configuration_states),
         Trial::new("services_are_served_with_kube_proxy_in_nftables_mode", |lab| {
             services::services(lab, ProxyMode::Nftables)
         }),
         Trial::new("services_are_served_with_kube_proxy_in_iptables_mode", |lab| {
             services::services(lab, ProxyMode::Iptables)
         }),
+        Trial::new("contract_7_3_metrics_are_for_those_who_may_read_them", metrics::access),
+        Trial::new("contract_8_5_the_dashboard_and_the_alerts_work_on_a_real_prometheus", metrics::prometheus),
         Trial::new("contract_1_what_the_api_server_accepts_refuses_and_shows", definitions::cases),
+        Trial::new("contract_7_6_each_right_is_used_and_needed", rights::rights),
+        Trial::new("a_release_comes_changes_and_goes_and_addresses_stay", chart::release),
+        Trial::new("definitions_of_the_go_implementation_are_taken_over", chart::takeover),
+        Trial::new("every_variant_of_the_chart_is_valid", chart::variants),
         Trial::new("odd_objects_hold_up_nobody_else", oddities::oddities),
         Trial::new("passwords_come_from_secrets_and_change_at_run_time", secrets::secrets),
         Trial::new("rights_and_definitions_may_come_later_and_in_any_order", start::start),

@@ -66,8 +66,12 @@ pub(crate) fn oddities(lab: &Lab) -> Result<()> {
         }
         site.apply(&[vec![service("more", "routed")], slices("more", &nodes)?].concat())?;
         eventually(LIMIT, || {
-            let routes = router.routes_to("192.0.2.2/32")?;
-            ensure!(routes.len() == 2, "{routes:?}");
+            let addresses = site.ingress("more")?;
+            ensure!(addresses.len() == 2, "Service more has {addresses:?}");
+            for address in addresses {
+                let routes = router.routes_to(&IpNet::from(address).to_string())?;
+                ensure!(routes.len() == 2, "{routes:?}");
+            }
             Ok(())
         })?;
         ensure!(router.sessions()? == sessions, "{:?}, then {:?}", sessions, router.sessions());

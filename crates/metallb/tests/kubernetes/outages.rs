@@ -89,9 +89,9 @@ pub(crate) fn partition(lab: &Lab) -> Result<()> {
         let traffic = Traffic::everywhere(site)?;
         let control = site.cluster.control().clone();
         let nft = |script: &str| control.output_ok("nft", &[script]);
-        nft(
-            "table inet partition { chain input { type filter hook input priority 0; iifname eth0 tcp dport 6443 drop; } }",
-        )?;
+        nft("table inet partition { \
+             chain input { type filter hook input priority 0; iifname eth0 tcp dport 6443 drop; }; \
+             chain output { type filter hook output priority 0; oifname eth0 tcp sport 6443 drop; }; }")?;
         hold(site, &mut running, LOOK_EVERY, &[0, 1])?;
         // Only the test itself still reaches the API.
         site.apply(&slices("routed", &[&site.nodes[0]])?)?;

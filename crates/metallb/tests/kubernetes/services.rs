@@ -21,6 +21,10 @@ pub(crate) fn services(lab: &Lab, mode: ProxyMode) -> Result<()> {
         let (_controller, _speakers) = (site.controller()?, site.speakers()?);
         site.apply(&configuration(POOL_SIZE))?;
         site.wait_sessions(&router)?;
+        // A Service that came before the pools would be told that there are none.
+        for pool in ["segment", "routed"] {
+            wait_counters(site, pool, 0)?;
+        }
 
         measure_first_answer(site, mode)?;
         site.apply(
@@ -159,7 +163,7 @@ fn rights_in_use(site: &Site) -> Result<()> {
     let mut allowed = BTreeSet::new();
     let read =
         |user: User, resource: &str| ["list", "watch"].map(|verb| (user.name(), resource.to_owned(), verb.to_owned()));
-    for resource in ["services", "namespaces", "ipaddresspools", "communities"] {
+    for resource in ["services", "namespaces", "ipaddresspools", "communities", "configurationstates"] {
         allowed.extend(read(User::Controller, resource));
     }
     for resource in [
@@ -174,6 +178,9 @@ fn rights_in_use(site: &Site) -> Result<()> {
         "communities",
         "secrets",
         "configmaps",
+        "servicel2statuses",
+        "servicebgpstatuses",
+        "configurationstates",
     ] {
         allowed.extend(read(User::Speaker, resource));
     }
@@ -184,6 +191,18 @@ fn rights_in_use(site: &Site) -> Result<()> {
         (User::Controller, "events", "patch"),
         (User::Speaker, "events", "create"),
         (User::Speaker, "events", "patch"),
+        (User::Controller, "pods", "get"),
+        (User::Controller, "configurationstates", "patch"),
+        (User::Controller, "configurationstates/status", "patch"),
+        (User::Speaker, "pods", "get"),
+        (User::Speaker, "configurationstates", "patch"),
+        (User::Speaker, "configurationstates/status", "patch"),
+        (User::Speaker, "servicel2statuses", "patch"),
+        (User::Speaker, "servicel2statuses", "delete"),
+        (User::Speaker, "servicel2statuses/status", "patch"),
+        (User::Speaker, "servicebgpstatuses", "patch"),
+        (User::Speaker, "servicebgpstatuses", "delete"),
+        (User::Speaker, "servicebgpstatuses/status", "patch"),
     ] {
         allowed.insert((user.name(), resource.to_owned(), verb.to_owned()));
     }

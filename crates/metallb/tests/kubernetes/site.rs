@@ -121,7 +121,10 @@ impl Site {
 
     /// Gives controller and speakers their rights.
     pub(crate) fn grant(&self) -> Result<()> {
-        self.cluster.apply(include_str!("rbac.yaml"))
+        self.cluster.apply(&crate::manifest::rights())?;
+        let mut pods = vec![pod(&self.manager, Face::Controller)];
+        pods.extend(self.nodes.iter().map(|node| pod(node, Face::Speaker)));
+        self.apply(&pods)
     }
 
     /// Makes MetalLB's own kinds known, as `metallb crds` prints them.
@@ -219,14 +222,16 @@ impl Site {
         router.wait_established(&peers, LIMIT)
     }
 
-    /// Reason, message and source of the events about a Service of the namespace `default`.
+    /// Reason, message and source of our events about a Service of the namespace `default`; the API server may write its
+    /// own.
     pub(crate) fn events(&self, service: &str) -> Result<Vec<(String, String, String)>> {
         let selector = format!("--field-selector=involvedObject.kind=Service,involvedObject.name={service}");
         let list: Value = serde_json::from_str(&self.cluster.kubectl(&["get", "events", &selector, "-o", "json"])?)?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let read =
             |event: &Value| (text(&event["reason"]), text(&event["message"]), text(&event["source"]["component"]));
-        Ok(list["items"].as_array().context("a list without items")?.iter().map(read).collect())
+        let all = list["items"].as_array().context("a list without items")?.iter().map(read);
+        Ok(all.filter(|(_, _, source)| source.starts_with("metallb-")).collect())
     }
 
     /// The node whose MAC address answers for an address on the segment, as a client there sees it when it asks anew.
@@ -299,7 +304,7 @@ impl Site {
             let answer = self.cluster.kubectl_any(&arguments);
             let answer = answer.map_or_else(|error| format!("{error:#}"), |output| output.stdout + &output.stderr);
             let shown: Vec<&str> = answer.lines().take(STATE_LINES).collect();
-            text.push_str(&format!("--- kubectl {}\n{}\n", arguments.join(" "), shown.join("\n")));
+            text.extend(["--- kubectl ", &arguments.join(" "), "\n", &shown.join("\n"), "\n"]);
         }
         text
     }
@@ -320,6 +325,19 @@ pub(crate) fn pool(name: &str, first: [&str; 2], count: u8) -> Value {
     };
     let addresses = first.map(range);
     ours("IPAddressPool", "v1beta1", name, json!({"addresses": addresses}))
+}
+
+/// The pod that a program of ours takes itself for; there is no kubelet to run it.
+fn pod(host: &Host, face: Face) -> Value {
+    let account = if face == Face::Controller { "controller" } else { "speaker" };
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": Cluster::pod_of(host, face), "namespace": NAMESPACE},
+        "spec": {
+            "nodeName": host.name(), "serviceAccountName": account,
+            "containers": [{"name": account, "image": "metallb"}],
+        },
+    })
 }
 
 /// An object of MetalLB's own kinds.

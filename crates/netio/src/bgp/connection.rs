@@ -13,6 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Endpoint, Event};
+use crate::causes::with_causes;
 
 /// The most bytes of one event.
 pub(super) const READ_MAX: usize = 16 * 1024;
@@ -73,9 +74,12 @@ fn prepare(endpoint: &Endpoint) -> Result<TcpSocket, ConnectError> {
         Family::V6 => TcpSocket::new_v6(),
     }
     .map_err(|error| ConnectError::Socket(error.to_string()))?;
-    let option = |error: tcp::TcpOptionError| ConnectError::Socket(super::listener::chain(&error));
+    let option = |error: tcp::TcpOptionError| ConnectError::Socket(with_causes(&error));
     if let Some(device) = &endpoint.device {
-        tcp::device_set(&socket, device).map_err(option)?;
+        tcp::device_set(&socket, device).map_err(|error| match error {
+            tcp::TcpOptionError::Device(name) => ConnectError::Device(name),
+            other => option(other),
+        })?;
     }
     endpoint.ttl.set(&socket, family).map_err(option)?;
     tcp::precedence_set(&socket, family).map_err(option)?;

@@ -1,21 +1,23 @@
-//! Accepting connections: who may come in, and under which name. MetalLB's speakers never listen; routers of the lab
-//! do.
+//! Accepting connections: who may come in, and under which name. MetalLB's speakers listen only when a peer is configured
+//! to call; routers of the lab do.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::hash::Hash;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::ConnectionId;
-use kit::Family;
-use socket2::{Domain, Protocol, Socket, Type};
+use ipnet::IpNet;
+use kit::{Family, Secret};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use sys::tcp::{self, TcpOptionError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+
+use crate::causes::with_causes;
 
 use super::{ConnectionState, Endpoint, Event, Transport, Ttl, connection};
 
@@ -54,11 +56,27 @@ pub(super) struct Listener<K> {
     socket: Arc<TcpListener>,
     local: SocketAddr,
     peers: HashMap<IpAddr, (K, Endpoint)>,
+    ranges: Vec<(IpNet, K, Endpoint)>,
     task: AbortHandle,
+}
+
+impl<K> Listener<K> {
+    /// Who calls from this address: a peer with exactly this one, else the range that says most about it.
+    fn caller(&self, remote: &IpAddr) -> Option<(&K, &Endpoint)> {
+        let exactly = self.peers.get(remote).map(|(peer, endpoint)| (peer, endpoint));
+        let inside = self.ranges.iter().filter(|(network, ..)| network.contains(remote));
+        exactly.or_else(|| {
+            inside.max_by_key(|(network, ..)| network.prefix_len()).map(|(_, peer, endpoint)| (peer, endpoint))
+        })
+    }
 }
 
 impl<K> Drop for Listener<K> {
     fn drop(&mut self) {
+        // The task has the socket until it is next polled; the port is free at once.
+        if let Err(error) = SockRef::from(&*self.socket).shutdown(Shutdown::Both) {
+            tracing::debug!(local = %self.local, %error, "a listening socket was not shut down");
+        }
         self.task.abort();
     }
 }
@@ -89,7 +107,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
         self.listened = self.listened.saturating_add(1);
         let id = ListenerId(self.listened);
         let task = self.tasks.spawn(accept(id, Arc::clone(&socket), self.events.clone()));
-        self.listeners.insert(id, Listener { socket, local, peers: HashMap::new(), task });
+        self.listeners.insert(id, Listener { socket, local, peers: HashMap::new(), ranges: Vec::new(), task });
         Ok(id)
     }
 
@@ -114,6 +132,47 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
         Ok(())
     }
 
+    /// The same for everybody who comes from a network. All their connections are reported under one name, which the
+    /// remote ends tell apart.
+    pub fn allow_range(
+        &mut self,
+        listener: ListenerId,
+        peer: K,
+        network: IpNet,
+        endpoint: &Endpoint,
+    ) -> Result<(), ListenError> {
+        let listener = self.listeners.get_mut(&listener).ok_or(ListenError::Closed)?;
+        if let Some(password) = &endpoint.password {
+            tcp::md5_password_set_for_network(&*listener.socket, network.addr(), network.prefix_len(), password)?;
+        }
+        if let Ttl::Security { .. } = endpoint.ttl {
+            tcp::ttl_set(&*listener.socket, Family::of(&network.addr()), u8::MAX)?;
+        }
+        listener.ranges.push((network, peer, endpoint.clone()));
+        Ok(())
+    }
+
+    /// Lets a peer, or a range, in no longer; connections that there are stay.
+    pub fn disallow(&mut self, listener: ListenerId, peer: &K) {
+        let Some(listener) = self.listeners.get_mut(&listener) else { return };
+        let none = Secret::new("");
+        for (address, (_, endpoint)) in listener.peers.extract_if(|_, (name, _)| name == peer) {
+            if endpoint.password.is_some()
+                && let Err(error) = tcp::md5_password_set(&*listener.socket, address, &none)
+            {
+                tracing::debug!(%address, error = with_causes(&error), "a password was not removed");
+            }
+        }
+        for (network, _, endpoint) in listener.ranges.extract_if(.., |(_, name, _)| name == peer) {
+            let (address, length) = (network.addr(), network.prefix_len());
+            if endpoint.password.is_some()
+                && let Err(error) = tcp::md5_password_set_for_network(&*listener.socket, address, length, &none)
+            {
+                tracing::debug!(%network, error = with_causes(&error), "a password was not removed");
+            }
+        }
+    }
+
     /// Closes a listening socket; connections that came through it stay.
     pub fn unlisten(&mut self, listener: ListenerId) {
         self.listeners.remove(&listener);
@@ -122,10 +181,11 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
     /// Makes a connection of what was accepted, if it is from a peer. Its task reports it, before the first byte.
     pub(super) fn admit(&mut self, listener: ListenerId, stream: TcpStream, remote: SocketAddr) {
         let Some(listener) = self.listeners.get(&listener) else { return };
-        let Some((peer, endpoint)) = listener.peers.get(&remote.ip()).cloned() else {
+        let Some((peer, endpoint)) = listener.caller(&remote.ip()) else {
             tracing::debug!(%remote, "turned away a connection from an address that is no peer's");
             return;
         };
+        let peer = peer.clone();
         let is_prepared =
             endpoint.ttl.set(&stream, Family::of(&remote.ip())).is_ok() && stream.set_nodelay(true).is_ok();
         let Some(local) = stream.local_addr().ok().filter(|_| is_prepared) else {
@@ -152,15 +212,4 @@ async fn accept<K>(listener: ListenerId, socket: Arc<TcpListener>, events: mpsc:
             }
         }
     }
-}
-
-/// An error with all its causes in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -37,6 +37,7 @@ fn config(local_as: u32, remote_as: u32, mode: Mode) -> PeerConfig {
         families: Families::Both,
         mode,
         reception: Reception::Report { prefixes_max: 100_000 },
+        graceful_restart: None,
     }
 }
 
@@ -56,6 +57,7 @@ impl Host {
         let peer = Peer::new(config, Rng::new(7), self.clock.now());
         self.peers.insert(name, (endpoint, peer));
         self.input(name, Input::Start);
+        self.input(name, Input::Complete);
     }
 
     fn input(&mut self, name: &'static str, input: Input) {
@@ -126,6 +128,56 @@ fn pair(address: &str, router_password: Option<&str>, speaker_password: Option<&
     let to_router = Endpoint { source: Some(address), ..endpoint(local, speaker_password) };
     speaker.add("router", to_router, config(65001, 65000, Mode::Active));
     (router, speaker)
+}
+
+#[tokio::test]
+async fn callers_from_a_range_come_under_its_name_and_others_not_at_all() {
+    for (address, network, elsewhere) in [("127.0.0.1", "127.0.0.0/8", "10.0.0.0/8"), ("::1", "::/64", "2001:db8::/64")]
+    {
+        for (network, password, is_let_in) in
+            [(network, None, true), (network, Some("secret"), true), (elsewhere, None, false)]
+        {
+            let (mut router, mut speaker) = (Host::new(), Host::new());
+            let address: IpAddr = address.parse().unwrap();
+            let listener = router.transport.listen(SocketAddr::new(address, 0), None).unwrap();
+            let local = router.transport.local_address(listener).unwrap();
+            let anybody = endpoint(SocketAddr::new(address, 0), password);
+            let range = network.parse().unwrap();
+            router.transport.allow_range(listener, "range", range, &anybody).unwrap();
+            router.add("range", anybody, config(65000, 65001, Mode::Passive));
+            speaker.add("router", endpoint(local, password), config(65001, 65000, Mode::Active));
+            if is_let_in {
+                until(&mut router, &mut speaker, "a caller from the range", |router, speaker| {
+                    router.state() == State::Established && speaker.state() == State::Established
+                })
+                .await;
+                // Who is in stays in; but the next one is turned away, and the key is gone.
+                router.transport.disallow(listener, &"range");
+                speaker.add("again", endpoint(local, None), config(65001, 65000, Mode::Active));
+            }
+            until(&mut router, &mut speaker, "a caller from elsewhere", |_, speaker| {
+                speaker.log.iter().any(|line| line.contains("closed the connection") || line.contains("reset"))
+            })
+            .await;
+            assert_eq!(router.state() == State::Established, is_let_in, "{network}: {:?}", router.log);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_port_is_free_as_soon_as_nobody_listens() {
+    for address in ["127.0.0.1", "::1"] {
+        let mut router = Host::new();
+        let address: IpAddr = address.parse().unwrap();
+        let first = router.transport.listen(SocketAddr::new(address, 0), None).unwrap();
+        let local = router.transport.local_address(first).unwrap();
+        // The accepting task runs, and has the socket.
+        tokio::task::yield_now().await;
+        router.transport.unlisten(first);
+        router.transport.listen(local, None).unwrap();
+        let twice = router.transport.listen(local, None).unwrap_err();
+        assert!(matches!(twice, ListenError::Socket { .. }), "{twice}");
+    }
 }
 
 fn prefixes(count: u32, family: Family) -> Vec<IpNet> {

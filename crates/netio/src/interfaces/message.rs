@@ -9,9 +9,8 @@ use kit::{InterfaceIndex, Mac};
 use l2::InterfaceFlags;
 
 use super::{AddressState, InterfaceAddress};
+use crate::netlink::{self, AF_INET, AF_INET6, NLMSG_DONE, NLMSG_ERROR, RawMessage, array, attributes, list_request};
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
@@ -19,17 +18,10 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 
-const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_DUMP_INTR: u16 = 0x10;
-const NLM_F_DUMP: u16 = 0x300;
-
-const HEADER_LENGTH: usize = 16;
 const LINK_LENGTH: usize = 16;
 const ADDRESS_LENGTH: usize = 8;
 
 const AF_UNSPEC: u8 = 0;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
 const ARPHRD_ETHER: u16 = 1;
 
 const IFLA_ADDRESS: u16 = 1;
@@ -46,8 +38,6 @@ const IFF_NOARP: u32 = 0x80;
 const IFF_LOWER_UP: u32 = 0x1_0000;
 const IFA_F_DADFAILED: u32 = 0x08;
 const IFA_F_TENTATIVE: u32 = 0x40;
-/// The two high bits of an attribute's type are flags.
-const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// What can be listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,20 +48,11 @@ pub(super) enum List {
 
 /// A request for a list.
 pub(super) fn request(list: List, sequence: u32) -> Vec<u8> {
-    let (kind, body) = match list {
-        List::Links => (RTM_GETLINK, LINK_LENGTH),
-        List::Addresses => (RTM_GETADDR, ADDRESS_LENGTH),
-    };
-    let length = u32::try_from(HEADER_LENGTH.saturating_add(body)).unwrap_or(u32::MAX);
-    let mut bytes = Vec::new();
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    bytes.extend(sequence.to_ne_bytes());
-    // The port: the kernel fills it in. Then a body of zeros: all families, all interfaces.
-    bytes.extend(0u32.to_ne_bytes());
-    bytes.resize(HEADER_LENGTH.saturating_add(body), 0);
-    bytes
+    // A body of zeros: all families, all interfaces.
+    match list {
+        List::Links => list_request(RTM_GETLINK, sequence, &[0; LINK_LENGTH]),
+        List::Addresses => list_request(RTM_GETADDR, sequence, &[0; ADDRESS_LENGTH]),
+    }
 }
 
 /// A message with what its header says.
@@ -108,16 +89,11 @@ pub(super) struct Link {
 }
 
 /// The messages of a datagram; what comes after a message with an impossible length is left out.
-pub(super) fn parse(mut datagram: &[u8]) -> impl Iterator<Item = Message> + '_ {
-    std::iter::from_fn(move || {
-        let length = usize::try_from(u32::from_ne_bytes(array(datagram, 0)?)).ok()?;
-        let kind = u16::from_ne_bytes(array(datagram, 4)?);
-        let flags = u16::from_ne_bytes(array(datagram, 6)?);
-        let sequence = u32::from_ne_bytes(array(datagram, 8)?);
-        let body = datagram.get(HEADER_LENGTH..length)?;
-        datagram = datagram.get(aligned(length)..).unwrap_or_default();
-        let body = parse_body(kind, body).unwrap_or(Body::Other);
-        Some(Message { sequence, is_interrupted: flags & NLM_F_DUMP_INTR != 0, body })
+pub(super) fn parse(datagram: &[u8]) -> impl Iterator<Item = Message> + '_ {
+    netlink::messages(datagram).map(|RawMessage { kind, sequence, is_interrupted, body }| Message {
+        sequence,
+        is_interrupted,
+        body: parse_body(kind, body).unwrap_or(Body::Other),
     })
 }
 
@@ -199,48 +175,13 @@ fn parse_address(body: &[u8]) -> Option<InterfaceAddress> {
     local.or(address).map(|address| InterfaceAddress { address, prefix_length, state })
 }
 
-/// The attributes behind a message's fixed part: type and value.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(u16::from_ne_bytes(array(bytes, 0)?));
-        let kind = u16::from_ne_bytes(array(bytes, 2)?) & NLA_TYPE_MASK;
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(aligned(length)..).unwrap_or_default();
-        Some((kind, value))
-    })
-}
-
-/// Messages and attributes begin at multiples of 4.
-fn aligned(length: usize) -> usize {
-    length.saturating_add(3) & !3
-}
-
-fn array<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
-    bytes.get(offset..)?.first_chunk().copied()
-}
-
 #[cfg(test)]
 pub(super) mod build {
     //! Messages as the kernel writes them.
 
     use super::*;
 
-    pub(in super::super) fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
-        let length = (HEADER_LENGTH + body.len()) as u32;
-        let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &flags.to_ne_bytes()].concat();
-        bytes.extend(sequence.to_ne_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(body);
-        bytes.resize(aligned(bytes.len()), 0);
-        bytes
-    }
-
-    pub(in super::super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let length = (4 + value.len()) as u16;
-        let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
-        bytes.resize(aligned(bytes.len()), 0);
-        bytes
-    }
+    pub(in super::super) use crate::netlink::build::{INTERRUPTED, attribute, message};
 
     pub(in super::super) fn link(index: u32, name: &str, kernel_flags: u32) -> Vec<u8> {
         let mut body = vec![AF_UNSPEC, 0];
@@ -271,7 +212,6 @@ pub(super) mod build {
     pub(in super::super) const DEL_ADDRESS: u16 = RTM_DELADDR;
     pub(in super::super) const DONE: u16 = NLMSG_DONE;
     pub(in super::super) const ERROR: u16 = NLMSG_ERROR;
-    pub(in super::super) const INTERRUPTED: u16 = NLM_F_DUMP_INTR;
     pub(in super::super) const UP: u32 = IFF_UP | IFF_BROADCAST | IFF_RUNNING | IFF_LOWER_UP;
     pub(in super::super) const TENTATIVE: u32 = IFA_F_TENTATIVE;
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use bgp::wire::{AsnSize, Header, MessageType, decode};
+use bgp::wire::{AsnSize, Header, MessageLimit, MessageType, decode};
 use bgp::{CloseReason, ConnectError, ConnectionId, Input};
 use kit::{Duration, Family};
 
@@ -364,7 +364,8 @@ impl Cluster {
 
 /// True for routes, as opposed to everything that goes on all the time with a router that there can be no session with.
 fn is_update(bytes: &[u8]) -> bool {
-    Header::decode(bytes).is_ok_and(|header| header.is_some_and(|header| header.kind == MessageType::Update))
+    let header = Header::decode(bytes, MessageLimit::Extended);
+    header.is_ok_and(|header| header.is_some_and(|header| header.kind == MessageType::Update))
 }
 
 /// The messages in a piece of a stream, in one line.
@@ -374,10 +375,11 @@ fn messages(node: NodeId, router: RouterName, from: Side, bytes: &[u8]) -> Strin
         Side::Router => format!("{router} > {node}:"),
     };
     let mut rest = bytes;
-    while let Ok(Some(header)) = Header::decode(rest) {
+    while let Ok(Some(header)) = Header::decode(rest, MessageLimit::Extended) {
         let Some((message, after)) = rest.split_at_checked(header.length) else { break };
         rest = after;
-        let message = decode(message, AsnSize::Four).map_or_else(|error| error.to_string(), |it| it.to_string());
+        let message = decode(message, AsnSize::Four, MessageLimit::Extended);
+        let message = message.map_or_else(|error| error.to_string(), |it| it.to_string());
         text.push(' ');
         text.push_str(&message);
     }

@@ -27,6 +27,8 @@ const WRITE: Duration = Duration::from_millis(30);
 const WRITE_RETRY: Duration = Duration::from_secs(2);
 /// How long a process takes to start, at most.
 const START: Duration = Duration::from_secs(3);
+/// How often a process that was asked to end looks whether it may.
+const END_PAUSE: Duration = Duration::from_millis(5);
 /// How long a machine takes to start, at most.
 const BOOT: Duration = Duration::from_secs(20);
 /// How long it takes the cluster to notice that a machine is gone.
@@ -150,10 +152,32 @@ impl Cluster {
 
     /// A process ends, and another one takes its place a little later.
     pub(super) fn restart(&mut self, process: ProcessId, exit: Exit) -> Result<(), Violation> {
-        if self.clients.contains_key(&process) {
-            self.stop(process, exit)?;
+        let Some(epoch) = self.clients.get(&process).map(|client| client.epoch) else { return Ok(()) };
+        if let (ProcessId::Speaker(node), Exit::Ordered) = (process, exit) {
+            // What it announces until it ends is its own affair.
+            self.frozen.remove(&process);
+            self.with_speaker(node, SpeakerProcess::leave)?;
+            return self.may_end(process, epoch);
+        }
+        self.stop(process, exit)?;
+        let span = self.up_to(START);
+        self.plan_in(span, Event::Start(process));
+        Ok(())
+    }
+
+    /// A process that was asked to end does so, if there is nothing that it waits for.
+    pub(super) fn may_end(&mut self, process: ProcessId, epoch: u64) -> Result<(), Violation> {
+        let ProcessId::Speaker(node) = process else { return Ok(()) };
+        if self.clients.get(&process).is_none_or(|client| client.epoch != epoch) {
+            return Ok(());
+        }
+        self.is_active();
+        if self.speaker(node).is_some_and(|speaker| speaker.has_left(self.now)) {
+            self.stop(process, Exit::Ordered)?;
             let span = self.up_to(START);
             self.plan_in(span, Event::Start(process));
+        } else {
+            self.plan_in(END_PAUSE, Event::MayEnd { process, epoch });
         }
         Ok(())
     }
@@ -453,7 +477,7 @@ impl Cluster {
                 Kind::Service
             }
             Write::PoolStatus { .. } => Kind::IPAddressPool,
-            Write::Event(_) => return,
+            Write::Report { .. } | Write::ReportGone { .. } | Write::Event(_) => return,
         };
         let applied = self.api.apply(write);
         self.say(|| format!("the API server takes {}: {applied:?}", words(write)));
@@ -554,6 +578,8 @@ fn words(write: &Write) -> String {
             "pool {} := {}+{} in use, {}+{} free",
             pool.name, status.assigned_ipv4, status.assigned_ipv6, status.available_ipv4, status.available_ipv6
         ),
+        Write::Report { object, .. } => format!("report {object}"),
+        Write::ReportGone { object, .. } => format!("no report {object}"),
         Write::Event(event) => format!("event {} {}: {}", event.reason, event.object, event.message),
     }
 }

@@ -59,6 +59,10 @@ pub(super) struct Follower {
     pub(super) reader: Reader,
     pub(super) server: Server,
     pub(super) path: String,
+    /// Labels that the objects have; empty for all of the kind.
+    pub(super) label_selector: String,
+    /// What to send when this kind was the last that had not been listed.
+    pub(super) synced: Change,
     pub(super) reporter: Arc<Reporter>,
     pub(super) counters: Arc<Counters>,
     /// The error that was told last and is not over; empty for none.
@@ -139,7 +143,9 @@ impl Follower {
         let mut continue_token = None;
         self.reader.seen.begin_list();
         loop {
-            let params = ListParams { limit: Some(PAGE_OBJECTS), continue_token, ..ListParams::default() };
+            let label_selector = self.label_selector();
+            let params =
+                ListParams { limit: Some(PAGE_OBJECTS), continue_token, label_selector, ..ListParams::default() };
             let text = self.server.get(Request::new(&self.path).list(&params)).await?;
             self.answered();
             let page: Page<'_> = serde_json::from_slice(&text).map_err(|error| unreadable("a list", &error))?;
@@ -149,7 +155,7 @@ impl Follower {
             if page.metadata.r#continue.is_empty() {
                 self.reader.listed().await?;
                 if self.reporter.listed(self.reader.kind) {
-                    self.reader.send(Change::Synced).await?;
+                    self.reader.send(self.synced.clone()).await?;
                 }
                 return Ok(page.metadata.resource_version);
             }
@@ -161,7 +167,8 @@ impl Follower {
     async fn watch(&mut self, version: &mut String) -> Result<(), Stop> {
         let spread = u32::try_from(random() % WATCH_SECONDS_SPREAD).unwrap_or(0);
         let seconds = WATCH_SECONDS.saturating_add(spread);
-        let params = WatchParams { timeout: Some(seconds), ..WatchParams::default() };
+        let label_selector = self.label_selector();
+        let params = WatchParams { timeout: Some(seconds), label_selector, ..WatchParams::default() };
         let mut body = self.server.open(Request::new(&self.path).watch(&params, version)).await?;
         self.answered();
         let began = Instant::now();
@@ -189,6 +196,10 @@ impl Follower {
             return Ok(());
         }
         Err(Stop::Failed(ended.unwrap_or_else(|| Failure::Unreadable("it ends each watch at once".to_owned()))))
+    }
+
+    fn label_selector(&self) -> Option<String> {
+        (!self.label_selector.is_empty()).then(|| self.label_selector.clone())
     }
 
     /// Acts on one line of a watch.

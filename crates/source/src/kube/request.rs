@@ -56,7 +56,7 @@ impl From<Status> for Failure {
 pub(super) struct Server(Client);
 
 /// A request as kube builds it.
-type Built = Result<http::Request<Vec<u8>>, ::kube::core::request::Error>;
+pub(super) type Built = Result<http::Request<Vec<u8>>, ::kube::core::request::Error>;
 
 impl Server {
     pub(super) fn new(client: Client) -> Server {

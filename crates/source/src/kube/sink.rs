@@ -7,19 +7,20 @@
 
 use std::time::Duration;
 
-use ::kube::api::{Patch, PatchParams, PostParams};
+use ::kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use ::kube::core::Request;
 use api::core::Ingress;
-use api::{ALLOCATED_FROM_POOL, Key, Kind};
+use api::{ALLOCATED_FROM_POOL, Key, Kind, ObjectRef, Report, ReportParts};
 use http::header::{ACCEPT, HeaderValue};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
-use super::request::{Failure, Server};
-use crate::Identity;
+use super::request::{Built, Failure, Server};
 use crate::events::EventWrite;
 use crate::queue::{Job, Outcome, Status};
 use crate::writer::Sink;
+use crate::{Identity, Owner};
 
 /// Where events go that are about objects without a namespace.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -33,6 +34,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) struct ApiSink {
     server: Server,
     identity: Identity,
+    owner: watch::Receiver<Owner>,
 }
 
 impl Sink for ApiSink {
@@ -58,8 +60,8 @@ impl Sink for ApiSink {
 }
 
 impl ApiSink {
-    pub(super) fn new(server: Server, identity: Identity) -> ApiSink {
-        ApiSink { server, identity }
+    pub(super) fn new(server: Server, identity: Identity, owner: watch::Receiver<Owner>) -> ApiSink {
+        ApiSink { server, identity, owner }
     }
 
     async fn status(&self, status: &Status) -> Result<(), Failure> {
@@ -77,13 +79,52 @@ impl ApiSink {
                 let path = super::follow::path(Kind::IPAddressPool, &pool.namespace);
                 (path, pool, json!({ "status": counters }))
             }
+            Status::Report { object, report, parts } => return self.report(object, report, *parts).await,
+            Status::ReportGone { object, uid } => return self.delete(object, uid).await,
         };
         let params = PatchParams { field_manager: Some(self.identity.component.to_owned()), ..PatchParams::default() };
-        let mut request = Request::new(path).patch_subresource("status", &key.name, &params, &Patch::Merge(&patch));
-        if let Ok(request) = &mut request {
-            request.headers_mut().insert(ACCEPT, SMALL_ANSWER);
+        let request = Request::new(path).patch_subresource("status", &key.name, &params, &Patch::Merge(&patch));
+        self.server.get(small(request)).await.map(drop)
+    }
+
+    /// Has an object say something, by server-side apply: what others wrote beside it stays. The object comes first and
+    /// its status second, as it always was (contract 1.9).
+    async fn report(&self, object: &ObjectRef, report: &Report, parts: ReportParts) -> Result<(), Failure> {
+        let manager = match report {
+            Report::Configuration { component, .. } => component.field_manager(),
+            Report::Layer2 { .. } | Report::Bgp { .. } => self.identity.component,
+        };
+        let params = PatchParams::apply(manager).force();
+        let path = || Request::new(super::follow::path(object.kind, &object.key.namespace));
+        let head = |metadata: Value| json!({ "apiVersion": object.kind.api_version(), "kind": object.kind.name(), "metadata": metadata });
+        let name = &object.key.name;
+        if parts == ReportParts::Whole {
+            let mut metadata = json!({ "name": name, "labels": report.labels() });
+            let owner = self.owner.borrow().clone();
+            if let (Owner::Pod(owner), Some(metadata)) = (owner, metadata.as_object_mut()) {
+                metadata.insert("ownerReferences".to_owned(), json!([owner]));
+            }
+            self.server.get(small(path().patch(name, &params, &Patch::Apply(&head(metadata))))).await?;
         }
-        self.server.get(request).await.map(drop)
+        let mut status = head(json!({ "name": name }));
+        if let Some(fields) = status.as_object_mut() {
+            fields.insert("status".to_owned(), report.status(&seconds(Timestamp::now())));
+        }
+        self.server
+            .get(small(path().patch_subresource("status", name, &params, &Patch::Apply(&status))))
+            .await
+            .map(drop)
+    }
+
+    async fn delete(&self, object: &ObjectRef, uid: &str) -> Result<(), Failure> {
+        let only_it = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let params = DeleteParams { preconditions: Some(only_it), ..DeleteParams::default() };
+        let path = Request::new(super::follow::path(object.kind, &object.key.namespace));
+        match self.server.get(path.delete(&object.key.name, &params)).await {
+            // Gone already, or another one of the same name.
+            Err(Failure::Refused { code: 404 | 409, .. }) => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     async fn event(&self, write: &EventWrite) -> Result<(), Failure> {
@@ -139,6 +180,14 @@ impl ApiSink {
     }
 }
 
+/// Asks for a short answer.
+fn small(mut request: Built) -> Built {
+    if let Ok(request) = &mut request {
+        request.headers_mut().insert(ACCEPT, SMALL_ANSWER);
+    }
+    request
+}
+
 fn service_patch(uid: &str, ingress: &[Ingress], pool: Option<&str>) -> Value {
     json!({
         "metadata": { "uid": uid, "annotations": { ALLOCATED_FROM_POOL: pool } },
@@ -172,6 +221,9 @@ fn tell(job: &Job, failure: &Failure, outcome: Outcome) {
     let (what, object): (&str, &Key) = match job {
         Job::Status(Status::Pool { pool, .. }) => ("pool status", pool),
         Job::Status(Status::Service { service, .. }) => ("service status", service),
+        Job::Status(Status::Report { object, .. } | Status::ReportGone { object, .. }) => {
+            (object.kind.name(), &object.key)
+        }
         Job::Event(write) => ("event", &write.event.object.key),
     };
     // The server checks the uid of a patch as a field that must not change.

@@ -1,5 +1,6 @@
 //! The Kubernetes source against a server in the same process, in virtual time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ::api::core::Ingress;
@@ -22,8 +23,9 @@ const POOLS: &str = "/apis/metallb.io/v1beta1/ipaddresspools";
 fn options(kinds: &[Kind]) -> Options {
     Options {
         kinds: kinds.to_vec(),
+        reports: Vec::new(),
         namespace: "metallb-system".to_owned(),
-        identity: Identity { component: "metallb-controller", instance: "controller-1".to_owned() },
+        identity: Identity { component: "metallb-controller", instance: "controller-1".to_owned(), pod: None },
         pool_status: PoolStatus::Read,
     }
 }
@@ -549,6 +551,102 @@ async fn the_source_ends_with_its_reader() {
     api.put(SERVICES, service("web", "a"));
     let ended = tokio::time::timeout(SOON, tasks.ended()).await;
     assert!(ended.is_ok(), "the reading task is over");
+}
+
+/// What the changes so far add up to: uid and class by name. Nothing is told twice, nothing unknown goes, and another
+/// object of a name comes only after the one before has gone.
+#[derive(Default)]
+struct Told {
+    objects: BTreeMap<String, (String, String)>,
+    synced: u32,
+}
+
+impl Told {
+    fn take(&mut self, source: &mut Source) {
+        while let Ok(change) = source.changes.try_recv() {
+            match change {
+                Change::Applied(Object::Service(service)) => {
+                    let class = service.spec.load_balancer_class.unwrap_or_default();
+                    let told = (service.metadata.uid.clone(), class);
+                    let before = self.objects.insert(service.metadata.key().to_string(), told.clone());
+                    assert_ne!(before.as_ref(), Some(&told), "told twice");
+                    assert!(before.is_none_or(|(uid, _)| uid == told.0), "another object of the name, with no word");
+                }
+                Change::Applied(other) => panic!("{other:?}"),
+                Change::Deleted(reference) => {
+                    assert!(self.objects.remove(&reference.key.to_string()).is_some(), "{reference} was not there");
+                }
+                Change::Synced => self.synced += 1,
+                Change::ReportsSynced => panic!("nobody asked for reports"),
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_goes_wrong_the_changes_add_up_to_what_is_there() {
+    for seed in 0..300_u64 {
+        let mut random = seed;
+        let mut below = |n: u32| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            u32::try_from(random >> 33).unwrap() % n
+        };
+        let api = server();
+        let mut source = start(api.client(), options(&[Kind::Service]));
+        let mut told = Told::default();
+        for _ in 0..60 {
+            let name = format!("s{}", below(6));
+            match below(12) {
+                0..=4 => {
+                    let mut object = service(&name, &format!("class-{}", below(3)));
+                    object["metadata"]["uid"] = json!(format!("uid-{}", below(2)));
+                    api.put(SERVICES, object);
+                }
+                5 | 6 => {
+                    if api.all(SERVICES).iter().any(|object| object["metadata"]["name"] == name.as_str()) {
+                        api.delete(SERVICES, &format!("shop/{name}"));
+                    }
+                }
+                7 => api.end_watches(),
+                8 => api.forget(),
+                9 => {
+                    let fault = match below(7) {
+                        0 => Fault::Hang,
+                        1 => Fault::Empty,
+                        2 => Fault::Garbage,
+                        3 => Fault::Status(410, ""),
+                        4 => Fault::Status(429, "2"),
+                        5 => Fault::Status(500, ""),
+                        _ => Fault::Status(504, ""),
+                    };
+                    let what = if below(2) == 0 { "watch=true" } else { "GET" };
+                    api.fail(what, 1 + below(6), fault);
+                }
+                10 => {
+                    api.go_down();
+                    tokio::time::sleep(Duration::from_secs(below(40).into())).await;
+                    api.come_back();
+                }
+                _ => api.bookmark(),
+            }
+            tokio::time::sleep(Duration::from_millis(below(3_000).into())).await;
+            if below(3) == 0 {
+                told.take(&mut source);
+            }
+        }
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        told.take(&mut source);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let there: BTreeMap<String, (String, String)> = api
+            .all(SERVICES)
+            .iter()
+            .map(|object| {
+                let key = format!("shop/{}", text(&object["metadata"]["name"]));
+                (key, (text(&object["metadata"]["uid"]), text(&object["spec"]["loadBalancerClass"])))
+            })
+            .collect();
+        assert_eq!((told.objects, told.synced), (there, 1), "seed {seed}");
+    }
 }
 
 // Writing.

@@ -57,7 +57,7 @@ impl Overlay {
         Overlay {
             statuses: StatusFolder::new(directory.join(STATUS_FOLDER)),
             folder: Folder::new(directory),
-            seen: options.kinds.iter().map(|kind| (*kind, Seen::default())).collect(),
+            seen: kinds(&options).map(|kind| (kind, Seen::default())).collect(),
             options,
             status_files,
             known,
@@ -136,6 +136,16 @@ impl Overlay {
                 Observation::Replaced => changes.extend([Change::Deleted(reference), Change::Applied(object)]),
             }
         }
+        for object in self.statuses.reports() {
+            let Some(seen) = self.seen.get_mut(&object.kind()) else { continue };
+            let mut object = object.clone();
+            crate::slim(&mut object, self.options.pool_status);
+            match seen.applied(&object) {
+                Observation::Same => {}
+                Observation::Changed => changes.push(Change::Applied(object)),
+                Observation::Replaced => changes.extend([Change::Deleted(object.reference()), Change::Applied(object)]),
+            }
+        }
         for (kind, seen) in &mut self.seen {
             let gone = seen.end_list().into_iter().map(|key| Change::Deleted(ObjectRef { kind: *kind, key }));
             changes.extend(gone);
@@ -147,6 +157,10 @@ impl Overlay {
         *self.known.lock() = known;
         changes
     }
+}
+
+fn kinds(options: &Options) -> impl Iterator<Item = Kind> {
+    options.kinds.iter().copied().chain(options.reports.iter().map(|reports| reports.kind))
 }
 
 /// Fills in what an API server would; an error for an object that would not be read from one.

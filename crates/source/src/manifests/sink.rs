@@ -46,10 +46,17 @@ impl Sink for FileSink {
 
 /// Writes the status of an object that is there: one that is gone or replaced gets none.
 fn write_status(directory: &Path, known: &Known, status: &Status) -> io::Result<Outcome> {
+    match status {
+        Status::Report { .. } => return status::write(directory, status, "").map(|()| Outcome::Done),
+        Status::ReportGone { object, uid } => {
+            return status::remove_report(directory, object, uid).map(|()| Outcome::Done);
+        }
+        Status::Service { .. } | Status::Pool { .. } => {}
+    }
     let Some(uid) = known.lock().get(&status.target()).cloned() else { return Ok(Outcome::Refused) };
     match status {
         Status::Service { uid: meant, .. } if *meant != uid => return Ok(Outcome::Refused),
-        Status::Service { .. } | Status::Pool { .. } => {}
+        _ => {}
     }
     status::write(directory, status, &uid).map(|()| Outcome::Done)
 }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use api::core::{Ingress, LoadBalancerStatus, ServiceStatus};
-use api::{ALLOCATED_FROM_POOL, Key, Kind, Object, ObjectRef, PoolCounters};
+use api::{ALLOCATED_FROM_POOL, Key, Kind, Object, ObjectRef, PoolCounters, Report};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -32,6 +33,7 @@ impl Target {
         match reference.kind {
             Kind::Service => Some(Target::Service(reference.key.clone())),
             Kind::IPAddressPool => Some(Target::Pool(reference.key.clone())),
+            kind if crate::is_report(kind) => Some(Target::Report(reference.clone())),
             _ => None,
         }
     }
@@ -40,6 +42,7 @@ impl Target {
         match self {
             Target::Service(key) => (Kind::Service, key),
             Target::Pool(key) => (Kind::IPAddressPool, key),
+            Target::Report(object) => (object.kind, &object.key),
         }
     }
 
@@ -56,8 +59,8 @@ impl Target {
         let (kind, rest) = name.strip_suffix(".yaml")?.split_once('.')?;
         let (namespace, name) = rest.split_once('.')?;
         let key = Key::new(namespace, name);
-        let targets = [Target::Service(key.clone()), Target::Pool(key)];
-        targets.into_iter().find(|target| target.kind_and_key().0.name().to_lowercase() == kind)
+        let kind = Kind::ALL.iter().find(|known| known.name().to_lowercase() == kind)?;
+        Target::of(&ObjectRef { kind: *kind, key })
     }
 }
 
@@ -86,6 +89,7 @@ struct Content {
 enum StatusContent {
     Service { status: ServiceStatus, pool: Option<String> },
     Pool(PoolCounters),
+    Report(Box<Object>),
 }
 
 /// The folder of the status files.
@@ -154,6 +158,14 @@ impl StatusFolder {
         }
     }
 
+    /// The objects that are there in whole.
+    pub(super) fn reports(&self) -> impl Iterator<Item = &Object> {
+        self.entries.values().filter_map(|entry| match &entry.content.as_ref()?.status {
+            StatusContent::Report(object) => Some(object.as_ref()),
+            StatusContent::Service { .. } | StatusContent::Pool(_) => None,
+        })
+    }
+
     /// Removes the file of this object.
     pub(super) fn remove(&mut self, target: &Target) {
         self.entries.remove(target);
@@ -162,9 +174,10 @@ impl StatusFolder {
         }
     }
 
-    /// Removes the files of objects that are not there, and what was left behind by a crash.
+    /// Removes the files of statuses whose objects are not there, and what was left behind by a crash.
     pub(super) fn remove_others(&mut self, known: &HashMap<Target, String>, now: SystemTime) {
-        let others: Vec<Target> = self.entries.keys().filter(|target| !known.contains_key(target)).cloned().collect();
+        let is_other = |target: &&Target| !matches!(target, Target::Report(_)) && !known.contains_key(target);
+        let others: Vec<Target> = self.entries.keys().filter(is_other).cloned().collect();
         for target in &others {
             tracing::debug!(?target, "removing the status of an object that is gone");
             self.remove(target);
@@ -217,8 +230,30 @@ fn read(path: &Path, target: &Target) -> io::Result<Content> {
             pool: metadata.annotations.remove(ALLOCATED_FROM_POOL),
         },
         Target::Pool(_) => StatusContent::Pool(serde_json::from_value(status)?),
+        Target::Report(reference) => {
+            let object = Object::from_value(reference.kind, json!({ "metadata": &metadata, "status": status }))?;
+            StatusContent::Report(Box::new(object))
+        }
     };
     Ok(Content { uid: metadata.uid, status })
+}
+
+/// Removes the file of a report, if it is still the one with this uid.
+pub(super) fn remove_report(directory: &Path, object: &ObjectRef, uid: &str) -> io::Result<()> {
+    let target = Target::Report(object.clone());
+    let Some(path) = target.file_name().map(|name| directory.join(name)) else { return Ok(()) };
+    match read(&path, &target) {
+        Ok(content) if content.uid == uid => remove(&path),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// The uid of a report: those of different nodes are different objects.
+fn report_uid(object: &ObjectRef, report: &Report) -> String {
+    format!("manifest/{}/{}/{}", object.kind, object.key, report.node().unwrap_or("controller"))
 }
 
 /// Writes a status file in one step, and to the disk: it is a ledger.
@@ -245,14 +280,27 @@ pub(super) fn write(directory: &Path, status: &Status, uid: &str) -> io::Result<
 fn content(status: &Status, uid: &str) -> Value {
     let target = status.target();
     let (kind, key) = target.kind_and_key();
-    let (status, pool) = match status {
-        Status::Service { ingress, pool, .. } => (service_status(ingress), pool.as_deref()),
-        Status::Pool { counters, .. } => (json!(counters), None),
-    };
     let mut metadata = json!({ "namespace": key.namespace, "name": key.name, "uid": uid });
-    if let (Some(pool), Some(fields)) = (pool, metadata.as_object_mut()) {
-        fields.insert("annotations".to_owned(), json!({ ALLOCATED_FROM_POOL: pool }));
-    }
+    let mut add = |field: &str, value: Value| {
+        if let Some(fields) = metadata.as_object_mut() {
+            fields.insert(field.to_owned(), value);
+        }
+    };
+    let status = match status {
+        Status::Service { ingress, pool, .. } => {
+            if let Some(pool) = pool {
+                add("annotations", json!({ ALLOCATED_FROM_POOL: pool }));
+            }
+            service_status(ingress)
+        }
+        Status::Pool { counters, .. } => json!(counters),
+        Status::Report { object, report, .. } => {
+            add("uid", json!(report_uid(object, report)));
+            add("labels", json!(report.labels()));
+            report.status(&Timestamp::now().to_string())
+        }
+        Status::ReportGone { .. } => Value::Null,
+    };
     json!({ "apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata, "status": status })
 }
 

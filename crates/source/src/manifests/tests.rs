@@ -26,8 +26,9 @@ fn service(name: &str, class: &str) -> String {
 fn options() -> Options {
     Options {
         kinds: vec![Kind::Service, Kind::Node, Kind::IPAddressPool, Kind::Secret],
+        reports: Vec::new(),
         namespace: "metallb-system".to_owned(),
-        identity: Identity { component: "metallb-controller", instance: "host-1".to_owned() },
+        identity: Identity { component: "metallb-controller", instance: "host-1".to_owned(), pod: None },
         pool_status: PoolStatus::Read,
     }
 }

@@ -20,6 +20,9 @@ struct World {
     sessions: BTreeMap<String, Arc<config::Peer>>,
     routes: BTreeMap<(String, IpNet), Arc<RouteAttributes>>,
     announced: BTreeMap<(api::Key, Protocol), Vec<IpAddr>>,
+    shown: BTreeMap<api::ObjectRef, api::Report>,
+    /// Peers that have all of their routes.
+    complete: BTreeSet<String>,
 }
 
 impl World {
@@ -38,6 +41,25 @@ impl World {
             Output::PeerRemove(name) => {
                 assert!(self.sessions.remove(&name).is_some(), "{name} had no session");
                 self.routes.retain(|(peer, _), _| *peer != name);
+                self.complete.remove(&name);
+            }
+            Output::PeerReset { peer, .. } => {
+                self.routes.retain(|(name, _), _| *name != peer.name);
+                self.complete.remove(&peer.name);
+                let old = self.sessions.insert(peer.name.clone(), peer);
+                assert!(old.is_some(), "there was no session");
+            }
+            Output::PeerChange { from, peer, change } => {
+                assert!(change.effect() < config::Effect::Reset);
+                assert!(self.sessions.remove(&from).is_some(), "{from} had no session");
+                let routes = std::mem::take(&mut self.routes);
+                let renamed = |name: String| if name == from { peer.name.clone() } else { name };
+                self.routes = routes.into_iter().map(|((name, prefix), it)| ((renamed(name), prefix), it)).collect();
+                self.complete = self.complete.iter().cloned().map(renamed).collect();
+                assert!(self.sessions.insert(peer.name.clone(), peer).is_none(), "two sessions of one name");
+            }
+            Output::PeerComplete(name) => {
+                assert!(self.sessions.contains_key(&name) && self.complete.insert(name));
             }
             Output::RouteAnnounce { peer, prefix, attributes } => {
                 assert!(self.sessions.contains_key(&peer), "a route for {peer}, which has no session");
@@ -53,12 +75,50 @@ impl World {
             Output::ServiceWithdrawn { service, protocol, addresses, .. } => {
                 assert_eq!(self.announced.remove(&(service, protocol)), Some(addresses));
             }
-            Output::Write(_) | Output::Settled => {}
+            Output::Say(report) => {
+                let old = self.shown.insert(report.object("m"), report.clone());
+                assert_ne!(old, Some(report), "shown twice");
+            }
+            Output::Unsay(report) => {
+                assert!(self.shown.remove(&report.object("m")).is_some(), "{report:?} was not shown");
+            }
+            Output::Write(_) | Output::Settled | Output::Left => {}
         }
     }
 
+    /// What is shown is what is done (contract 1.9).
+    fn check_shown(&self) {
+        let services: BTreeSet<&api::Key> = self.announced.keys().map(|(service, _)| service).collect();
+        let count =
+            |protocol| services.iter().filter(|it| self.announced.contains_key(&((**it).clone(), protocol))).count();
+        let mut layer2 = 0;
+        for report in self.shown.values() {
+            match report {
+                api::Report::Layer2 { service, .. } => {
+                    layer2 += 1;
+                    assert!(self.announced.contains_key(&(service.clone(), Protocol::Layer2)), "{report:?}");
+                }
+                api::Report::Bgp { service, peers, .. } => {
+                    let addresses = &self.announced[&(service.clone(), Protocol::Bgp)];
+                    let has = |prefix: &IpNet| addresses.iter().any(|address| prefix.contains(address));
+                    let given: BTreeSet<&String> =
+                        self.routes.keys().filter(|(_, prefix)| has(prefix)).map(|(peer, _)| peer).collect();
+                    assert!(
+                        peers.iter().all(|peer| given.contains(peer)) && !peers.is_empty(),
+                        "{report:?}: {given:?}"
+                    );
+                }
+                api::Report::Configuration { .. } => panic!("{report:?}"),
+            }
+        }
+        assert_eq!(layer2, count(Protocol::Layer2));
+    }
+
     fn sessions_touched(output: &Output) -> bool {
-        matches!(output, Output::PeerAdd(_) | Output::PeerRemove(_))
+        matches!(
+            output,
+            Output::PeerAdd(_) | Output::PeerRemove(_) | Output::PeerReset { .. } | Output::PeerChange { .. }
+        )
     }
 }
 
@@ -97,8 +157,19 @@ fn line(rng: &mut Rng) -> String {
             format!("bgp p {name} {options}\nconfigure")
         }
         _ => {
-            let options = pick(rng, &["192.0.2.1", "192.0.2.1 dual", "192.0.2.2", "192.0.2.1 nodes=zone=a"]);
-            format!("peer {} {options}\nconfigure", pick(rng, &["r1", "r2"]))
+            let options = pick(
+                rng,
+                &[
+                    "192.0.2.1",
+                    "192.0.2.1 dual",
+                    "192.0.2.2",
+                    "192.0.2.1 nodes=zone=a",
+                    "192.0.2.1 hold=9",
+                    "192.0.2.2 port=1179",
+                ],
+            );
+            let forget = pick(rng, &["", "forget peer r1\n", "forget peer r2\n"]);
+            format!("{forget}peer {} {options}\nconfigure", pick(rng, &["r1", "r2"]))
         }
     }
 }
@@ -109,7 +180,16 @@ fn run(script: &str) -> World {
     let mut scenario = Scenario::new(Options { node: "n1".into(), ..Options::default() });
     let mut world = World::default();
     for line in script.lines() {
-        for output in scenario.feed(line) {
+        let outputs = scenario.feed(line);
+        let mut whole: BTreeSet<&str> = BTreeSet::new();
+        for output in &outputs {
+            match output {
+                Output::PeerComplete(name) => drop(whole.insert(name)),
+                Output::RouteAnnounce { peer, .. } => assert!(!whole.contains(peer.as_str()), "{peer} had all"),
+                _ => {}
+            }
+        }
+        for output in outputs {
             let may_touch_sessions = ["configure", "node n1", "delete node n1", "synced"].iter();
             assert!(
                 !World::sessions_touched(&output) || may_touch_sessions.clone().any(|start| line.starts_with(start)),
@@ -117,6 +197,8 @@ fn run(script: &str) -> World {
             );
             world.apply(output);
         }
+        world.check_shown();
+        assert_eq!(world.complete, world.sessions.keys().cloned().collect(), "{line}");
     }
     world
 }
@@ -131,6 +213,9 @@ fn condensed(history: &[String]) -> String {
                 last.remove(&format!("{kind} {name}"));
             }
             ["configure"] => {}
+            ["forget", kind, name] => {
+                last.remove(&format!("{kind} {name}"));
+            }
             ["interfaces", ..] => {
                 last.insert("interfaces".into(), line.into());
             }
@@ -181,4 +266,17 @@ fn the_small_outbox_of_a_scenario_is_minded_with_many_services() {
     }
     assert_eq!(world.answers.len(), 400);
     assert_eq!(world.routes.len(), 200);
+
+    // The decisions in portions are all decisions.
+    let (mut told, mut after) = (BTreeSet::new(), None);
+    loop {
+        let portion: Vec<_> = scenario.speaker.explain_after(after.as_ref()).take(7).collect();
+        let Some((last, _, _)) = portion.last() else { break };
+        after = Some((*last).clone());
+        for (key, layer2, bgp) in portion {
+            assert!(layer2.outcome.is_ok() && bgp.outcome.is_ok(), "{key}");
+            assert!(told.insert(key.name.clone()), "{key} twice");
+        }
+    }
+    assert_eq!(told, names);
 }

@@ -169,6 +169,51 @@ fn policy_local_elects_among_nodes_with_endpoints() {
 }
 
 #[test]
+fn a_node_that_is_not_ready_answers_where_no_other_can() {
+    check(
+        "svc web 10.0.0.4
+         eps web n2:ready
+         node n1 !ready
+         why web
+         node n2 !ready
+         node n3 !ready
+         node n3
+         node n3 !network
+         node n2
+         why web",
+        expect![[r#"
+            > synced
+              settled
+            > eps web n2:ready
+              answer for 10.0.0.4 on All
+              announced default/web by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+            > node n1 !ready
+              no answer for 10.0.0.4
+              withdrawn default/web by layer2 with [10.0.0.4]: the node is not ready, and others are
+            web layer2 NodeReady: the node is not ready, and others are (nodeNotReady)
+            web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            > node n3 !ready
+              answer for 10.0.0.4 on All
+              announced default/web by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+            > node n3
+              no answer for 10.0.0.4
+              withdrawn default/web by layer2 with [10.0.0.4]: the node is not ready, and others are
+            > node n3 !network
+              answer for 10.0.0.4 on All
+              announced default/web by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+            > node n2
+              no answer for 10.0.0.4
+              withdrawn default/web by layer2 with [10.0.0.4]: the node is not ready, and others are
+            web layer2 NodeReady: the node is not ready, and others are (nodeNotReady)
+            web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+        "#]],
+    );
+}
+
+#[test]
 fn node_selectors_filter_and_preferences_order() {
     check(
         "svc web 10.0.0.7
@@ -475,8 +520,10 @@ fn a_slice_that_changes_its_service_is_taken_from_the_old_one() {
           answer for 10.0.0.5 on All
           announced default/db by layer2 with [10.0.0.5] of p
           event Normal nodeAssigned on Service default/db: announcing from node "n1" with protocol "layer2"
+        show layer2 db []
           no answer for 10.0.0.4
           withdrawn default/web by layer2 with [10.0.0.4]: no backend can take traffic
+        show no layer2 web []
         web layer2 Endpoints: no backend can take traffic (noEndpoints)
         web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
         db layer2 announced

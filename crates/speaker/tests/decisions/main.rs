@@ -12,4 +12,6 @@
 mod bgp;
 mod incremental;
 mod layer2;
+mod reports;
 mod scenario;
+mod sessions;

@@ -2,16 +2,19 @@
 //!
 //! ```text
 //! node n1 zone=a !ready !network exclude      a node with labels and conditions
+//! node n1 taint:maintenance                   a node with a taint
 //! pool p 10.0.0.0/24 fc00::/120               a pool of the next configuration
 //! l2 p adv interfaces=eth1 nodes=zone=a services=app=web prefer=50:zone=a
-//! bgp p adv peers=r1 length=24 pref=100 communities=65000:1 nodes=zone=a services=app=web
-//! peer r1 192.0.2.1 dual nodes=zone=a
+//! bgp p adv peers=r1 length=24 pref=100 med=1 prepend=2 communities=65000:1 extended=rt:1:1 nodes=zone=a services=app=web
+//! peer r1 192.0.2.1 dual nodes=zone=a hold=9 port=1179
 //! configure                                   the pools and peers named so far come into force
 //! svc web 10.0.0.1,fc00::1 local share app=web class=x type=ClusterIP
 //! eps web n1:ready n2:notready n3:terminating
 //! interfaces eth0 eth1
 //! synced
 //! delete svc web
+//! leave r1,r2                                 the process ends; these peers keep the routes
+//! wait 10                                     seconds pass
 //! why web
 //! ```
 
@@ -20,9 +23,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use api::Key;
-use api::core::{Endpoint, EndpointConditions, EndpointSlice, Ingress, Node, NodeCondition, Service};
-use config::{BgpAdvertisement, Config, L2Advertisement, Peer, PeerEndpoint, Pool, Preference};
-use kit::{AddrRange, Asn, Instant, Outbox, RemoteAs, Selector, SelectorList};
+use api::core::{Endpoint, EndpointConditions, EndpointSlice, Ingress, Node, NodeCondition, Service, Taint};
+use config::{BgpAdvertisement, Config, ConnectionMode, L2Advertisement, Peer, PeerEndpoint, Pool, Preference};
+use kit::{AddrRange, Asn, Duration, HoldTime, Instant, Outbox, RemoteAs, Selector, SelectorList};
 use speaker::{Input, Options, Output, Protocol, Speaker, Verdict};
 
 /// Plays the script on the speaker of node `n1` and returns what it says.
@@ -31,15 +34,29 @@ pub(crate) fn play(script: &str) -> String {
     scenario.play(script)
 }
 
+/// The same, but what is shown in status objects is printed and nothing else.
+pub(crate) fn play_reports(script: &str) -> String {
+    let mut scenario = Scenario::new(Options { node: "n1".into(), ..Options::default() });
+    scenario.shows_reports = true;
+    scenario.play(script)
+}
+
+fn is_report(output: &Output) -> bool {
+    matches!(output, Output::Say(_) | Output::Unsay(_))
+}
+
 /// A speaker with the draft of its next configuration.
 pub(crate) struct Scenario {
     pub(crate) speaker: Speaker,
     draft: Config,
+    /// Whether what is shown in status objects is printed, in place of everything else.
+    shows_reports: bool,
+    now: Instant,
 }
 
 impl Scenario {
     pub(crate) fn new(options: Options) -> Self {
-        Scenario { speaker: Speaker::new(options), draft: Config::default() }
+        Scenario { speaker: Speaker::new(options), draft: Config::default(), shows_reports: false, now: Instant::ZERO }
     }
 
     pub(crate) fn play(&mut self, script: &str) -> String {
@@ -49,7 +66,8 @@ impl Scenario {
                 said.push_str(&self.why(name));
                 continue;
             }
-            let outputs = self.feed(line);
+            let outputs: Vec<Output> =
+                self.feed(line).into_iter().filter(|it| is_report(it) == self.shows_reports).collect();
             if !outputs.is_empty() {
                 writeln!(said, "> {line}").unwrap();
             }
@@ -85,6 +103,14 @@ impl Scenario {
                 Some(Input::Interfaces(names.iter().map(|name| (*name).to_owned()).collect()))
             }
             ["synced"] => Some(Input::Synced),
+            ["leave", rest @ ..] => {
+                let kept = rest.iter().flat_map(|names| names.split(',')).map(str::to_owned).collect();
+                Some(Input::Leave { kept })
+            }
+            ["wait", seconds] => {
+                self.now += Duration::from_secs(seconds.parse().unwrap());
+                Some(Input::Tick)
+            }
             ["delete", "svc", name] => Some(Input::ServiceDeleted(Key::new("default", *name))),
             ["delete", "eps", name] => Some(Input::EndpointSliceDeleted(Key::new("default", *name))),
             ["delete", "node", name] => Some(Input::NodeDeleted((*name).to_owned())),
@@ -101,10 +127,10 @@ impl Scenario {
     fn outputs(&mut self, input: Input) -> Vec<Output> {
         let mut out = Outbox::with_limit(64);
         let mut outputs = Vec::new();
-        self.speaker.handle(Instant::ZERO, input, &mut out);
+        self.speaker.handle(self.now, input, &mut out);
         outputs.extend(out.drain());
-        while self.speaker.next_deadline().is_some() {
-            self.speaker.handle(Instant::ZERO, Input::Tick, &mut out);
+        while self.speaker.next_deadline().is_some_and(|due| due <= self.now) {
+            self.speaker.handle(self.now, Input::Tick, &mut out);
             outputs.extend(out.drain());
         }
         assert_eq!(out.dropped(), 0, "the speaker minds the room it has");
@@ -166,6 +192,9 @@ impl Scenario {
             aggregation_length: number("length").map_or(32, |n| u8::try_from(n).unwrap()),
             aggregation_length_v6: number("length6").map_or(128, |n| u8::try_from(n).unwrap()),
             local_pref: number("pref"),
+            med: number("med"),
+            as_path_prepend: number("prepend").map_or(0, |n| u8::try_from(n).unwrap()),
+            extended_communities: options.list("extended").iter().map(|text| text.parse().unwrap()).collect(),
             communities: options.list("communities").iter().map(|text| text.parse().unwrap()).collect(),
             node_selectors: options.selectors("nodes"),
             peers: options.list("peers"),
@@ -182,6 +211,9 @@ impl Scenario {
         let mut peer = peer(name, address);
         peer.dual_stack_address_family = options.has("dual");
         peer.node_selectors = options.selectors("nodes");
+        let number = |key: &str| options.all(key).first().map(|text| text.parse::<u16>().unwrap());
+        peer.hold_time = number("hold").map(|secs| HoldTime::from_secs(u64::from(secs)).unwrap());
+        peer.port = number("port").unwrap_or(179);
         self.draft.peers.insert(name.to_owned(), Arc::new(peer));
         None
     }
@@ -207,6 +239,7 @@ pub(crate) fn peer(name: &str, address: &str) -> Peer {
         remote_as: RemoteAs::External,
         endpoint: PeerEndpoint::Address(address.parse().unwrap()),
         port: 179,
+        connection_mode: ConnectionMode::Active,
         source_address: None,
         hold_time: None,
         keepalive_time: None,
@@ -215,8 +248,9 @@ pub(crate) fn peer(name: &str, address: &str) -> Peer {
         node_selectors: SelectorList::default(),
         password: None,
         bfd_profile: None,
-        graceful_restart: false,
+        graceful_restart: None,
         ebgp_multi_hop: false,
+        ttl_security_hops: None,
         vrf: None,
         dual_stack_address_family: false,
     }
@@ -267,7 +301,10 @@ pub(crate) fn node(name: &str, words: &[&str]) -> Node {
         condition("NetworkUnavailable", "True");
     }
     for word in words {
-        if *word == "exclude" {
+        if let Some(key) = word.strip_prefix("taint:") {
+            let taint = Taint { key: key.to_owned(), value: String::new(), effect: "NoSchedule".to_owned() };
+            node.spec.taints.push(taint);
+        } else if *word == "exclude" {
             node.metadata.labels.insert(api::EXCLUDE_FROM_LOAD_BALANCERS.to_owned(), String::new());
         } else if let Some((key, value)) = word.split_once('=') {
             node.metadata.labels.insert(key.to_owned(), value.to_owned());
@@ -336,13 +373,30 @@ fn show(output: &Output) -> String {
         Output::AddressWithdraw { address } => format!("  no answer for {address}"),
         Output::PeerAdd(peer) => format!("  session with {} at {}", peer.name, peer.endpoint),
         Output::PeerRemove(name) => format!("  no session with {name}"),
+        Output::PeerChange { from, peer, change } => {
+            let renamed = if *from == peer.name { String::new() } else { format!(", now {}", peer.name) };
+            format!("  session with {from} goes on{renamed}: {} ({})", change.field_names(), change.effect())
+        }
+        Output::PeerReset { peer, change } => {
+            format!("  session with {} at {} begins anew: {}", peer.name, peer.endpoint, change.field_names())
+        }
+        Output::PeerComplete(name) => format!("  {name} has all"),
         Output::RouteAnnounce { peer, prefix, attributes } => {
             let mut text = format!("  route {prefix} to {peer}");
             if let Some(preference) = attributes.local_pref {
                 write!(text, " pref {preference}").unwrap();
             }
+            if let Some(med) = attributes.multi_exit_disc {
+                write!(text, " med {med}").unwrap();
+            }
+            if attributes.prepend > 0 {
+                write!(text, " prepend {}", attributes.prepend).unwrap();
+            }
             if !attributes.communities.is_empty() {
                 write!(text, " communities {:?}", attributes.communities).unwrap();
+            }
+            if !attributes.extended_communities.is_empty() {
+                write!(text, " extended {:?}", attributes.extended_communities).unwrap();
             }
             text
         }
@@ -354,10 +408,21 @@ fn show(output: &Output) -> String {
             let why = refusal.as_ref().map_or("it is gone or moved".to_owned(), ToString::to_string);
             format!("  withdrawn {service} by {protocol} with {addresses:?}: {why}")
         }
+        Output::Say(report) => format!("show {}", said(report)),
+        Output::Unsay(report) => format!("show no {}", said(report)),
         Output::Write(api::Write::Event(event)) => {
             format!("  event {} {} on {}: {}", event.type_.as_str(), event.reason, event.object, event.message)
         }
         Output::Write(write) => format!("  write {write:?}"),
         Output::Settled => "  settled".to_owned(),
+        Output::Left => "  left".to_owned(),
+    }
+}
+
+fn said(report: &api::Report) -> String {
+    match report {
+        api::Report::Layer2 { service, interfaces, .. } => format!("layer2 {} {interfaces:?}", service.name),
+        api::Report::Bgp { service, peers, .. } => format!("bgp {} {peers:?}", service.name),
+        api::Report::Configuration { .. } => unreachable!("the speaker's decisions judge no configuration"),
     }
 }

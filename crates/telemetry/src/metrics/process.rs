@@ -1,96 +1,259 @@
-//! The process itself, from `/proc`, under the names that every Prometheus client uses. What cannot be read is left
-//! out.
+//! The series of both components: what was worked on (contract 8.2), the source of objects, the logs, the endpoint
+//! itself, and the process.
 
-use std::fs;
+use std::sync::Arc;
 
-use super::{SeriesType, Text};
+use super::endpoint::Responses;
+use super::family::{self, Family, flag, number};
+use super::{Metrics, Origin, Text, system};
 
-/// Ticks per second of the times in `/proc`: a part of the kernel's interface, the same on all architectures we build
-/// for.
-const TICKS_PER_SECOND: f64 = 100.0;
-
-/// Writes the series of this process.
-pub(super) fn write(text: &mut Text) {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let open_fds = fs::read_dir("/proc/self/fd").map(Iterator::count).ok();
-    let (stat, status) = (read("/proc/self/stat"), read("/proc/self/status"));
-    let (limits, system) = (read("/proc/self/limits"), read("/proc/stat"));
-    write_from(text, open_fds, &stat, &status, &limits, &system);
+/// How the newest configuration stands to the one in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigState {
+    /// They are the same (also when a bad one was taken back, D2).
+    InForce,
+    /// The newest one cannot be used; an older one is in force, or none.
+    Stale,
 }
 
-fn write_from(text: &mut Text, open_fds: Option<usize>, stat: &str, status: &str, limits: &str, system: &str) {
-    let mut single = |name, type_, help, value: Option<f64>| {
-        if let Some(value) = value {
-            text.single(name, type_, help, value);
+/// What was worked on, and the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Changes of a Service, of the configuration or of a node that were worked on.
+    pub updates: u64,
+    /// Those of them that could not be.
+    pub update_errors: u64,
+    /// A configuration has been in force at least once.
+    pub is_loaded: bool,
+    /// The newest configuration is not the one in force.
+    pub is_stale: bool,
+}
+
+impl Work {
+    /// A change was worked on.
+    pub fn updated(&mut self) {
+        self.updates = self.updates.saturating_add(1);
+    }
+
+    /// A configuration was looked at. The first one that comes into force loads it for good.
+    pub fn configured(&mut self, state: ConfigState) {
+        self.updated();
+        self.is_stale = state == ConfigState::Stale;
+        self.is_loaded |= state == ConfigState::InForce;
+        self.update_errors = self.update_errors.saturating_add(u64::from(self.is_stale));
+    }
+}
+
+/// What both components know of themselves when a scrape comes.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessReport {
+    /// Where objects come from.
+    pub source: SourceReport,
+    /// Log lines that were dropped because more came than could be written.
+    pub log_lines_dropped: u64,
+    /// How often a connection had to wait because all places of the metrics endpoint were taken.
+    pub connections_crowded: u64,
+    /// What was answered to scrapes.
+    pub responses: Arc<Responses>,
+    /// The certificate of `--metrics-cert-dir`, if it is used.
+    pub certificate: Option<CertificateReport>,
+}
+
+/// The source of objects: the Kubernetes API, or a directory of manifests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceReport {
+    /// It answers.
+    pub is_up: bool,
+    /// Kinds of objects that have not been listed yet.
+    pub kinds_missing: u64,
+    /// Objects, or files of objects, that could not be read.
+    pub unreadable: u64,
+    /// Times a list or watch failed.
+    pub read_failures: u64,
+    /// Writes that were done.
+    pub written: u64,
+    /// Writes that failed and were tried again.
+    pub write_retries: u64,
+    /// Writes that were refused for good.
+    pub write_refusals: u64,
+    /// Statuses that were dropped because too many waited.
+    pub statuses_dropped: u64,
+    /// Events that were dropped because too many waited, or after too many tries.
+    pub events_dropped: u64,
+    /// Writes that wait or are under way.
+    pub writes_waiting: u64,
+}
+
+/// How often the certificate was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CertificateReport {
+    /// With success.
+    pub reads: u64,
+    /// Without.
+    pub read_errors: u64,
+}
+
+pub(super) const WORK: [Family<Work, 0>; 4] = [
+    Family::counter(
+        Origin::MetalLb,
+        "metallb_k8s_client_updates_total",
+        "Number of changes of Services, nodes and the configuration that have been worked on.",
+        |work| number(work.updates),
+    ),
+    Family::counter(
+        Origin::MetalLb,
+        "metallb_k8s_client_update_errors_total",
+        "Number of those changes that could not be worked on.",
+        |work| number(work.update_errors),
+    ),
+    Family::gauge(
+        Origin::MetalLb,
+        "metallb_k8s_client_config_loaded_bool",
+        "1 if a configuration has been in force at least once.",
+        |work| flag(work.is_loaded),
+    ),
+    Family::gauge(
+        Origin::MetalLb,
+        "metallb_k8s_client_config_stale_bool",
+        "1 if the newest configuration is not the one in force.",
+        |work| flag(work.is_stale),
+    ),
+];
+
+pub(super) const SOURCE: [Family<SourceReport, 0>; 8] = [
+    Family::gauge(
+        Origin::Ours,
+        "metallb_source_up",
+        "1 if the source of objects (the Kubernetes API, or a directory) answers.",
+        |source| flag(source.is_up),
+    ),
+    Family::gauge(
+        Origin::Ours,
+        "metallb_source_kinds_missing",
+        "Number of kinds of objects that have not been listed since the start; nothing is decided before it is 0.",
+        |source| number(source.kinds_missing),
+    ),
+    Family::counter(
+        Origin::Ours,
+        "metallb_source_unreadable_total",
+        "Number of objects, or files of objects, that could not be read.",
+        |source| number(source.unreadable),
+    ),
+    Family::counter(
+        Origin::Ours,
+        "metallb_source_read_failures_total",
+        "Number of lists and watches that failed.",
+        |source| number(source.read_failures),
+    ),
+    Family::counter(Origin::Ours, "metallb_source_writes_total", "Number of statuses and events written.", |source| {
+        number(source.written)
+    }),
+    Family::counter(
+        Origin::Ours,
+        "metallb_source_write_retries_total",
+        "Number of writes that failed and were tried again.",
+        |source| number(source.write_retries),
+    ),
+    Family::counter(
+        Origin::Ours,
+        "metallb_source_write_refusals_total",
+        "Number of writes that were refused for good: the object is gone, or the server does not accept it.",
+        |source| number(source.write_refusals),
+    ),
+    Family::gauge(
+        Origin::Ours,
+        "metallb_source_writes_waiting",
+        "Number of statuses and events that wait to be written.",
+        |source| number(source.writes_waiting),
+    ),
+];
+
+pub(super) const DROPPED: [Family<u64, 1>; 1] = [Family::counter(
+    Origin::Ours,
+    "metallb_source_writes_dropped_total",
+    "Number of writes dropped because too many waited, by what they were: status or event.",
+    |count| number(*count),
+)
+.by(["type"])];
+
+pub(super) const PROCESS: [Family<ProcessReport, 0>; 2] = [
+    Family::counter(
+        Origin::Ours,
+        "metallb_log_lines_dropped_total",
+        "Number of log lines dropped because more came than could be written.",
+        |process| number(process.log_lines_dropped),
+    ),
+    Family::counter(
+        Origin::Ours,
+        "metallb_metrics_connection_waits_total",
+        "Number of connections to this endpoint that had to wait because all places were taken.",
+        |process| number(process.connections_crowded),
+    ),
+];
+
+pub(super) const RESPONSES: [Family<u64, 1>; 1] = [Family::counter(
+    Origin::Ours,
+    "metallb_metrics_responses_total",
+    "Number of answers to scrapes, by HTTP status code.",
+    |count| number(*count),
+)
+.by(["code"])];
+
+/// Under the names of controller-runtime.
+pub(super) const CERTIFICATE: [Family<CertificateReport, 0>; 2] = [
+    Family::counter(
+        Origin::Common,
+        "certwatcher_read_certificate_total",
+        "Number of times the certificate of this endpoint was read from its directory and taken up.",
+        |certificate| number(certificate.reads),
+    ),
+    Family::counter(
+        Origin::Common,
+        "certwatcher_read_certificate_errors_total",
+        "Number of times that failed.",
+        |certificate| number(certificate.read_errors),
+    ),
+];
+
+impl Metrics for Work {
+    fn write(&self, text: &mut Text) {
+        family::write_one(text, &WORK, self);
+    }
+}
+
+impl Metrics for ProcessReport {
+    fn write(&self, text: &mut Text) {
+        family::write_one(text, &SOURCE, &self.source);
+        family::write(text, &DROPPED, |row| {
+            row(["status"], &self.source.statuses_dropped);
+            row(["event"], &self.source.events_dropped);
+        });
+        family::write_one(text, &PROCESS, self);
+        let responses = self.responses.counts();
+        family::write(text, &RESPONSES, |row| {
+            for (code, count) in &responses {
+                row([&code.to_string()], count);
+            }
+        });
+        if let Some(certificate) = &self.certificate {
+            family::write_one(text, &CERTIFICATE, certificate);
         }
-    };
-    let ticks = |index| stat_field(stat, index).map(|ticks| ticks / TICKS_PER_SECOND);
-    let cpu = ticks(14).zip(ticks(15)).map(|(user, system)| user + system);
-    single("process_cpu_seconds_total", SeriesType::Counter, "User and system CPU time spent, in seconds.", cpu);
-    let memory = |key| number_after(status, key).map(|kibibytes| kibibytes * 1024.0);
-    single("process_resident_memory_bytes", SeriesType::Gauge, "Resident memory size, in bytes.", memory("VmRSS:"));
-    single("process_virtual_memory_bytes", SeriesType::Gauge, "Virtual memory size, in bytes.", memory("VmSize:"));
-    let open_fds = open_fds.and_then(|count| u32::try_from(count).ok()).map(f64::from);
-    single("process_open_fds", SeriesType::Gauge, "Number of open file descriptors.", open_fds);
-    let max_fds = number_after(limits, "Max open files");
-    single("process_max_fds", SeriesType::Gauge, "Largest number of open file descriptors allowed.", max_fds);
-    let start = number_after(system, "btime").zip(ticks(22)).map(|(boot, after)| boot + after);
-    single("process_start_time_seconds", SeriesType::Gauge, "When the process began, in seconds since 1970.", start);
-}
-
-/// A field of `/proc/self/stat` by its number in proc(5). The second one is a name that may hold anything.
-fn stat_field(stat: &str, number: usize) -> Option<f64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
-}
-
-/// The first number after this word at the beginning of a line.
-fn number_after(text: &str, word: &str) -> Option<f64> {
-    text.lines().find_map(|line| line.strip_prefix(word))?.split_whitespace().next()?.parse().ok()
+        family::write_known(text, &system::PROCESS, &system::System::read());
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use expect_test::expect;
-
     use super::*;
 
     #[test]
-    fn numbers_come_from_where_proc_5_says() {
-        let stat = "7 (a ) (b) S 1 2 3 4 5 6 7 8 9 10 250 50 13 14 15 16 17 18 12345 20 21";
-        let mut text = Text::default();
-        write_from(
-            &mut text,
-            Some(9),
-            stat,
-            "Name:\tx\nVmSize:\t  2048 kB\nVmRSS:\t    1024 kB\n",
-            "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 4096       files\n",
-            "cpu 1 2\nbtime 1700000000\n",
-        );
-        let values: String =
-            text.into_string().lines().filter(|line| !line.starts_with('#')).map(|l| l.to_owned() + "\n").collect();
-        expect![[r#"
-            process_cpu_seconds_total 3
-            process_resident_memory_bytes 1048576
-            process_virtual_memory_bytes 2097152
-            process_open_fds 9
-            process_max_fds 1024
-            process_start_time_seconds 1700000123.45
-        "#]]
-        .assert_eq(&values);
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_left_out() {
-        let mut text = Text::default();
-        write_from(&mut text, None, "", "VmRSS: much\n", "", "");
-        assert_eq!(text.into_string(), "");
-    }
-
-    #[test]
-    fn this_process_has_all_of_them() {
-        let mut text = Text::default();
-        write(&mut text);
-        assert_eq!(text.into_string().lines().filter(|line| !line.starts_with('#')).count(), 6);
+    fn a_bad_configuration_that_is_taken_back_is_not_stale_d2() {
+        let mut work = Work::default();
+        let mut seen = Vec::new();
+        for state in [ConfigState::Stale, ConfigState::InForce, ConfigState::Stale, ConfigState::InForce] {
+            work.configured(state);
+            seen.push((work.is_loaded, work.is_stale, work.updates, work.update_errors));
+        }
+        assert_eq!(seen, [(false, true, 1, 1), (true, false, 2, 1), (true, true, 3, 2), (true, false, 4, 2)]);
     }
 }

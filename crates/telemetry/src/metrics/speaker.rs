@@ -1,14 +1,17 @@
 //! The speaker's series (contract 8.3), with the counters of BGP messages that FRR mode has (contract 8.4).
 //!
-//! `vrf` is a label of sessions in a VRF alone: those outside of one are selected by `peer`, as in native mode.
+//! MetalLB's native and FRR modes share three names of BGP series, and each has more. Here is the union, with the labels
+//! of FRR mode: `peer` as `address:port`, an IPv6 address without brackets, and `vrf`, which is `default` outside of
+//! one. So `{peer="..."}` finds a session in the default VRF in dashboards for either mode.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::live::{Handle, Live};
-use super::{CommonMetrics, Metrics, SeriesType, Text};
+use super::family::{self, Family, flag, number};
+use super::{Metrics, Origin, Text, Work};
+
+/// What the default VRF is called in FRR.
+const DEFAULT_VRF: &str = "default";
 
 /// How an address is announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,272 +32,330 @@ impl Protocol {
     }
 }
 
-/// Service, protocol, node and address.
-type Announcement = (String, Protocol, String, IpAddr);
-
-/// Peer and VRF of a session, as in the labels.
-type SessionName = (String, String);
-
-/// The speaker's series.
-#[derive(Debug)]
-pub struct SpeakerMetrics {
-    common: CommonMetrics,
-    announced: Mutex<BTreeSet<Announcement>>,
-    l2_addresses: Live<IpAddr, L2Numbers>,
-    bgp_sessions: Live<SessionName, BgpNumbers>,
+/// What a speaker knows when a scrape comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpeakerReport {
+    /// What was worked on.
+    pub work: Work,
+    /// The name of the node.
+    pub node: String,
+    /// The Services that this node announces; none twice with one protocol.
+    pub announced: Vec<AnnouncedService>,
+    /// How many Services it does not announce, and why.
+    pub refused: RefusedServices,
+    /// The addresses that are answered for on the local segment.
+    pub layer2: Vec<Layer2Address>,
+    /// Frames that went nowhere.
+    pub frames: FrameCounts,
+    /// The BGP sessions. Of two with the same labels the last counts.
+    pub sessions: Vec<BgpSession>,
 }
 
-impl Default for SpeakerMetrics {
-    fn default() -> Self {
-        SpeakerMetrics::new()
-    }
+/// A Service that is announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnouncedService {
+    /// `namespace/name`.
+    pub service: String,
+    /// How.
+    pub protocol: Protocol,
+    /// With which addresses; none twice.
+    pub addresses: Vec<IpAddr>,
 }
 
-impl SpeakerMetrics {
-    /// Nothing has happened yet.
-    pub fn new() -> SpeakerMetrics {
-        SpeakerMetrics {
-            common: CommonMetrics::default(),
-            announced: Mutex::default(),
-            l2_addresses: Live::new(),
-            bgp_sessions: Live::new(),
-        }
-    }
+/// How many Services are not announced, by protocol and reason. The reasons are names in the code.
+pub type RefusedServices = BTreeMap<(Protocol, &'static str), u64>;
 
-    /// The series that the controller has too.
-    pub fn common(&self) -> &CommonMetrics {
-        &self.common
-    }
-
-    /// This node announces an address of a Service (`namespace/name`).
-    pub fn announced(&self, service: &str, protocol: Protocol, node: &str, ip: IpAddr) {
-        self.announcements().insert((service.to_owned(), protocol, node.to_owned(), ip));
-    }
-
-    /// It does no longer.
-    pub fn withdrawn(&self, service: &str, protocol: Protocol, node: &str, ip: IpAddr) {
-        self.announcements().remove(&(service.to_owned(), protocol, node.to_owned(), ip));
-    }
-
-    /// An address that is answered for on the local segment. Its series are there while the returned value is.
-    pub fn l2_address(&self, ip: IpAddr) -> L2Address {
-        L2Address(self.l2_addresses.begin(ip))
-    }
-
-    /// A BGP session, in this VRF if it is in one. Its series are there while the returned value is.
-    pub fn bgp_session(&self, peer: SocketAddr, vrf: Option<&str>) -> BgpSession {
-        BgpSession(self.bgp_sessions.begin((peer.to_string(), vrf.unwrap_or_default().to_owned())))
-    }
-
-    fn announcements(&self) -> MutexGuard<'_, BTreeSet<Announcement>> {
-        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// An address that is answered for on the local segment, and what has happened to it since it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer2Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// Requests and solicitations for it.
+    pub requests_received: u64,
+    /// Answers to them.
+    pub responses_sent: u64,
+    /// Packets sent without being asked for. A round of ARP on one interface counts 2, one of NDP 1.
+    pub gratuitous_sent: u64,
+    /// Packets in which another machine claimed the address.
+    pub foreign_claims: u64,
 }
 
-#[derive(Debug, Default)]
-struct L2Numbers {
-    requests_received: AtomicU64,
-    responses_sent: AtomicU64,
-    gratuitous_sent: AtomicU64,
+/// ARP and NDP frames that went nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrameCounts {
+    /// Received, and against the rules.
+    pub malformed: u64,
+    /// Received while too many waited.
+    pub dropped_received: u64,
+    /// Not sent because the interface could not.
+    pub dropped_sent: u64,
 }
 
-/// An address that is answered for on the local segment.
-#[derive(Debug)]
-pub struct L2Address(Handle<IpAddr, L2Numbers>);
-
-impl L2Address {
-    /// Someone asked for the address.
-    pub fn request_received(&self) {
-        add(&self.0.value.requests_received, 1);
-    }
-
-    /// An answer was sent.
-    pub fn response_sent(&self) {
-        add(&self.0.value.responses_sent, 1);
-    }
-
-    /// This many packets were sent without being asked for. A round of ARP on one interface counts 2, one of NDP 1.
-    pub fn gratuitous_sent(&self, packets: u64) {
-        add(&self.0.value.gratuitous_sent, packets);
-    }
-}
-
-/// A message of BGP (RFC 4271 section 4, RFC 2918).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BgpMessage {
+/// BGP messages of each type (RFC 4271 section 4, RFC 2918).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BgpMessages {
     /// OPEN.
-    Open,
+    pub opens: u64,
     /// UPDATE.
-    Update,
+    pub updates: u64,
     /// NOTIFICATION.
-    Notification,
+    pub notifications: u64,
     /// KEEPALIVE.
-    Keepalive,
+    pub keepalives: u64,
     /// ROUTE-REFRESH.
-    RouteRefresh,
+    pub route_refreshes: u64,
 }
 
-#[derive(Debug, Default)]
-struct BgpNumbers {
-    is_up: AtomicBool,
-    announced: AtomicU64,
-    pending: AtomicU64,
-    opens_sent: AtomicU64,
-    opens_received: AtomicU64,
-    notifications_sent: AtomicU64,
-    updates_sent: AtomicU64,
-    updates_received: AtomicU64,
-    keepalives_sent: AtomicU64,
-    keepalives_received: AtomicU64,
-    route_refresh_sent: AtomicU64,
-    total_sent: AtomicU64,
-    total_received: AtomicU64,
+impl BgpMessages {
+    fn total(&self) -> u64 {
+        [self.opens, self.updates, self.notifications, self.keepalives, self.route_refreshes]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
 }
 
 /// A BGP session, from its configuration to its removal, through all its connections.
-#[derive(Debug)]
-pub struct BgpSession(Handle<SessionName, BgpNumbers>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BgpSession {
+    /// The address and port that we connect to.
+    pub peer: SocketAddr,
+    /// The VRF it is in, if it is in one.
+    pub vrf: Option<String>,
+    /// It is established.
+    pub is_up: bool,
+    /// Prefixes that the peer has from us.
+    pub prefixes_announced: u64,
+    /// Prefixes that it should have.
+    pub prefixes_wanted: u64,
+    /// Messages that we sent.
+    pub sent: BgpMessages,
+    /// Messages that came, also those that were wrong.
+    pub received: BgpMessages,
+    /// How often it was established.
+    pub established: u64,
+    /// Attempts that failed since it was last up.
+    pub failed_attempts: u64,
+    /// UPDATEs whose routes were taken as withdrawn because of an error (RFC 7606).
+    pub updates_treated_as_withdraw: u64,
+    /// Attributes that were ignored because of an error (RFC 7606).
+    pub attributes_discarded: u64,
+}
 
 impl BgpSession {
-    /// The session is established.
-    pub fn up(&self) {
-        self.0.value.is_up.store(true, Ordering::Relaxed);
-    }
-
-    /// The session is not established any more.
-    pub fn down(&self) {
-        self.0.value.is_up.store(false, Ordering::Relaxed);
-    }
-
-    /// How many prefixes the peer has been sent, and how many it should have.
-    pub fn prefixes(&self, announced: u64, wanted: u64) {
-        self.0.value.announced.store(announced, Ordering::Relaxed);
-        self.0.value.pending.store(wanted, Ordering::Relaxed);
-    }
-
-    /// A message was sent.
-    pub fn sent(&self, message: BgpMessage) {
-        let numbers = &self.0.value;
-        add(&numbers.total_sent, 1);
-        let of_its_type = match message {
-            BgpMessage::Open => &numbers.opens_sent,
-            BgpMessage::Update => &numbers.updates_sent,
-            BgpMessage::Notification => &numbers.notifications_sent,
-            BgpMessage::Keepalive => &numbers.keepalives_sent,
-            BgpMessage::RouteRefresh => &numbers.route_refresh_sent,
-        };
-        add(of_its_type, 1);
-    }
-
-    /// A message was received. FRR has no series of their own for notifications and route refreshes.
-    pub fn received(&self, message: BgpMessage) {
-        let numbers = &self.0.value;
-        add(&numbers.total_received, 1);
-        match message {
-            BgpMessage::Open => add(&numbers.opens_received, 1),
-            BgpMessage::Update => add(&numbers.updates_received, 1),
-            BgpMessage::Keepalive => add(&numbers.keepalives_received, 1),
-            BgpMessage::Notification | BgpMessage::RouteRefresh => {}
-        }
+    fn labels(&self) -> [String; 2] {
+        let vrf = self.vrf.as_deref().unwrap_or(DEFAULT_VRF);
+        // As MetalLB's FRR mode writes it, also where that is ambiguous: dashboards compare texts.
+        [format!("{}:{}", self.peer.ip(), self.peer.port()), vrf.to_owned()]
     }
 }
 
-fn add(counter: &AtomicU64, more: u64) {
-    counter.fetch_add(more, Ordering::Relaxed);
+pub(super) const ANNOUNCED: [Family<(), 4>; 1] = [Family::gauge(
+    Origin::MetalLb,
+    "metallb_speaker_announced",
+    "1 for each address of a Service that this node announces.",
+    |()| 1.0,
+)
+.by(["service", "protocol", "node", "ip"])];
+
+pub(super) const REFUSED: [Family<u64, 2>; 1] = [Family::gauge(
+    Origin::Ours,
+    "metallb_speaker_services_not_announced",
+    "Number of Services of type LoadBalancer that this node does not announce, by protocol and reason. \
+     noMatchingAdvertisement and notOwner are everyday ones.",
+    |count| number(*count),
+)
+.by(["protocol", "reason"])];
+
+const fn of_address(
+    origin: Origin,
+    name: &'static str,
+    help: &'static str,
+    value: fn(&Layer2Address) -> f64,
+) -> Family<Layer2Address, 1> {
+    Family::counter(origin, name, help, value).by(["ip"])
 }
 
-type L2Reading = fn(&L2Numbers) -> &AtomicU64;
-
-const L2_SERIES: [(&str, &str, L2Reading); 3] = [
-    (
+pub(super) const LAYER2: [Family<Layer2Address, 1>; 4] = [
+    of_address(
+        Origin::MetalLb,
         "metallb_layer2_requests_received",
-        "Number of ARP requests and neighbour solicitations received for addresses that are answered for here.",
-        |address| &address.requests_received,
+        "Number of ARP requests and neighbor solicitations received for addresses that are announced here.",
+        |address| number(address.requests_received),
     ),
-    ("metallb_layer2_responses_sent", "Number of ARP and NDP answers sent.", |address| &address.responses_sent),
-    ("metallb_layer2_gratuitous_sent", "Number of unsolicited ARP and NDP packets sent.", |address| {
-        &address.gratuitous_sent
+    of_address(Origin::MetalLb, "metallb_layer2_responses_sent", "Number of ARP and NDP answers sent.", |address| {
+        number(address.responses_sent)
     }),
+    of_address(
+        Origin::MetalLb,
+        "metallb_layer2_gratuitous_sent",
+        "Number of unsolicited ARP and NDP packets sent.",
+        |address| number(address.gratuitous_sent),
+    ),
+    of_address(
+        Origin::Ours,
+        "metallb_layer2_foreign_claims_total",
+        "Number of ARP and NDP packets in which another machine claimed an address that is announced here.",
+        |address| number(address.foreign_claims),
+    ),
 ];
 
-type BgpReading = fn(&BgpNumbers) -> u64;
+pub(super) const FRAMES: [Family<FrameCounts, 0>; 1] = [Family::counter(
+    Origin::Ours,
+    "metallb_layer2_frames_malformed_total",
+    "Number of ARP and NDP frames received that break the rules and were ignored.",
+    |frames| number(frames.malformed),
+)];
 
-fn read(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
+pub(super) const FRAMES_DROPPED: [Family<u64, 1>; 1] = [Family::counter(
+    Origin::Ours,
+    "metallb_layer2_frames_dropped_total",
+    "Number of ARP and NDP frames dropped: received while too many waited, or not sent because the interface could not.",
+    |count| number(*count),
+)
+.by(["direction"])];
+
+const fn of_session(family: Family<BgpSession, 0>) -> Family<BgpSession, 2> {
+    family.by(["peer", "vrf"])
 }
 
-const BGP_SERIES: [(&str, SeriesType, &str, BgpReading); 13] = [
-    ("metallb_bgp_session_up", SeriesType::Gauge, "1 if the BGP session is established.", |session| {
-        session.is_up.load(Ordering::Relaxed).into()
-    }),
-    (
+pub(super) const BGP: [Family<BgpSession, 2>; 18] = [
+    of_session(Family::gauge(
+        Origin::NativeAndFrr,
+        "metallb_bgp_session_up",
+        "1 if the BGP session is established.",
+        |session| flag(session.is_up),
+    )),
+    of_session(Family::gauge(
+        Origin::NativeAndFrr,
         "metallb_bgp_announced_prefixes_total",
-        SeriesType::Gauge,
-        "Number of prefixes announced to the peer.",
-        |session| read(&session.announced),
-    ),
-    (
+        "Number of prefixes that the peer has been told.",
+        |session| number(session.prefixes_announced),
+    )),
+    of_session(Family::gauge(
+        Origin::Native,
         "metallb_bgp_pending_prefixes_total",
-        SeriesType::Gauge,
-        "Number of prefixes that should be announced to the peer.",
-        |session| read(&session.pending),
-    ),
-    ("metallb_bgp_opens_sent", SeriesType::Counter, "Number of OPEN messages sent.", |session| {
-        read(&session.opens_sent)
-    }),
-    ("metallb_bgp_opens_received", SeriesType::Counter, "Number of OPEN messages received.", |session| {
-        read(&session.opens_received)
-    }),
-    ("metallb_bgp_notifications_sent", SeriesType::Counter, "Number of NOTIFICATION messages sent.", |session| {
-        read(&session.notifications_sent)
-    }),
-    ("metallb_bgp_updates_total", SeriesType::Counter, "Number of UPDATE messages sent.", |session| {
-        read(&session.updates_sent)
-    }),
-    ("metallb_bgp_updates_total_received", SeriesType::Counter, "Number of UPDATE messages received.", |session| {
-        read(&session.updates_received)
-    }),
-    ("metallb_bgp_keepalives_sent", SeriesType::Counter, "Number of KEEPALIVE messages sent.", |session| {
-        read(&session.keepalives_sent)
-    }),
-    ("metallb_bgp_keepalives_received", SeriesType::Counter, "Number of KEEPALIVE messages received.", |session| {
-        read(&session.keepalives_received)
-    }),
-    ("metallb_bgp_route_refresh_sent", SeriesType::Counter, "Number of ROUTE-REFRESH messages sent.", |session| {
-        read(&session.route_refresh_sent)
-    }),
-    ("metallb_bgp_total_sent", SeriesType::Counter, "Number of BGP messages sent.", |session| {
-        read(&session.total_sent)
-    }),
-    ("metallb_bgp_total_received", SeriesType::Counter, "Number of BGP messages received.", |session| {
-        read(&session.total_received)
-    }),
+        "Number of prefixes that the peer should be told.",
+        |session| number(session.prefixes_wanted),
+    )),
+    of_session(Family::counter(
+        Origin::NativeAndFrr,
+        "metallb_bgp_updates_total",
+        "Number of UPDATE messages sent.",
+        |session| number(session.sent.updates),
+    )),
+    of_session(Family::counter(
+        Origin::Frr,
+        "metallb_bgp_updates_total_received",
+        "Number of UPDATE messages received.",
+        |session| number(session.received.updates),
+    )),
+    of_session(Family::counter(Origin::Frr, "metallb_bgp_opens_sent", "Number of OPEN messages sent.", |session| {
+        number(session.sent.opens)
+    })),
+    of_session(Family::counter(
+        Origin::Frr,
+        "metallb_bgp_opens_received",
+        "Number of OPEN messages received.",
+        |session| number(session.received.opens),
+    )),
+    of_session(Family::counter(
+        Origin::Frr,
+        "metallb_bgp_notifications_sent",
+        "Number of NOTIFICATION messages sent.",
+        |session| number(session.sent.notifications),
+    )),
+    of_session(Family::counter(
+        Origin::Ours,
+        "metallb_bgp_notifications_received",
+        "Number of NOTIFICATION messages received.",
+        |session| number(session.received.notifications),
+    )),
+    of_session(Family::counter(
+        Origin::Frr,
+        "metallb_bgp_keepalives_sent",
+        "Number of KEEPALIVE messages sent.",
+        |session| number(session.sent.keepalives),
+    )),
+    of_session(Family::counter(
+        Origin::Frr,
+        "metallb_bgp_keepalives_received",
+        "Number of KEEPALIVE messages received.",
+        |session| number(session.received.keepalives),
+    )),
+    of_session(Family::counter(
+        Origin::Frr,
+        "metallb_bgp_route_refresh_sent",
+        "Number of ROUTE-REFRESH messages sent; none, for no route is accepted from peers.",
+        |session| number(session.sent.route_refreshes),
+    )),
+    of_session(Family::counter(Origin::Frr, "metallb_bgp_total_sent", "Number of BGP messages sent.", |session| {
+        number(session.sent.total())
+    })),
+    of_session(Family::counter(
+        Origin::Frr,
+        "metallb_bgp_total_received",
+        "Number of BGP messages received.",
+        |session| number(session.received.total()),
+    )),
+    of_session(Family::counter(
+        Origin::Ours,
+        "metallb_bgp_established_total",
+        "Number of times that the session was established.",
+        |session| number(session.established),
+    )),
+    of_session(Family::gauge(
+        Origin::Ours,
+        "metallb_bgp_failed_attempts",
+        "Number of attempts to get a session that failed since it was last up.",
+        |session| number(session.failed_attempts),
+    )),
+    of_session(Family::counter(
+        Origin::Ours,
+        "metallb_bgp_updates_treated_as_withdraw_total",
+        "Number of UPDATE messages received whose routes were taken as withdrawn because of an error (RFC 7606).",
+        |session| number(session.updates_treated_as_withdraw),
+    )),
+    of_session(Family::counter(
+        Origin::Ours,
+        "metallb_bgp_attributes_discarded_total",
+        "Number of path attributes received that were ignored because of an error (RFC 7606).",
+        |session| number(session.attributes_discarded),
+    )),
 ];
 
-impl Metrics for SpeakerMetrics {
+impl Metrics for SpeakerReport {
     fn write(&self, text: &mut Text) {
-        let name = "metallb_speaker_announced";
-        text.family(name, SeriesType::Gauge, "Services with an address that is announced from this node.");
-        for (service, protocol, node, ip) in self.announcements().clone() {
-            let ip = ip.to_string();
-            let labels = [("service", &*service), ("protocol", protocol.as_str()), ("node", &*node), ("ip", &*ip)];
-            text.series(&labels, 1_u64);
-        }
-        let addresses = self.l2_addresses.youngest();
-        for (name, help, counter) in L2_SERIES {
-            text.family(name, SeriesType::Counter, help);
-            for (ip, numbers) in &addresses {
-                text.series(&[("ip", &ip.to_string())], read(counter(numbers)));
+        family::write(text, &ANNOUNCED, |row| {
+            for announced in &self.announced {
+                for ip in &announced.addresses {
+                    let labels = [&announced.service, announced.protocol.as_str(), &self.node, &ip.to_string()];
+                    row(labels, &());
+                }
             }
-        }
-        let sessions = self.bgp_sessions.youngest();
-        for (name, type_, help, value) in BGP_SERIES {
-            text.family(name, type_, help);
-            for ((peer, vrf), numbers) in &sessions {
-                text.series(&[("peer", peer), ("vrf", vrf)], value(numbers));
+        });
+        family::write(text, &REFUSED, |row| {
+            for ((protocol, reason), count) in &self.refused {
+                row([protocol.as_str(), reason], count);
             }
-        }
-        self.common.write(text);
+        });
+        family::write(text, &LAYER2, |row| {
+            for address in &self.layer2 {
+                row([&address.ip.to_string()], address);
+            }
+        });
+        family::write_one(text, &FRAMES, &self.frames);
+        family::write(text, &FRAMES_DROPPED, |row| {
+            row(["received"], &self.frames.dropped_received);
+            row(["sent"], &self.frames.dropped_sent);
+        });
+        let sessions: BTreeMap<[String; 2], &BgpSession> =
+            self.sessions.iter().map(|session| (session.labels(), session)).collect();
+        family::write(text, &BGP, |row| {
+            for ([peer, vrf], session) in &sessions {
+                row([peer, vrf], session);
+            }
+        });
+        self.work.write(text);
     }
 }
 
@@ -302,138 +363,123 @@ impl Metrics for SpeakerMetrics {
 mod tests {
     use expect_test::expect;
 
+    use super::super::render;
     use super::*;
 
-    /// All but the series of the process and the help.
-    fn text(metrics: &SpeakerMetrics) -> String {
-        let text = metrics.render();
-        let ours = text.split("# HELP process_").next().unwrap();
-        ours.lines().filter(|line| !line.starts_with("# HELP")).map(|line| line.to_owned() + "\n").collect()
-    }
-
-    fn values(metrics: &SpeakerMetrics, prefix: &str) -> Vec<String> {
-        text(metrics).lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn names_types_and_labels_are_those_of_the_contract() {
-        let metrics = SpeakerMetrics::new();
-        metrics.announced("shop/web", Protocol::Layer2, "node-1", "10.0.0.1".parse().unwrap());
-        metrics.announced("shop/web", Protocol::Bgp, "node-1", "fc00::1".parse().unwrap());
-        let address = metrics.l2_address("10.0.0.1".parse().unwrap());
-        address.request_received();
-        address.response_sent();
-        address.gratuitous_sent(2);
-        let session = metrics.bgp_session("10.0.0.254:179".parse().unwrap(), None);
-        session.up();
-        session.prefixes(1, 2);
-        for message in [BgpMessage::Open, BgpMessage::Keepalive, BgpMessage::Update, BgpMessage::Update] {
-            session.sent(message);
-            session.received(message);
+    fn session(peer: &str, vrf: Option<&str>) -> BgpSession {
+        BgpSession {
+            peer: peer.parse().unwrap(),
+            vrf: vrf.map(str::to_owned),
+            is_up: false,
+            prefixes_announced: 0,
+            prefixes_wanted: 0,
+            sent: BgpMessages::default(),
+            received: BgpMessages::default(),
+            established: 0,
+            failed_attempts: 0,
+            updates_treated_as_withdraw: 0,
+            attributes_discarded: 0,
         }
-        session.sent(BgpMessage::Notification);
-        session.sent(BgpMessage::RouteRefresh);
-        session.received(BgpMessage::Notification);
-        let _in_vrf = metrics.bgp_session("[fc00::254]:1179".parse().unwrap(), Some("red"));
-        expect![[r##"
-            # TYPE metallb_speaker_announced gauge
+    }
+
+    fn values(report: &SpeakerReport, prefix: &str) -> String {
+        let text = render(&[report]);
+        text.lines().filter(|line| line.starts_with(prefix)).map(|line| line.to_owned() + "\n").collect()
+    }
+
+    #[test]
+    fn each_address_of_a_service_has_a_series_for_each_protocol() {
+        let announced = |protocol, addresses: &[&str]| AnnouncedService {
+            service: "shop/web".to_owned(),
+            protocol,
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        };
+        let report = SpeakerReport {
+            node: "node-1".to_owned(),
+            announced: vec![
+                announced(Protocol::Layer2, &["10.0.0.1", "fc00::1"]),
+                announced(Protocol::Bgp, &["10.0.0.1"]),
+            ],
+            refused: RefusedServices::from([((Protocol::Bgp, "noPeer"), 2), ((Protocol::Layer2, "notOwner"), 3)]),
+            ..SpeakerReport::default()
+        };
+        expect![[r#"
             metallb_speaker_announced{service="shop/web",protocol="layer2",node="node-1",ip="10.0.0.1"} 1
-            metallb_speaker_announced{service="shop/web",protocol="bgp",node="node-1",ip="fc00::1"} 1
-            # TYPE metallb_layer2_requests_received counter
-            metallb_layer2_requests_received{ip="10.0.0.1"} 1
-            # TYPE metallb_layer2_responses_sent counter
-            metallb_layer2_responses_sent{ip="10.0.0.1"} 1
-            # TYPE metallb_layer2_gratuitous_sent counter
-            metallb_layer2_gratuitous_sent{ip="10.0.0.1"} 2
-            # TYPE metallb_bgp_session_up gauge
-            metallb_bgp_session_up{peer="10.0.0.254:179"} 1
-            metallb_bgp_session_up{peer="[fc00::254]:1179",vrf="red"} 0
-            # TYPE metallb_bgp_announced_prefixes_total gauge
-            metallb_bgp_announced_prefixes_total{peer="10.0.0.254:179"} 1
-            metallb_bgp_announced_prefixes_total{peer="[fc00::254]:1179",vrf="red"} 0
-            # TYPE metallb_bgp_pending_prefixes_total gauge
-            metallb_bgp_pending_prefixes_total{peer="10.0.0.254:179"} 2
-            metallb_bgp_pending_prefixes_total{peer="[fc00::254]:1179",vrf="red"} 0
-            # TYPE metallb_bgp_opens_sent counter
-            metallb_bgp_opens_sent{peer="10.0.0.254:179"} 1
-            metallb_bgp_opens_sent{peer="[fc00::254]:1179",vrf="red"} 0
-            # TYPE metallb_bgp_opens_received counter
-            metallb_bgp_opens_received{peer="10.0.0.254:179"} 1
-            metallb_bgp_opens_received{peer="[fc00::254]:1179",vrf="red"} 0
-            # TYPE metallb_bgp_notifications_sent counter
-            metallb_bgp_notifications_sent{peer="10.0.0.254:179"} 1
-            metallb_bgp_notifications_sent{peer="[fc00::254]:1179",vrf="red"} 0
-            # TYPE metallb_bgp_updates_total counter
-            metallb_bgp_updates_total{peer="10.0.0.254:179"} 2
-            metallb_bgp_updates_total{peer="[fc00::254]:1179",vrf="red"} 0
-            # TYPE metallb_bgp_updates_total_received counter
-            metallb_bgp_updates_total_received{peer="10.0.0.254:179"} 2
-            metallb_bgp_updates_total_received{peer="[fc00::254]:1179",vrf="red"} 0
-            # TYPE metallb_bgp_keepalives_sent counter
-            metallb_bgp_keepalives_sent{peer="10.0.0.254:179"} 1
-            metallb_bgp_keepalives_sent{peer="[fc00::254]:1179",vrf="red"} 0
-            # TYPE metallb_bgp_keepalives_received counter
-            metallb_bgp_keepalives_received{peer="10.0.0.254:179"} 1
-            metallb_bgp_keepalives_received{peer="[fc00::254]:1179",vrf="red"} 0
-            # TYPE metallb_bgp_route_refresh_sent counter
-            metallb_bgp_route_refresh_sent{peer="10.0.0.254:179"} 1
-            metallb_bgp_route_refresh_sent{peer="[fc00::254]:1179",vrf="red"} 0
-            # TYPE metallb_bgp_total_sent counter
-            metallb_bgp_total_sent{peer="10.0.0.254:179"} 6
-            metallb_bgp_total_sent{peer="[fc00::254]:1179",vrf="red"} 0
-            # TYPE metallb_bgp_total_received counter
-            metallb_bgp_total_received{peer="10.0.0.254:179"} 5
-            metallb_bgp_total_received{peer="[fc00::254]:1179",vrf="red"} 0
-            # TYPE metallb_k8s_client_updates_total counter
-            metallb_k8s_client_updates_total 0
-            # TYPE metallb_k8s_client_update_errors_total counter
-            metallb_k8s_client_update_errors_total 0
-            # TYPE metallb_k8s_client_config_loaded_bool gauge
-            metallb_k8s_client_config_loaded_bool 0
-            # TYPE metallb_k8s_client_config_stale_bool gauge
-            metallb_k8s_client_config_stale_bool 0
-        "##]]
-        .assert_eq(&text(&metrics));
+            metallb_speaker_announced{service="shop/web",protocol="layer2",node="node-1",ip="fc00::1"} 1
+            metallb_speaker_announced{service="shop/web",protocol="bgp",node="node-1",ip="10.0.0.1"} 1
+            metallb_speaker_services_not_announced{protocol="layer2",reason="notOwner"} 3
+            metallb_speaker_services_not_announced{protocol="bgp",reason="noPeer"} 2
+        "#]]
+        .assert_eq(&values(&report, "metallb_speaker_"));
     }
 
     #[test]
-    fn an_announcement_has_a_series_until_it_is_withdrawn() {
-        let metrics = SpeakerMetrics::new();
-        let ip = "10.0.0.1".parse().unwrap();
-        metrics.announced("shop/web", Protocol::Layer2, "node-1", ip);
-        metrics.announced("shop/web", Protocol::Layer2, "node-1", ip);
-        metrics.announced("shop/db", Protocol::Layer2, "node-1", ip);
-        metrics.withdrawn("shop/web", Protocol::Layer2, "node-1", ip);
-        metrics.withdrawn("shop/never", Protocol::Bgp, "node-1", ip);
-        assert_eq!(
-            values(&metrics, "metallb_speaker_announced"),
-            ["metallb_speaker_announced{service=\"shop/db\",protocol=\"layer2\",node=\"node-1\",ip=\"10.0.0.1\"} 1"]
-        );
+    fn labels_of_sessions_are_those_of_frr_mode() {
+        let report = SpeakerReport {
+            sessions: vec![
+                BgpSession { is_up: true, ..session("10.0.0.254:179", None) },
+                session("10.0.0.254:179", Some("red")),
+                session("[fc00::254]:1179", None),
+            ],
+            ..SpeakerReport::default()
+        };
+        expect![[r#"
+            metallb_bgp_session_up{peer="10.0.0.254:179",vrf="default"} 1
+            metallb_bgp_session_up{peer="10.0.0.254:179",vrf="red"} 0
+            metallb_bgp_session_up{peer="fc00::254:1179",vrf="default"} 0
+        "#]]
+        .assert_eq(&values(&report, "metallb_bgp_session_up"));
     }
 
     #[test]
-    fn series_of_a_session_go_with_it_and_never_with_its_predecessor_d33() {
-        let metrics = SpeakerMetrics::new();
-        let peer = "10.0.0.254:179".parse().unwrap();
-        let old = metrics.bgp_session(peer, None);
-        old.up();
-        let new = metrics.bgp_session(peer, None);
-        let up = || values(&metrics, "metallb_bgp_session_up{");
-        assert_eq!(up(), ["metallb_bgp_session_up{peer=\"10.0.0.254:179\"} 0"]);
-        new.up();
-        old.down();
-        drop(old);
-        assert_eq!(up(), ["metallb_bgp_session_up{peer=\"10.0.0.254:179\"} 1"]);
-        drop(new);
-        assert_eq!(up(), [""; 0]);
+    fn of_two_sessions_with_the_same_labels_the_last_counts_d33() {
+        let report = SpeakerReport {
+            sessions: vec![
+                session("10.0.0.254:179", None),
+                BgpSession { is_up: true, ..session("10.0.0.254:179", None) },
+            ],
+            ..SpeakerReport::default()
+        };
+        expect![[r#"
+            metallb_bgp_session_up{peer="10.0.0.254:179",vrf="default"} 1
+        "#]]
+        .assert_eq(&values(&report, "metallb_bgp_session_up"));
     }
 
     #[test]
-    fn series_of_an_address_go_with_it() {
-        let metrics = SpeakerMetrics::new();
-        let address = metrics.l2_address("10.0.0.1".parse().unwrap());
-        assert_eq!(values(&metrics, "metallb_layer2_").len(), 3);
-        drop(address);
-        assert_eq!(values(&metrics, "metallb_layer2_").len(), 0);
+    fn messages_are_counted_by_type_and_in_all() {
+        let counts = |first| BgpMessages {
+            opens: first,
+            updates: first + 1,
+            notifications: first + 2,
+            keepalives: first + 3,
+            route_refreshes: first + 4,
+        };
+        let report = SpeakerReport {
+            sessions: vec![BgpSession { sent: counts(1), received: counts(11), ..session("10.0.0.254:179", None) }],
+            ..SpeakerReport::default()
+        };
+        let text = values(&report, "metallb_bgp_").replace("{peer=\"10.0.0.254:179\",vrf=\"default\"}", "");
+        expect![[r#"
+            metallb_bgp_session_up 0
+            metallb_bgp_announced_prefixes_total 0
+            metallb_bgp_pending_prefixes_total 0
+            metallb_bgp_updates_total 2
+            metallb_bgp_updates_total_received 12
+            metallb_bgp_opens_sent 1
+            metallb_bgp_opens_received 11
+            metallb_bgp_notifications_sent 3
+            metallb_bgp_notifications_received 13
+            metallb_bgp_keepalives_sent 4
+            metallb_bgp_keepalives_received 14
+            metallb_bgp_route_refresh_sent 5
+            metallb_bgp_total_sent 15
+            metallb_bgp_total_received 65
+            metallb_bgp_established_total 0
+            metallb_bgp_failed_attempts 0
+            metallb_bgp_updates_treated_as_withdraw_total 0
+            metallb_bgp_attributes_discarded_total 0
+        "#]]
+        .assert_eq(&text);
     }
 }

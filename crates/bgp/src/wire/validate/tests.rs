@@ -58,7 +58,7 @@ fn message(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
 
 /// What is believed of a message, or why the session ends.
 fn believed(message: &[u8], asn_size: AsnSize, context: &UpdateContext) -> String {
-    let result = decode(message, asn_size).and_then(|message| match message {
+    let result = decode(message, asn_size, crate::wire::MessageLimit::Standard).and_then(|message| match message {
         Message::Update(update) => validate(&update, context),
         other => panic!("{other}"),
     });
@@ -124,8 +124,8 @@ fn all_attributes_that_are_read() {
     check_attribute(
         (0xc0, 16, &[0, 2, 0xfd, 0xe9, 0, 0, 0, 1]),
         expect![[r#"
-        reachable 198.51.100.0/24 via 192.0.2.1, origin IGP, path 65001, extended 0002fde900000001
-    "#]],
+            reachable 198.51.100.0/24 via 192.0.2.1, origin IGP, path 65001, extended rt:65001:1
+        "#]],
     );
     check_attribute(
         (0x40, 6, &[]),
@@ -653,6 +653,19 @@ fn rfc7606_4_rest_too_short_for_an_attribute_withdraws() {
         let bytes = [whole.as_slice(), rest].concat();
         let believed = believed(&message(&[], &bytes, NLRI), AsnSize::Four, &context());
         assert!(believed.starts_with("withdrawn 198.51.100.0/24\n") && believed.contains(text), "{believed}");
+    }
+}
+
+#[test]
+fn rfc7606_3_j_and_4_routes_in_an_attribute_that_goes_beyond_the_list_are_not_known() {
+    // The whole attribute would bring 2001:db8::/32, or take it away.
+    let reach = [0x80, 14, 26, 0, 2, 1, 16, 0x20, 1, 0xd, 0xb8];
+    let unreach = [0x90, 15, 0, 8, 0, 2, 1, 0x20, 0x20];
+    for cut in [&reach[..], &reach[..3], &reach[..2], &unreach, &unreach[..4], &unreach[..3], &unreach[..2]] {
+        let mut bytes = attribute_bytes(&[ORIGIN, AS_PATH, NEXT_HOP]);
+        bytes.extend(cut);
+        let believed = believed(&message(&[], &bytes, NLRI), AsnSize::Four, &context());
+        assert!(believed.starts_with("reset: path attributes at byte 43"), "{believed}");
     }
 }
 

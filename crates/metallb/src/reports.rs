@@ -1,0 +1,93 @@
+//! What a process reports of itself in status objects: the book of them, driven.
+
+use api::{Component, ConfigurationVerdict, Kind, Object, ObjectRef, Report};
+use kit::{Instant, Outbox};
+use report::{Book, Input};
+use source::{Owner, Writer};
+
+/// Where reports are where nothing says what the namespace of MetalLB is: beside manifests.
+const USUAL_NAMESPACE: &str = "metallb-system";
+
+/// The status objects of this process.
+pub(crate) struct Reports {
+    book: Book,
+    component: Component,
+    writer: Writer,
+    out: Outbox<api::Write>,
+}
+
+impl Reports {
+    /// Reports of this part of MetalLB. The configuration was not looked at yet.
+    pub(crate) fn new(component: Component, namespace: Option<&str>, writer: Writer) -> Self {
+        let node = match &component {
+            Component::Speaker(node) => Some(node.clone()),
+            Component::Controller => None,
+        };
+        let book = Book::new(namespace.unwrap_or(USUAL_NAMESPACE).to_owned(), node);
+        Reports { book, component, writer, out: Outbox::with_limit(report::OUTPUTS_PER_INPUT) }
+    }
+
+    /// The objects to read for this.
+    pub(crate) fn kinds(component: &Component) -> Vec<source::Reports> {
+        let labelled =
+            |kind, key: &str, value: &str| source::Reports { kind, label_selector: format!("{key}={value}") };
+        match component {
+            Component::Controller => {
+                vec![labelled(Kind::ConfigurationState, api::STATUS_COMPONENT, "controller")]
+            }
+            Component::Speaker(node) => vec![
+                // Those of all nodes: a new owner makes room for its own.
+                source::Reports { kind: Kind::ServiceL2Status, label_selector: String::new() },
+                labelled(Kind::ServiceBGPStatus, api::STATUS_NODE, node),
+                labelled(Kind::ConfigurationState, api::STATUS_CONFIGURATION_NODE, node),
+            ],
+        }
+    }
+
+    /// Says what the configuration is worth.
+    pub(crate) fn configuration(&mut self, now: Instant, verdict: ConfigurationVerdict) {
+        self.tell(now, Input::Say(Report::Configuration { component: self.component.clone(), verdict }));
+    }
+
+    /// An object is there or has changed; gives it back if it is no report.
+    pub(crate) fn applied(&mut self, now: Instant, object: Object) -> Option<Object> {
+        if !is_report(object.kind()) {
+            return Some(object);
+        }
+        self.tell(now, Input::Seen(object));
+        None
+    }
+
+    /// An object is gone.
+    pub(crate) fn deleted(&mut self, now: Instant, reference: &ObjectRef) {
+        if is_report(reference.kind) {
+            self.tell(now, Input::Gone(reference.clone()));
+        }
+    }
+
+    /// It is known who owns the reports, or still not.
+    pub(crate) fn owned(&mut self, now: Instant, owner: &Owner) {
+        match owner {
+            Owner::Unknown => {}
+            Owner::Nobody => self.tell(now, Input::Owner(String::new())),
+            Owner::Pod(pod) => self.tell(now, Input::Owner(pod.uid.clone())),
+        }
+    }
+
+    /// Gives the book one input, and has written what it wants.
+    pub(crate) fn tell(&mut self, now: Instant, input: Input) {
+        self.book.handle(now, input, &mut self.out);
+        while let Some(write) = self.out.pop() {
+            self.writer.write(write);
+        }
+    }
+
+    /// When [`Input::Tick`] is due.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.book.next_deadline()
+    }
+}
+
+fn is_report(kind: Kind) -> bool {
+    matches!(kind, Kind::ServiceL2Status | Kind::ServiceBGPStatus | Kind::ConfigurationState)
+}

@@ -1,0 +1,242 @@
+//! Neighbours that call: listening sockets, which exist only while a BGPPeer asks for one, and BGPPeers that are whoever
+//! calls from a network.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use bgp::{ConnectionId, Input, RouteAttributes, State};
+use config::{Peer, PeerEndpoint};
+use ipnet::IpNet;
+use kit::{Duration, Family, Instant, Rng};
+use netio::bgp::{Endpoint, ListenError, ListenerId, Transport};
+
+use super::{News, Session, SessionId, Sessions, endpoint};
+
+/// A BGPPeer that is whoever calls from a network.
+pub(super) struct Callers {
+    pub(super) peer: Arc<Peer>,
+    /// Those that have called, by address.
+    pub(super) sessions: BTreeMap<IpAddr, SessionId>,
+    connections: BTreeMap<ConnectionId, SessionId>,
+    /// What each of them should have.
+    pub(super) routes: BTreeMap<IpNet, Arc<RouteAttributes>>,
+    /// These are all of them.
+    pub(super) is_complete: bool,
+}
+
+/// When to try again to listen, or to let somebody in: the port may become free, and the VRF there.
+const LISTEN_RETRY: Duration = Duration::from_secs(10);
+
+/// The sockets on which neighbours call, by family and VRF.
+pub(super) struct Listeners {
+    port: u16,
+    sockets: BTreeMap<(Family, Option<String>), Socket>,
+    /// Who could not be let in, and when that is tried again.
+    waiting: Vec<Admission>,
+    retry: Option<Instant>,
+}
+
+struct Socket {
+    id: ListenerId,
+    /// Who may call.
+    users: Vec<SessionId>,
+}
+
+/// Who may call, and from where.
+#[derive(Clone)]
+pub(super) struct Admission {
+    pub(super) peer: SessionId,
+    pub(super) endpoint: Endpoint,
+    /// From anywhere in here; `None` means from the endpoint's address.
+    pub(super) network: Option<IpNet>,
+}
+
+impl Listeners {
+    pub(super) fn new(port: u16) -> Self {
+        Listeners { port, sockets: BTreeMap::new(), waiting: Vec::new(), retry: None }
+    }
+
+    /// Lets a peer in, as soon as that is possible.
+    pub(super) fn allow(&mut self, now: Instant, transport: &mut Transport<SessionId>, admission: Admission) {
+        let Err(error) = self.try_allow(transport, &admission) else { return };
+        tracing::error!(
+            limited = true,
+            error = %chain(&error),
+            hint = "free the port, choose another one by --bgp-listen-port, or give the container NET_BIND_SERVICE",
+            "could not listen for BGP connections"
+        );
+        self.waiting.push(admission);
+        self.retry.get_or_insert(now + LISTEN_RETRY);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.retry
+    }
+
+    /// Tries again what could not be done, when it is time.
+    pub(super) fn tick(&mut self, now: Instant, transport: &mut Transport<SessionId>) {
+        if self.retry.is_none_or(|due| due > now) {
+            return;
+        }
+        self.retry = None;
+        for admission in std::mem::take(&mut self.waiting) {
+            self.allow(now, transport, admission);
+        }
+    }
+
+    fn try_allow(&mut self, transport: &mut Transport<SessionId>, admission: &Admission) -> Result<(), ListenError> {
+        let Admission { peer, endpoint, network } = admission;
+        let from = network.map_or(endpoint.address.ip(), |network| network.addr());
+        let socket = self.socket(transport, Family::of(&from), endpoint.device.as_deref())?;
+        match network {
+            Some(network) => transport.allow_range(socket.id, *peer, *network, endpoint)?,
+            None => transport.allow(socket.id, *peer, endpoint)?,
+        }
+        socket.users.push(*peer);
+        Ok(())
+    }
+
+    fn socket(
+        &mut self,
+        transport: &mut Transport<SessionId>,
+        family: Family,
+        device: Option<&str>,
+    ) -> Result<&mut Socket, ListenError> {
+        match self.sockets.entry((family, device.map(str::to_owned))) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let anywhere = match family {
+                    Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                    Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+                };
+                let id = transport.listen(SocketAddr::new(anywhere, self.port), device)?;
+                tracing::info!(event = "bgpListening", port = self.port, family = %family, vrf = device, "listening");
+                Ok(entry.insert(Socket { id, users: Vec::new() }))
+            }
+        }
+    }
+
+    /// Lets a peer in no longer. Sockets on which nobody may call are closed.
+    pub(super) fn disallow(&mut self, transport: &mut Transport<SessionId>, peer: SessionId) {
+        self.waiting.retain(|admission| admission.peer != peer);
+        self.sockets.retain(|_, socket| {
+            if socket.users.contains(&peer) {
+                transport.disallow(socket.id, &peer);
+                socket.users.retain(|user| *user != peer);
+            }
+            if socket.users.is_empty() {
+                transport.unlisten(socket.id);
+            }
+            !socket.users.is_empty()
+        });
+    }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+impl Sessions {
+    pub(super) fn callers_add(&mut self, now: Instant, id: SessionId, peer: Arc<Peer>, network: IpNet) {
+        let admission = Admission { peer: id, endpoint: endpoint(&peer), network: Some(network) };
+        self.listeners.allow(now, &mut self.transport, admission);
+        let callers = Callers {
+            peer,
+            sessions: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            is_complete: false,
+        };
+        self.callers.insert(id, callers);
+    }
+
+    /// A connection of a caller reports. Its first word makes the caller a neighbour, if there is room for one more.
+    pub(super) fn called(&mut self, now: Instant, id: SessionId, input: Input) -> Vec<News> {
+        let (Input::Connected { connection, .. }
+        | Input::Received { connection, .. }
+        | Input::Written { connection, .. }
+        | Input::Closed { connection, .. }) = input
+        else {
+            return Vec::new();
+        };
+        if let Input::Connected { remote, .. } = &input {
+            let Some(session) = self.caller(now, id, *remote) else {
+                self.transport.close(&id, connection);
+                return Vec::new();
+            };
+            if let Some(callers) = self.callers.get_mut(&id) {
+                // A neighbour that calls again has given up the connection before.
+                callers.connections.retain(|_, other| *other != session);
+                callers.connections.insert(connection, session);
+            }
+        }
+        let Some(callers) = self.callers.get_mut(&id) else { return Vec::new() };
+        let session = match input {
+            Input::Closed { .. } => callers.connections.remove(&connection),
+            _ => callers.connections.get(&connection).copied(),
+        };
+        session.map(|session| self.tell(now, session, input)).unwrap_or_default()
+    }
+
+    /// The session with the caller at this address; a new one if there is none, and room for it.
+    fn caller(&mut self, now: Instant, id: SessionId, remote: SocketAddr) -> Option<SessionId> {
+        let callers = self.callers.get(&id)?;
+        if let Some(session) = callers.sessions.get(&remote.ip()) {
+            return Some(*session);
+        }
+        let PeerEndpoint::Range { limit, .. } = callers.peer.endpoint else { return None };
+        if callers.sessions.len() >= usize::from(limit.get()) {
+            tracing::warn!(
+                limited = true,
+                peer = %remote.ip(),
+                limit,
+                hint = "raise peerRangeLimit of the BGPPeer, or make peerRange smaller",
+                "turned away a BGP connection: as many routers as may have connected already"
+            );
+            return None;
+        }
+        let peer = Arc::clone(&callers.peer);
+        let routes: Vec<(IpNet, Arc<RouteAttributes>)> =
+            callers.routes.iter().map(|(prefix, attributes)| (*prefix, Arc::clone(attributes))).collect();
+        let is_complete = callers.is_complete;
+        let core = bgp::Peer::new(self.peer_config(&peer), Rng::new(self.random.next_u64()), now);
+        let endpoint = Endpoint { address: remote, ..endpoint(&peer) };
+        let session = self.new_id();
+        self.sessions.insert(session, Session { peer, endpoint, at: Some(remote), core, wire: id });
+        if let Some(callers) = self.callers.get_mut(&id) {
+            callers.sessions.insert(remote.ip(), session);
+        }
+        for (prefix, attributes) in routes {
+            self.tell(now, session, Input::Announce { prefix, attributes });
+        }
+        if is_complete {
+            self.tell(now, session, Input::Complete);
+        }
+        self.tell(now, session, Input::Start);
+        Some(session)
+    }
+
+    /// A caller whose connection is gone is forgotten; it is a new one when it calls again.
+    pub(super) fn caller_gone(&mut self, session: SessionId) {
+        let Some(Session { core, wire, .. }) = self.sessions.get(&session) else { return };
+        let id = *wire;
+        if id == session || core.state() != State::Active {
+            return;
+        }
+        self.sessions.remove(&session);
+        self.deadlines.clear(&session);
+        if let Some(callers) = self.callers.get_mut(&id) {
+            callers.sessions.retain(|_, other| *other != session);
+            callers.connections.retain(|_, other| *other != session);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What is to be said, what is said, and the difference.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::{ConfigurationVerdict, Kind, Object, ObjectRef, Report, ReportParts, Write};
+use kit::{Duration, Instant, Outbox, TimerTable};
+
+/// A write that showed no effect is repeated after this time: another writer may have undone it unseen.
+pub const RECHECK: Duration = Duration::from_secs(15);
+
+/// What one input may leave in the outbox at most, besides what waits for the next tick.
+pub const OUTPUTS_PER_INPUT: usize = 64;
+
+/// What the book is told.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an input is made, handled and dropped; a box would cost more than the copy"
+)]
+pub enum Input {
+    /// This is to be said from now on, in place of what the same object said before.
+    Say(Report),
+    /// This is to be said no more; what the report says besides its kind, node and Service does not matter.
+    Unsay(Report),
+    /// An object is there, or says something else than before.
+    Seen(Object),
+    /// An object is gone.
+    Gone(ObjectRef),
+    /// Who owns the objects: the uid of the pod, empty outside of one.
+    Owner(String),
+    /// All objects that are there have been seen.
+    Listed,
+    /// All that is to be said at the start has been said: what is left over from before may go.
+    Settled,
+    /// The deadline has come.
+    Tick,
+}
+
+/// Reports of one process.
+#[derive(Debug)]
+pub struct Book {
+    namespace: String,
+    /// The uid of the pod that owns the objects, empty for none. Nothing is written before it is known.
+    owner: Option<String>,
+    pages: BTreeMap<ObjectRef, Page>,
+    /// ServiceL2Statuses that are there, by Service: at most one may be.
+    layer2: BTreeMap<api::Key, BTreeSet<ObjectRef>>,
+    /// The node whose reports are ours; none for the controller.
+    node: Option<String>,
+    dirty: BTreeSet<ObjectRef>,
+    timers: TimerTable<ObjectRef>,
+    /// All that is to be said at the start has been said.
+    said: bool,
+    /// All objects that are there have been seen.
+    listed: bool,
+}
+
+/// One object.
+#[derive(Debug, Default)]
+struct Page {
+    wanted: Option<Report>,
+    seen: Option<Seen>,
+    /// What was asked for and has not been seen yet.
+    asked: Option<Ask>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    uid: String,
+    /// What it says; none if that is not what would be written here for anything.
+    report: Option<Report>,
+    labels: BTreeMap<String, String>,
+    owners: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ask {
+    Write(Report, ReportParts),
+    Delete(String),
+}
+
+impl Book {
+    /// An empty book for objects in this namespace. `node` is the speaker's, none for the controller.
+    pub fn new(namespace: String, node: Option<String>) -> Self {
+        Book {
+            namespace,
+            owner: None,
+            pages: BTreeMap::new(),
+            layer2: BTreeMap::new(),
+            node,
+            dirty: BTreeSet::new(),
+            timers: TimerTable::new(),
+            said: false,
+            listed: false,
+        }
+    }
+
+    /// Takes in one thing and leaves in `out` what has to be written.
+    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Outbox<Write>) {
+        match input {
+            Input::Say(report) => self.say(report),
+            Input::Unsay(report) => {
+                let object = report.object(&self.namespace);
+                if let Some(page) = self.pages.get_mut(&object) {
+                    page.wanted = None;
+                    self.dirty.insert(object);
+                }
+            }
+            Input::Seen(object) => self.seen(&object),
+            Input::Gone(object) => self.gone(object),
+            Input::Owner(uid) => {
+                self.owner = Some(uid);
+                self.dirty.extend(self.pages.keys().cloned());
+            }
+            Input::Listed => self.listed = true,
+            Input::Settled => {
+                self.said = true;
+                self.dirty.extend(self.pages.keys().cloned());
+            }
+            Input::Tick => {
+                while let Some(object) = self.timers.pop_expired(now) {
+                    if let Some(page) = self.pages.get_mut(&object) {
+                        page.asked = None;
+                        self.dirty.insert(object);
+                    }
+                }
+            }
+        }
+        self.work(now, out);
+    }
+
+    /// When [`Input::Tick`] is due: the origin while work is left over.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.may_write() && !self.dirty.is_empty() { Some(Instant::ZERO) } else { self.timers.next_deadline() }
+    }
+
+    /// Before all this is known, a write may turn out not to have been needed.
+    fn may_write(&self) -> bool {
+        self.listed && self.owner.is_some()
+    }
+
+    fn say(&mut self, report: Report) {
+        let object = report.object(&self.namespace);
+        let of_service = report.service().filter(|_| object.kind == Kind::ServiceL2Status);
+        self.dirty.extend(of_service.and_then(|service| self.layer2.get(service)).into_iter().flatten().cloned());
+        self.pages.entry(object.clone()).or_default().wanted = Some(report);
+        self.dirty.insert(object);
+    }
+
+    fn seen(&mut self, object: &Object) {
+        let (reference, metadata) = (object.reference(), object.metadata());
+        let seen = Seen {
+            uid: metadata.uid.clone(),
+            report: Report::read(object),
+            labels: metadata.labels.clone(),
+            owners: metadata.owner_references.iter().map(|owner| owner.uid.clone()).collect(),
+        };
+        if let Some(service) = layer2_service(&reference, &seen) {
+            self.layer2.entry(service).or_default().insert(reference.clone());
+        }
+        self.pages.entry(reference.clone()).or_default().seen = Some(seen);
+        self.dirty.insert(reference);
+    }
+
+    fn gone(&mut self, reference: ObjectRef) {
+        let Some(page) = self.pages.get_mut(&reference) else { return };
+        let seen = page.seen.take();
+        page.asked = None;
+        if let Some(service) = seen.and_then(|seen| layer2_service(&reference, &seen))
+            && let Some(objects) = self.layer2.get_mut(&service)
+        {
+            objects.remove(&reference);
+            // What this one stood in the way of may be written now.
+            let ours = Report::Layer2 { node: String::new(), service: service.clone(), interfaces: Vec::new() };
+            self.dirty.insert(ours.object(&self.namespace));
+            if objects.is_empty() {
+                self.layer2.remove(&service);
+            }
+        }
+        self.dirty.insert(reference);
+    }
+
+    fn work(&mut self, now: Instant, out: &mut Outbox<Write>) {
+        if !self.may_write() {
+            return;
+        }
+        for _ in 0..OUTPUTS_PER_INPUT {
+            if out.room() == 0 {
+                return;
+            }
+            let Some(object) = self.dirty.pop_first() else { return };
+            self.settle(now, object, out);
+        }
+    }
+
+    /// Brings one object nearer to what it should be, by one write at most.
+    fn settle(&mut self, now: Instant, object: ObjectRef, out: &mut Outbox<Write>) {
+        let ask = self.needed(&object);
+        let Some(page) = self.pages.get_mut(&object) else { return };
+        if page.asked != ask {
+            match &ask {
+                Some(Ask::Write(report, parts)) => {
+                    out.push(Write::Report { object: object.clone(), report: report.clone(), parts: *parts });
+                    self.timers.set(object.clone(), now + RECHECK);
+                }
+                Some(Ask::Delete(uid)) => {
+                    out.push(Write::ReportGone { object: object.clone(), uid: uid.clone() });
+                    self.timers.set(object.clone(), now + RECHECK);
+                }
+                None => self.timers.clear(&object),
+            }
+            page.asked = ask;
+        }
+        if page.wanted.is_none() && page.seen.is_none() {
+            self.pages.remove(&object);
+            self.timers.clear(&object);
+        }
+    }
+
+    /// What has to be written for one object now.
+    fn needed(&self, object: &ObjectRef) -> Option<Ask> {
+        let page = self.pages.get(object)?;
+        match (&page.wanted, &page.seen) {
+            (None, None) => None,
+            (Some(wanted), None) => {
+                self.has_room(object, wanted).then(|| Ask::Write(wanted.clone(), ReportParts::Whole))
+            }
+            (None, Some(seen)) => self.is_to_go(object, seen).then(|| Ask::Delete(seen.uid.clone())),
+            (Some(wanted), Some(seen)) => {
+                // The node in its status can never change (contract 1.9): an object of another's has to go first.
+                let node =
+                    seen.report.as_ref().map_or(seen.labels.get(api::STATUS_NODE).map(String::as_str), Report::node);
+                let is_of_another = object.kind != Kind::ConfigurationState && node.is_some() && node != wanted.node();
+                let is_owned = self.owner.as_ref().is_none_or(|owner| owner.is_empty() || seen.owners.contains(owner));
+                let is_framed =
+                    is_owned && wanted.labels().iter().all(|(key, value)| seen.labels.get(key) == Some(value));
+                if is_of_another {
+                    Some(Ask::Delete(seen.uid.clone()))
+                } else if !is_framed {
+                    Some(Ask::Write(wanted.clone(), ReportParts::Whole))
+                } else if seen.report.as_ref() != Some(wanted) && !is_unknown(wanted) {
+                    Some(Ask::Write(wanted.clone(), ReportParts::Status))
+                } else {
+                    None
+                }
+            }
+        }
+    }
+
+    /// A ServiceL2Status is made when no other of its Service is there.
+    fn has_room(&self, object: &ObjectRef, wanted: &Report) -> bool {
+        let others =
+            wanted.service().filter(|_| object.kind == Kind::ServiceL2Status).and_then(|it| self.layer2.get(it));
+        others.is_none_or(BTreeSet::is_empty)
+    }
+
+    /// Whether an object that we have nothing to say by is ours to delete: one of this node, or, where this node answers
+    /// for the Service, any of the Service (contract 1.9). What lacks a label is nobody's.
+    fn is_to_go(&self, object: &ObjectRef, seen: &Seen) -> bool {
+        let (Some(node), true) = (&self.node, self.said) else { return false };
+        if object.kind == Kind::ConfigurationState {
+            return false;
+        }
+        let Some(service) = service_of(seen) else { return false };
+        let says = |service: api::Key| {
+            let ours = Report::Layer2 { node: node.clone(), service, interfaces: Vec::new() };
+            self.pages.get(&ours.object(&self.namespace)).is_some_and(|page| page.wanted.is_some())
+        };
+        let is_of_this_node = seen.labels.get(api::STATUS_NODE) == Some(node);
+        is_of_this_node || (object.kind == Kind::ServiceL2Status && says(service))
+    }
+}
+
+/// Before it has looked, a process that was restarted does not take back what it said.
+fn is_unknown(report: &Report) -> bool {
+    matches!(report, Report::Configuration { verdict: ConfigurationVerdict::Unknown, .. })
+}
+
+fn layer2_service(reference: &ObjectRef, seen: &Seen) -> Option<api::Key> {
+    if reference.kind == Kind::ServiceL2Status { service_of(seen) } else { None }
+}
+
+/// The Service that the labels name; none if they are not complete (contract 2.2).
+fn service_of(seen: &Seen) -> Option<api::Key> {
+    seen.labels.get(api::STATUS_NODE)?;
+    let label = |key: &str| seen.labels.get(key).cloned();
+    Some(api::Key::new(label(api::STATUS_SERVICE_NAMESPACE)?, label(api::STATUS_SERVICE_NAME)?))
+}

@@ -1,0 +1,139 @@
+//! A server with limits, with TLS or without.
+//!
+//! Each connection serves one request. A scrape or a probe comes every few seconds and costs a handshake more; in
+//! return every connection ends by itself, and the time for all of it, a slow reader's too, is one number.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::certificate::Certificates;
+use crate::policy::TlsPolicy;
+
+/// Connections at one time. Probes and scrapers need a handful; the rest wait in the kernel.
+pub const CONNECTIONS_MAX: usize = 64;
+/// How long a connection may last, from its first byte to the last of the answer.
+pub const CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long the TLS handshake may take, and after it the head of the request.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
+/// How large the head of a request may be. Tokens are in it, of which some have more than 8 KiB.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// How long to wait when accepting fails: with no descriptors left, trying at once would only burn time.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A port on which something is about to be served.
+pub struct Server {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    places: Arc<Semaphore>,
+    crowded: Arc<AtomicU64>,
+}
+
+impl Server {
+    /// Takes the port. An error means that the address cannot be used.
+    pub async fn bind(address: SocketAddr) -> io::Result<Server> {
+        let listener = TcpListener::bind(address).await?;
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Ok(Server { listener, tls: None, places, crowded: Arc::default() })
+    }
+
+    /// Serves by TLS, and only so.
+    pub fn with_tls(self, policy: &TlsPolicy, certificates: Arc<Certificates>) -> Result<Server, rustls::Error> {
+        let config: ServerConfig = policy.server_config(certificates)?;
+        Ok(Server { tls: Some(TlsAcceptor::from(Arc::new(config))), ..self })
+    }
+
+    /// The address with the port that the kernel chose, if it was to choose.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// How often a connection came while all [`CONNECTIONS_MAX`] places were taken, and had to wait.
+    pub fn crowded(&self) -> Arc<AtomicU64> {
+        self.crowded.clone()
+    }
+
+    /// Serves for ever.
+    pub async fn run(self, router: Router) {
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            };
+            let place = self.place().await;
+            let connection = Connection { tls: self.tls.clone(), router: router.clone(), _place: place };
+            tokio::spawn(connection.run(stream));
+        }
+    }
+
+    /// Waits for a place. The semaphore is never closed; if it were, the limit would be gone, and nothing else.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return Some(place);
+        }
+        self.crowded.fetch_add(1, Ordering::Relaxed);
+        self.places.clone().acquire_owned().await.ok()
+    }
+}
+
+struct Connection {
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream) {
+        let served = timeout(CONNECTION_TIME_MAX, async {
+            match &self.tls {
+                None => self.serve(stream).await,
+                Some(tls) => match timeout(HEAD_TIME_MAX, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => self.serve(stream).await,
+                    // Scanners and clients that want other versions; the client has been told.
+                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                    Err(_elapsed) => tracing::debug!("TLS handshake took too long"),
+                },
+            }
+        });
+        if served.await.is_err() {
+            tracing::debug!("a client took too long");
+        }
+    }
+
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let mut http = http1::Builder::new();
+        http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX);
+        http.max_header_size(HEAD_BYTES_MAX).max_buf_size(HEAD_BYTES_MAX);
+        let service = TowerToHyperService::new(self.router.clone());
+        if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+            tracing::debug!(%error, "a connection failed");
+        }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let address = self.listener.local_addr().ok();
+        f.debug_struct("Server").field("address", &address).field("tls", &self.tls.is_some()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
