@@ -189,7 +189,7 @@ impl Controller {
                 }
             }
             Input::PoolStatus { pool, status } => self.pools.seen(now, pool.into(), status, &mut self.timers),
-            Input::PoolDeleted(pool) => self.pools.gone(pool.into(), &mut self.timers),
+            Input::PoolDeleted(pool) => self.pools.gone(now, pool.into(), &mut self.timers),
             Input::Synced => {
                 self.phase = match self.phase {
                     Phase::Blind | Phase::Synced => Phase::Synced,

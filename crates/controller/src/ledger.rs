@@ -27,8 +27,17 @@ pub(crate) const REPEAT_PAUSE: Duration = Duration::from_secs(60);
 const REPEAT_PAUSE_MAX: Duration = Duration::from_secs(900);
 /// The mode of an address that the API server fills in.
 const VIP: &str = "VIP";
-/// How many statuses from before our newest write are remembered; one more counts as foreign and is looked at again.
+/// How many statuses from before our newest write are remembered; an older one counts as foreign and is looked at again.
 const IN_FLIGHT_MAX: usize = 8;
+
+/// Remembers this as the newest, and forgets the oldest if there are too many.
+pub(crate) fn remember<T: PartialEq>(memory: &mut Vec<T>, newest: T) {
+    memory.retain(|one| *one != newest);
+    if memory.len() >= IN_FLIGHT_MAX {
+        memory.remove(0);
+    }
+    memory.push(newest);
+}
 
 /// A status as the cluster shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -332,18 +341,14 @@ impl Ledger {
     fn expect(&mut self, now: Instant, written: Option<&Holding>) {
         let mut in_flight = std::mem::take(&mut self.in_flight).into_vec();
         for shown in [Shown::in_status(&self.seen), Shown::of(written)] {
-            if in_flight.len() < IN_FLIGHT_MAX && !in_flight.contains(&shown) {
-                in_flight.push(shown);
-            }
+            remember(&mut in_flight, shown);
         }
         self.in_flight = in_flight.into();
         let written = Shown::of(written);
         self.newest = Some(Box::new(written.clone()));
         let echoes = self.echoes.get_or_insert_with(|| Box::new(Echoes { written: Vec::new(), until: now }));
         echoes.until = now + REPEAT_PAUSE;
-        if echoes.written.len() < IN_FLIGHT_MAX && !echoes.written.contains(&written) {
-            echoes.written.push(written);
-        }
+        remember(&mut echoes.written, written);
     }
 
     /// Until when this may be an earlier write of ours that passes by; `None` if it is not.

@@ -8,10 +8,7 @@ use ipam::{Allocator, PoolName, PoolUsage};
 use kit::{Duration, Instant, Outbox, TimerTable};
 
 use crate::controller::Timer;
-use crate::ledger::{CALM, REPEAT_PAUSE, RESTORE_PAUSE, pause};
-
-/// How many writes from before the newest one are remembered; one more counts as somebody else's.
-const IN_FLIGHT_MAX: usize = 8;
+use crate::ledger::{CALM, REPEAT_PAUSE, RESTORE_PAUSE, pause, remember};
 
 /// What is known about the status of every pool.
 #[derive(Clone, Debug, Default)]
@@ -79,11 +76,15 @@ impl Pools {
         }
     }
 
-    /// The pool is gone, and its status with it.
-    pub(crate) fn gone(&mut self, pool: PoolName, timers: &mut TimerTable<Timer>) {
-        self.books.remove(&pool);
+    /// The pool is gone, and its status with it. What was written lately may still reach another pool of its name.
+    pub(crate) fn gone(&mut self, now: Instant, pool: PoolName, timers: &mut TimerTable<Timer>) {
         timers.clear(&Timer::Pool(pool.clone()));
-        timers.clear(&Timer::PoolPace(pool));
+        timers.clear(&Timer::PoolPace(pool.clone()));
+        let Some(Book { ours, in_flight_until, .. }) = self.books.remove(&pool) else { return };
+        if now < in_flight_until {
+            timers.set(Timer::Pool(pool.clone()), in_flight_until);
+            self.books.insert(pool, Book { ours, in_flight_until, ..Book::default() });
+        }
     }
 
     /// The counters may be written again.
@@ -93,7 +94,10 @@ impl Pools {
 
     /// The pause after a wrong status is over.
     pub(crate) fn pause_over(&mut self, pool: PoolName) {
-        if let Some(book) = self.books.get_mut(&pool).filter(|book| book.seen != book.written) {
+        if self.books.get(&pool).is_some_and(Book::is_blank) {
+            self.books.remove(&pool);
+        }
+        if let Some(book) = self.books.get_mut(&pool).filter(|book| book.is_there && book.seen != book.written) {
             book.must_restore = true;
             self.changed.insert(pool);
         }
@@ -117,7 +121,7 @@ impl Pools {
         while out.room() > 0 {
             let Some(pool) = self.changed.pop_first() else { break };
             let Some(usage) = allocator.usage(&pool) else {
-                self.gone(pool, timers);
+                self.gone(now, pool, timers);
                 continue;
             };
             let status = counters(&usage);
@@ -148,6 +152,11 @@ impl Pools {
 }
 
 impl Book {
+    /// True for a pool that is gone.
+    fn is_blank(&self) -> bool {
+        !self.is_there && self.written.is_none()
+    }
+
     /// A write goes out.
     fn expect(&mut self, now: Instant, written: PoolCounters) {
         if now >= self.in_flight_until {
@@ -155,9 +164,7 @@ impl Book {
         }
         self.in_flight_until = now + REPEAT_PAUSE;
         self.before = self.seen;
-        if self.ours.len() < IN_FLIGHT_MAX && !self.ours.contains(&written) {
-            self.ours.push(written);
-        }
+        remember(&mut self.ours, written);
     }
 
     /// True for what may be shown while the newest write is on its way.
