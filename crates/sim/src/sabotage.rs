@@ -11,7 +11,7 @@ pub enum Sabotage {
     RepeatAnnouncements,
     /// A speaker never hears of some Services.
     MissServices,
-    /// The outboxes of speakers have room for one thing.
+    /// The outbox of a responder has room for one thing.
     TinyOutbox,
     /// A core finds itself broken.
     BreakACore,
