@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Trial::new("a_killed_api_server_costs_no_request", outages::kill),
         Trial::new("a_frozen_api_server_costs_no_request", outages::freeze),
         Trial::new("a_partition_from_the_api_server_costs_no_request", outages::partition),
+        Trial::new("contract_5_2_a_node_dies_while_there_is_no_api_server", outages::death),
         Trial::new("restarts_move_nothing", restarts::restarts),
         Trial::new("contract_1_9_status_objects_show_who_announces_what", reports::announcements),
         Trial::new("contract_1_9_states_of_the_configuration_follow_it", reports::configuration_states),

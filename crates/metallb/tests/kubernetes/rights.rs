@@ -11,11 +11,12 @@ use lab::kubernetes::{AuditedRequest, NAMESPACE, User};
 use lab::{Lab, eventually};
 use serde_json::{Value, json};
 
-use crate::site::{LIMIT, SEGMENT, Site, configuration, on_site, service, slices};
+use crate::site::{LIMIT, ROUTED, SEGMENT, Site, configuration, on_site, service, slices};
 use crate::{manifest, metrics};
 
-/// Rights of parts that are on their way: user, resource, verbs. A right that is used does not belong here, and the test says so.
-const AWAITED: [(User, &str, &[&str]); 11] = [
+/// Rights of parts that are on their way: user, resource (and the name of the object, if others of the kind are used),
+/// verbs. A right that is used does not belong here, and the test says so.
+const AWAITED: [(User, &str, &[&str]); 9] = [
     // Webhooks.
     (User::Controller, "nodes", &["list", "watch"]),
     (User::Controller, "validatingwebhookconfigurations", &["get", "patch"]),
@@ -24,10 +25,7 @@ const AWAITED: [(User, &str, &[&str]); 11] = [
     (User::Controller, "bgpadvertisements", &["list", "watch"]),
     (User::Controller, "bgppeers", &["list", "watch"]),
     (User::Controller, "l2advertisements", &["list", "watch"]),
-    (User::Controller, "secrets", &["create", "get", "list", "watch", "patch"]),
-    // Memberlist.
-    (User::Controller, "deployments", &["get"]),
-    (User::Speaker, "pods", &["get", "list"]),
+    (User::Controller, "secrets metallb-webhook-cert", &["get", "list", "watch", "patch"]),
     // The Lease of the controller.
     (User::Controller, "leases", &["create", "get", "update"]),
 ];
@@ -58,7 +56,9 @@ impl Right {
         let resource = self.resource.as_str();
         AWAITED.iter().any(|(user, awaited, verbs)| {
             // The status of an object is written with it.
-            let is_same = *awaited == resource || resource.strip_suffix("/status") == Some(awaited);
+            let named = format!("{resource} {}", self.names.join(" "));
+            let is_same =
+                [resource, named.as_str()].contains(awaited) || resource.strip_suffix("/status") == Some(awaited);
             *user == self.user && is_same && verbs.contains(&self.verb.as_str())
         })
     }
@@ -72,7 +72,12 @@ impl Right {
 
 pub(crate) fn rights(lab: &Lab) -> Result<()> {
     on_site(lab, |site| {
-        let requests = everything(site)?;
+        let mut requests = everything(site)?;
+        // What is applied and was not there is created.
+        let creating = requests.iter().filter(|request| request.verb == "patch" && request.code == 201);
+        let creating: Vec<_> =
+            creating.map(|request| AuditedRequest { verb: "create".to_owned(), ..request.clone() }).collect();
+        requests.extend(creating);
         let rights = given();
         for request in &requests {
             let by = rights.iter().filter(|right| right.allows(request)).count();
@@ -133,11 +138,21 @@ fn everything(site: &Site) -> Result<Vec<AuditedRequest>> {
     let mut objects = configuration(4);
     objects.push(service("lan", "segment"));
     objects.extend(slices("lan", &nodes)?);
+    objects.push(service("routed", "routed"));
+    objects.extend(slices("routed", &nodes)?);
     site.apply(&objects)?;
     site.wait_ingress("lan", &SEGMENT)?;
+    site.wait_ingress("routed", &ROUTED)?;
     // The same events a second time: their count is raised.
     let assigned = || count_of(site, "lan", "nodeAssigned");
     eventually(LIMIT, || assigned().and_then(|count| ensure_at_least(count, 1)))?;
+    let statuses = || -> Result<usize> {
+        let list = site.cluster.get(&format!("/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}/servicebgpstatuses"))?;
+        Ok(list["items"].as_array().context("a list without items")?.len())
+    };
+    eventually(LIMIT, || statuses().and_then(|count| ensure_at_least(u64::try_from(count)?, 1)))?;
+    site.cluster.delete("/api/v1/namespaces/default/services/routed")?;
+    eventually(LIMIT, || statuses().and_then(|count| Ok(ensure!(count == 0, "{count} are left"))))?;
     for slice in slices("lan", &nodes)? {
         let name = slice["metadata"]["name"].as_str().context("no name")?;
         site.cluster.delete(&format!("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/{name}"))?;
@@ -163,7 +178,8 @@ fn everything(site: &Site) -> Result<Vec<AuditedRequest>> {
     eventually(LIMIT, || {
         let requests = site.cluster.audit()?;
         let of_verb = |verb: &str| -> BTreeSet<(&str, &str)> {
-            let those = requests.iter().filter(|request| request.verb == verb);
+            // Pods are listed from time to time.
+            let those = requests.iter().filter(|request| request.verb == verb && request.resource != "pods");
             those.map(|request| (request.user.as_str(), request.resource.as_str())).collect()
         };
         let (listed, watched) = (of_verb("list"), of_verb("watch"));
