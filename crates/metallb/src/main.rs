@@ -13,6 +13,7 @@ mod metrics;
 mod process;
 mod reports;
 mod speaker;
+mod webhook;
 
 use std::process::ExitCode;
 

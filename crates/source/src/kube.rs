@@ -1,6 +1,7 @@
 //! The Kubernetes API as a source.
 //!
-//! One task per kind lists and watches (`follow`); one task writes (`sink`), in turn with other processes if there is a Lease (`lease`); [`Reviews`] asks about others. A connection that is dead without
+//! One task per kind lists and watches (`follow`); one task writes (`sink`), in turn with other processes if there is a
+//! Lease (`lease`); [`Reviews`] asks about others, and [`Registrations`] is about webhooks. A connection that is dead without
 //! saying so is noticed within half a minute (`client`).
 //!
 //! ```no_run
@@ -25,8 +26,11 @@
 mod client;
 mod follow;
 mod lease;
+mod member_key;
 mod message;
 mod owner;
+mod pods;
+mod registrations;
 mod request;
 mod reviews;
 mod sink;
@@ -44,10 +48,14 @@ use crate::connection::Reporter;
 use crate::counters::Counters;
 use crate::{CHANGES_WAITING_MAX, Change, Options, Source, Tasks, Writer};
 
+pub use ::kube::Client;
 pub use client::{ConnectError, connect};
 use follow::Follower;
 use lease::Guard;
 pub use lease::Lease;
+pub use member_key::MemberKey;
+pub use pods::{PODS_MAX, Pods};
+pub use registrations::{Bundles, Registration, RegistrationError, Registrations, Seen, WebhookNames, Written};
 use request::Server;
 pub use reviews::{PathAccess, ReviewError, Reviews, User};
 use sink::{ApiSink, Exclusive};

@@ -16,6 +16,7 @@ mod drain;
 mod election;
 mod facts;
 mod layer2;
+mod members;
 mod routes;
 mod verdict;
 
@@ -23,4 +24,5 @@ pub use core::{Input, Options, Output, Speaker};
 pub use decide::{BgpGrant, Exclusion, Layer2Grant};
 pub use drain::DrainOptions;
 pub use election::{Rank, digest};
+pub use members::Members;
 pub use verdict::{Decision, Gate, Protocol, Refusal, Verdict};

@@ -8,8 +8,9 @@
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "a test may panic"
+    reason = "a test may panic, and tells what it measured"
 )]
 
 mod cluster;
@@ -20,6 +21,7 @@ mod failover;
 mod interfaces;
 mod layer2;
 mod leaving;
+mod members;
 mod metrics;
 mod objects;
 mod peering;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         services::trials(),
         restarts::trials(),
         leaving::trials(),
+        members::trials(),
         peering::trials(),
         failover::trials(),
         configuration::trials(),
