@@ -297,47 +297,47 @@ fn what_is_no_configuration_is_told() {
     for (input, expected) in [
         (
             "",
-            expect![[r#"
+            expect![[r"
             stdin:1:1: error: there is nothing in it
             1 of these are errors: nothing was converted
-        "#]],
+        "]],
         ),
         (
             "kind: Deployment\n",
-            expect![[r#"
+            expect![[r"
             stdin:1:1: error: this is no configuration of MetalLB
             hint: expected a ConfigMap, or the fields address-pools, peers, bgp-communities and bfd-profiles
             1 of these are errors: nothing was converted
-        "#]],
+        "]],
         ),
         (
             "kind: ConfigMap\ndata: {conf: x}\n",
-            expect![[r#"
+            expect![[r"
             stdin:2:1: error: the ConfigMap has no key config
             hint: the configuration is a text under the key config of its data
             1 of these are errors: nothing was converted
-        "#]],
+        "]],
         ),
         (
             "kind: ConfigMap\ndata:\n  config: |\n    peers:\n    - a: [\n",
-            expect![[r#"
+            expect![[r"
                 stdin:5:10: error: unclosed bracket '['
                 1 of these are errors: nothing was converted
-            "#]],
+            "]],
         ),
         (
             "kind: ConfigMap\ndata: {config: 'peers: 1'}\n",
-            expect![[r#"
+            expect![[r"
             stdin:2:8: error: this has to be a list
             1 of these are errors: nothing was converted
-        "#]],
+        "]],
         ),
         (
             "peers: [\n",
-            expect![[r#"
+            expect![[r"
             stdin:1:8: error: unclosed bracket '['
             1 of these are errors: nothing was converted
-        "#]],
+        "]],
         ),
     ] {
         check(input, 1, &expected);
