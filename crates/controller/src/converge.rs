@@ -151,9 +151,10 @@ fn status(holder: &Holder, record: &Record, holding: Option<&Holding>) -> Write 
 fn look_again(timers: &mut TimerTable<Timer>, holder: &Holder, step: Step) {
     let timer = Timer::Service(holder.clone());
     match step {
-        Step::Write(at) | Step::Repeat(at) | Step::Restore(at, _) | Step::Pause(at, _) => timers.set(timer, at),
-        Step::Leave(Some(at), _) => timers.set(timer, at),
-        Step::Settled | Step::Leave(None, _) => timers.clear(&timer),
+        Step::Write(at) | Step::Repeat(at) | Step::Restore(at, _) | Step::Pause(at, _) | Step::Leave(at, _) => {
+            timers.set(timer, at);
+        }
+        Step::Settled => timers.clear(&timer),
         Step::Wait => {}
     }
 }

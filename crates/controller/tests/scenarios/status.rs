@@ -220,9 +220,16 @@ fn who_insists_is_named_and_left_alone() {
          +16s
          why x/a
          foreign x/a 192.0.2.1 by k3s
-         +3600s
+         +500s
          config
+         +100s
+         foreign x/a 192.0.2.1 by k3s
          foreign x/a 192.0.2.2 by k3s
+         +16s
+         +500s
+         +100s
+         +3600s
+         foreign x/a 192.0.2.1 by k3s
          +1s",
         expect![[r#"
             pool a := 0+0 used, 4+0 free
@@ -235,10 +242,12 @@ fn who_insists_is_named_and_left_alone() {
             x/a := [10.0.0.0] from a
             x/a := [10.0.0.0] from a
             x/a := [10.0.0.0] from a
-            x/a Warning StatusOverwritten: "k3s" keeps setting the status of service "x/a" to ["192.0.2.1"] from no pool; it is left alone, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass. If the status stays, clear it or restart the controller
+            x/a Warning StatusOverwritten: "k3s" keeps setting the status of service "x/a" to ["192.0.2.1"] from no pool; it is left alone now, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass
             Service x/a: has ["10.0.0.0"] from pool a
             x/a := [10.0.0.0] from a
-            x/a Warning StatusOverwritten: "k3s" set the status of service "x/a" to ["192.0.2.2"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "k3s" set the status of service "x/a" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
         "#]],
     );
 }
@@ -277,9 +286,8 @@ fn who_clears_again_and_again_is_left_alone_for_a_while() {
             x/a := [10.0.0.0] from a
             x/a := [10.0.0.0] from a
             x/a := [10.0.0.0] from a
-            x/a Warning StatusOverwritten: "cleaner" keeps setting the status of service "x/a" to [] from no pool; it is left alone, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass. If the status stays, clear it or restart the controller
+            x/a Warning StatusOverwritten: "cleaner" keeps setting the status of service "x/a" to [] from no pool; it is left alone now, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass
             x/a := [10.0.0.0] from a
-            x/a Warning StatusOverwritten: "cleaner" set the status of service "x/a" to [] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
         "#]],
     );
 }
@@ -318,7 +326,7 @@ fn who_ends_is_followed_at_once() {
             x/a := [10.0.0.0] from a
             x/a := [10.0.0.0] from a
             x/a := [10.0.0.0] from a
-            x/a Warning StatusOverwritten: "k3s" keeps setting the status of service "x/a" to ["192.0.2.1"] from no pool; it is left alone, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass. If the status stays, clear it or restart the controller
+            x/a Warning StatusOverwritten: "k3s" keeps setting the status of service "x/a" to ["192.0.2.1"] from no pool; it is left alone now, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass
             x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: its only IPv4 address is in use)
             x/a := [10.0.0.0] from a
             x/a Warning StatusOverwritten: Something else set the status of service "x/a" to [] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
