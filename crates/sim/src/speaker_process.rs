@@ -433,6 +433,16 @@ impl SpeakerProcess {
                 }
                 self.segment(now, l2::Input::Withdraw { address })
             }
+            Output::AddressHandOver { address } => {
+                let was_there = self.claims.answers.remove(&address).is_some();
+                consistent(was_there, &|| format!("{address} was not answered for"))?;
+                if self.sabotage == Some(Sabotage::ForgetAddressWithdrawals) {
+                    return Ok(());
+                }
+                self.segment(now, l2::Input::HandOver { address })
+            }
+            // There is no memberlist here: the readiness of nodes decides.
+            Output::Watch(_) => Ok(()),
             Output::PeerAdd(peer) => {
                 self.check_session_change(cause, &peer.name)?;
                 let is_new = self.claims.peers.insert(peer.name.clone(), Arc::clone(&peer)).is_none();

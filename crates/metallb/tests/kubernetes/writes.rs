@@ -173,8 +173,13 @@ fn heartbeats(site: &Site, processes: &[&Process]) -> Result<()> {
         thread::sleep(Duration::from_secs(1).into());
     }
     let requests = site.cluster.audit()?.split_off(requests_before);
+    // Speakers look for each other's pods, ever more rarely: less than once in ten seconds each, so soon after their start.
+    let is_search = |request: &AuditedRequest| request.verb == "list" && request.resource == "pods";
+    let searches = requests.iter().filter(|request| is_search(request)).count();
+    ensure!(searches <= 6 * site.nodes.len(), "{searches} lists of pods during {beats} heartbeats");
     // A watch may have come to its planned end meanwhile.
-    let other: Vec<_> = requests.iter().filter(|request| request.verb != "watch").collect();
+    let is_other = |request: &&AuditedRequest| request.verb != "watch" && !is_search(request);
+    let other: Vec<_> = requests.iter().filter(is_other).collect();
     ensure!(other.is_empty(), "requests during {beats} heartbeats: {other:?}");
     for ((process, before), after) in processes.iter().zip(spent_before).zip(spent()?) {
         let millis = (after - before) * 1000 / TICKS_PER_SECOND;
