@@ -114,6 +114,8 @@ impl Cluster {
                 let speaker = SpeakerProcess::new(node, life, &self.climate, self.sabotage);
                 let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
                 machine.speaker = Some(speaker);
+                let members = self.members_at_first();
+                self.with_speaker(node, |speaker, now| speaker.members_changed(now, members))?;
                 for lan in node.lans() {
                     let interface = self.machines.get(&node).and_then(|machine| machine.interface(*lan));
                     if interface.is_some() {
@@ -137,6 +139,7 @@ impl Cluster {
                 if exit == Exit::Ordered {
                     self.with_speaker(node, SpeakerProcess::finish)?;
                 }
+                self.member_gone(node);
                 for connection in self.connections.between(Some(node), None) {
                     self.close(connection, Side::Node);
                 }
@@ -157,6 +160,7 @@ impl Cluster {
             // What it announces until it ends is its own affair.
             self.frozen.remove(&process);
             self.with_speaker(node, SpeakerProcess::leave)?;
+            self.member_gone(node);
             return self.may_end(process, epoch);
         }
         self.stop(process, exit)?;
@@ -218,6 +222,7 @@ impl Cluster {
         let process = ProcessId::Speaker(node);
         self.clients.remove(&process);
         self.frozen.remove(&process);
+        self.member_gone(node);
         self.disturb(Some(node), None);
         for connection in self.connections.between(Some(node), None) {
             if let Some(connection) = self.connections.get_mut(connection) {
@@ -332,7 +337,12 @@ impl Cluster {
                 self.with_controller(|controller, now| controller.objects_changed(now, changes, is_last))
             }
             ProcessId::Speaker(node) => {
-                self.with_speaker(node, |speaker, now| speaker.objects_changed(now, changes, is_last))
+                let had_none = self.speaker(node).is_some_and(|speaker| speaker.configuration().is_none());
+                self.with_speaker(node, |speaker, now| speaker.objects_changed(now, changes, is_last))?;
+                if had_none {
+                    self.joins(node);
+                }
+                Ok(())
             }
         }
     }
