@@ -129,9 +129,7 @@ impl Cluster {
     fn is_routed(&self, service: &Service) -> bool {
         self.machines.iter().any(|(node, machine)| {
             let config = machine.speaker.as_ref().and_then(|speaker| speaker.configuration());
-            config.is_some_and(|config| {
-                !model::routes(self.view(*node, config), service).is_empty()
-            })
+            config.is_some_and(|config| !model::routes(self.view(*node, config), service).is_empty())
         })
     }
 

@@ -10,7 +10,7 @@ use kit::{Duration, Instant};
 use super::{Cluster, Event, Frozen, Rival};
 use crate::Sabotage;
 use crate::api_server::Applied;
-use crate::client::{ApiClient, Change, Outcome, PoolStatus, Target};
+use crate::client::{ApiClient, Outcome, PoolStatus, Target};
 use crate::controller_process::{self, ControllerProcess};
 use crate::machine::Machine;
 use crate::names::{NodeId, ProcessId};
@@ -315,14 +315,7 @@ impl Cluster {
         let taken = batch.min(client.inbox.len());
         let changes: Vec<_> = client.inbox.drain(..taken).collect();
         let is_last = client.inbox.is_empty();
-        for change in &changes {
-            if let Change::Deleted(reference) = change
-                && let Some(target) = Target::of_object(reference)
-            {
-                client.said.remove(&target);
-                client.renewed.insert(target, self.now);
-            }
-        }
+        client.hear(self.now, &changes);
         if !is_last {
             let span = self.up_to(WAKE);
             self.plan_in(span, Event::Wake { process, epoch });

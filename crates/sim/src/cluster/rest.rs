@@ -135,7 +135,9 @@ impl Cluster {
 
     /// True for a speaker that has not found the others yet, or whose node is still leaving.
     fn has_to_go_on(&self, node: NodeId) -> bool {
-        let Some(speaker) = self.speaker(node).filter(|speaker| speaker.configuration().is_some()) else { return false };
+        let Some(speaker) = self.speaker(node).filter(|speaker| speaker.configuration().is_some()) else {
+            return false;
+        };
         let joins = self.climate.membership == Membership::Memberlist && !self.members.contains(&node);
         joins || speaker.core().next_deadline().is_some()
     }
