@@ -240,14 +240,14 @@ fn contract_1_9_each_judges_what_it_consumes() {
         text,
         Scope::Speaker { node: "two" },
         expect![[r#"
-        refused
-        error[bfd-profile-missing, transient] /spec/bfdProfile of BGPPeer here: peer "here" referencing non existing bfd profile "fast"
-        error[my-asn] /spec/myASN of BGPPeer there: missing local ASN
-        error[peer-asn] /spec/peerASN of BGPPeer there: missing peer ASN and dynamicASN
-        error[peer-endpoint] /spec/peerAddress of BGPPeer there: peer has no Address or Interface specified
-        error[invalid-selector] /spec/nodeSelectors/0/matchLabels/rack of BGPAdvertisement broken: invalid selector: "?" cannot be the value of a label
-        error[unknown-community, transient] /spec/communities/0 of BGPAdvertisement there: invalid community "gold" in BGP advertisement: no Community defines this name
-        error[invalid-selector] /spec/nodeSelectors/0/matchLabels/a of L2Advertisement all: invalid selector: "?" cannot be the value of a label"#]],
+            refused
+            error[bfd-profile-missing, transient] /spec/bfdProfile of BGPPeer here: peer "here" referencing non existing bfd profile "fast"
+            error[peer-endpoint] /spec of BGPPeer there: peer has no Address or Interface specified
+            error[my-asn] /spec/myASN of BGPPeer there: missing local ASN
+            error[peer-asn] /spec/peerASN of BGPPeer there: missing peer ASN and dynamicASN
+            error[invalid-selector] /spec/nodeSelectors/0/matchLabels/rack of BGPAdvertisement broken: invalid selector: "?" cannot be the value of a label
+            error[unknown-community, transient] /spec/communities/0 of BGPAdvertisement there: invalid community "gold" in BGP advertisement: no Community defines this name
+            error[invalid-selector] /spec/nodeSelectors/0/matchLabels/a of L2Advertisement all: invalid selector: "?" cannot be the value of a label"#]],
     );
     // A node that is not known yet has no labels.
     check(
@@ -479,7 +479,7 @@ fn a_whole_configuration() {
            password: Some(
             ***,
            ),
-           bfd_profile: None,
+           bfd: None,
            graceful_restart: None,
            ebgp_multi_hop: true,
            ttl_security_hops: None,
@@ -527,8 +527,25 @@ fn a_whole_configuration() {
            password: Some(
             ***,
            ),
-           bfd_profile: Some(
-            "fast",
+           bfd: Some(
+            PeerBfd {
+             name: "fast",
+             profile: BfdProfile {
+              receive_interval: Some(
+               100ms,
+              ),
+              transmit_interval: None,
+              detect_multiplier: Some(
+               5,
+              ),
+              echo_interval: None,
+              echo_mode: false,
+              passive_mode: false,
+              minimum_ttl: Some(
+               10,
+              ),
+             },
+            },
            ),
            graceful_restart: Some(
             GracefulRestart {

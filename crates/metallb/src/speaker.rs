@@ -93,7 +93,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         reports: Reports::new(component, namespace.as_deref(), source.writer.clone()),
         configuration: Configuration::of_speaker(flags.node_name.clone(), namespace),
         segment: Segment::new(),
-        sessions: Sessions::new(&flags.node_name, flags.bgp_listen_port, seed()),
+        sessions: Sessions::new(&flags.node_name, flags.bgp_listen_port, seed(), clock),
         writer: source.writer.clone(),
         exclusions,
         out: Outbox::with_limit(OUTBOX_LIMIT),
@@ -311,7 +311,7 @@ impl Node {
         let interfaces: Vec<_> = monitor.interfaces().into_values().collect();
         let may_announce = |interface: &&Interface| self.exclusions.decide(&interface.name) == l2::Exclusion::Allowed;
         let names: BTreeSet<String> = interfaces.iter().filter(may_announce).map(|it| it.name.clone()).collect();
-        self.sessions.interfaces_changed(now, interfaces);
+        log_sessions(self.sessions.interfaces_changed(now, interfaces));
         self.decide(now, Input::Interfaces(names));
     }
 

@@ -12,6 +12,7 @@
     reason = "a test may panic"
 )]
 
+mod bfd;
 mod cluster;
 mod command_line;
 mod configuration;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         configuration::trials(),
         command_line::trials(),
         metrics::trials(),
+        bfd::trials(),
     ];
     lab::testing::main(modules.into_iter().flatten())
 }
