@@ -84,9 +84,9 @@ for test in crates/*/tests/*; do
   [[ $end_to_end == *" $name "* ]] || quick+=(--test "$name")
 done
 
-run unit 900 cargo test --workspace --lib --bins --examples --quiet
+run unit 900 cargo test --workspace --no-fail-fast --lib --bins --examples --quiet
 run doc 900 cargo test --workspace --doc --quiet
-run integration 1200 cargo test --workspace --quiet "${quick[@]}"
+run integration 1200 cargo test --workspace --no-fail-fast --quiet "${quick[@]}"
 
 # A million frames and messages of each kind, cut and edited at random, in seconds: only an optimized build is that quick.
 run hostile-l2 900 cargo test --release --quiet -p l2 --test l2 hostile

@@ -210,7 +210,7 @@ fn endpoint(spec: &BGPPeerSpec, report: &mut Report) -> Option<PeerEndpoint> {
         [("peerGateway", family)] => gateway(family, report),
         [(_, network)] => range(network, spec, report),
         [] => {
-            report.error("peer-endpoint", "/spec", "peer has no Address or Interface specified").hint(
+            report.error("peer-endpoint", "/spec/peerAddress", "peer has no Address or Interface specified").hint(
                 "set peerAddress to the IP address of the router, or interface to the interface that leads to it",
             );
             None

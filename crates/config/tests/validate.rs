@@ -242,9 +242,9 @@ fn contract_1_9_each_judges_what_it_consumes() {
         expect![[r#"
             refused
             error[bfd-profile-missing, transient] /spec/bfdProfile of BGPPeer here: peer "here" referencing non existing bfd profile "fast"
-            error[peer-endpoint] /spec of BGPPeer there: peer has no Address or Interface specified
             error[my-asn] /spec/myASN of BGPPeer there: missing local ASN
             error[peer-asn] /spec/peerASN of BGPPeer there: missing peer ASN and dynamicASN
+            error[peer-endpoint] /spec/peerAddress of BGPPeer there: peer has no Address or Interface specified
             error[invalid-selector] /spec/nodeSelectors/0/matchLabels/rack of BGPAdvertisement broken: invalid selector: "?" cannot be the value of a label
             error[unknown-community, transient] /spec/communities/0 of BGPAdvertisement there: invalid community "gold" in BGP advertisement: no Community defines this name
             error[invalid-selector] /spec/nodeSelectors/0/matchLabels/a of L2Advertisement all: invalid selector: "?" cannot be the value of a label"#]],

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use futures::TryStreamExt as _;
 use ipnet::IpNet;
 use kit::Mac;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
@@ -88,7 +89,11 @@ impl Host {
     pub fn add_address(&self, interface: &str, address: &str) -> Result<()> {
         let net = IpNet::from_str(address).with_context(|| format!("{address:?} is not an address with a length"))?;
         self.with_interface(interface, async move |netlink, index| {
-            netlink.address().add(index, net.addr(), net.prefix_len()).execute().await
+            let mut request = netlink.address().add(index, net.addr(), net.prefix_len());
+            // Even without detection of duplicates, an address is tentative for a moment without this, and nothing can be
+            // bound to it.
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            request.execute().await
         })
         .with_context(|| format!("adding {address} to {}/{interface}", self.name()))
     }

@@ -62,12 +62,14 @@ pub(crate) struct Setup {
     pub(crate) controller: Vec<String>,
     /// More arguments for every speaker.
     pub(crate) speaker: Vec<String>,
+    /// What every speaker may do.
+    pub(crate) capabilities: Capabilities,
 }
 
 impl Setup {
     /// With these nodes.
     pub(crate) fn nodes(nodes: &[&'static str]) -> Setup {
-        Setup { nodes: nodes.to_vec(), controller: Vec::new(), speaker: Vec::new() }
+        Setup { nodes: nodes.to_vec(), controller: Vec::new(), speaker: Vec::new(), capabilities: Capabilities::NetRaw }
     }
 }
 
@@ -123,7 +125,7 @@ impl Cluster {
                 taints: BTreeSet::new(),
                 ready: true,
                 network_unavailable: false,
-                speaker: speaker_start(&host, name, &folder, &setup.speaker)?,
+                speaker: speaker_start(&host, name, &folder, &setup)?,
                 proxy: ServiceProxy::start(&host)?,
                 forwards: Vec::new(),
                 _backend: Backend::start(&host, BACKEND_PORT)?,
@@ -310,7 +312,7 @@ impl Cluster {
 
     /// Starts the speaker of a node again, after it ended.
     pub(crate) fn speaker_begin(&mut self, node: &'static str) -> Result<()> {
-        let speaker = speaker_start(self.host(node), node, &self.folder, &self.setup.speaker)?;
+        let speaker = speaker_start(self.host(node), node, &self.folder, &self.setup)?;
         *self.speaker(node) = speaker;
         Ok(())
     }
@@ -533,9 +535,9 @@ fn controller_start(host: &Host, folder: &ManifestFolder, more: &[String]) -> Re
     host.spawn("controller", command)
 }
 
-fn speaker_start(host: &Host, node: &str, folder: &ManifestFolder, more: &[String]) -> Result<Process> {
-    let mut command = confined::command(Path::new(PROGRAM), Capabilities::NetRaw);
+fn speaker_start(host: &Host, node: &str, folder: &ManifestFolder, setup: &Setup) -> Result<Process> {
+    let mut command = confined::command(Path::new(PROGRAM), setup.capabilities);
     command.args(["speaker", "--namespace", NAMESPACE, "--node-name", node, "--manifests"]);
-    command.arg(folder.path()).args(more);
+    command.arg(folder.path()).args(&setup.speaker);
     host.spawn("speaker", command)
 }

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use kit::Secret;
+use lab::confined::Capabilities;
 use lab::router::{Opening, PeerPlace, Router, RouterKind, RouterPeer, RouterRoute};
 use lab::testing::Trial;
 use lab::{Lab, eventually};
 use serde_json::Value;
 
-use crate::cluster::{Cluster, LIMIT, at, v4, v6};
+use crate::cluster::{Cluster, LIMIT, Setup, at, v4, v6};
 use crate::edge::{Edge, OURS, THEIRS, accepting, announce_routed, host_route, put_peers};
 use crate::objects::Service;
 
@@ -311,7 +312,8 @@ fn attributes(lab: &Lab) -> Result<()> {
 }
 
 fn callers(lab: &Lab) -> Result<()> {
-    let mut cluster = Cluster::start(lab, &["node-a"])?;
+    let setup = Setup { capabilities: Capabilities::NetRawAndBindService, ..Setup::nodes(&["node-a"]) };
+    let mut cluster = Cluster::start_with(lab, setup)?;
     let calling = |peer: &mut RouterPeer| {
         peer.opening = Opening::Dials;
         peer.password = Some(Secret::new("who-is-there"));

@@ -50,6 +50,20 @@ fn ask(client: &Host, target: &str, authorization: Option<&str>) -> Result<http:
     fetch(client, &format!("https://{target}/metrics"), &arguments)
 }
 
+/// Has controller and speakers asked for their metrics by one who may read them.
+pub(crate) fn scrape(site: &Site) -> Result<()> {
+    site.cluster.apply(ACCOUNTS)?;
+    let reader = format!("Bearer {}", token(site, "prometheus")?);
+    for target in TARGETS {
+        eventually(LIMIT, || {
+            let answer = ask(&site.client, target, Some(&reader))?;
+            ensure!(answer.status == 200, "{target}: {}", answer.status);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 pub(crate) fn access(lab: &Lab) -> Result<()> {
     on_site(lab, |site| {
         let (_controller, _speakers) = (site.controller()?, site.speakers()?);
