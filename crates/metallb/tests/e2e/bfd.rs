@@ -7,13 +7,14 @@ use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use kit::{Duration, Instant};
+use lab::confined::Capabilities;
 use lab::router::{Bfd, Opening, PeerPlace, Router, RouterConfig, RouterKind, RouterPeer};
 use lab::testing::Trial;
 use lab::{Host, Lab, eventually};
 use netio::clock::Clock;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, LIMIT, address, at, v4, v6};
+use crate::cluster::{Cluster, LIMIT, Setup, address, at, v4, v6};
 use crate::edge::{Edge, OURS, THEIRS, accepting, announce_routed, host_route, put_peers};
 use crate::metrics::wait_values;
 use crate::objects::Service;
@@ -25,7 +26,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::new("bfd_of_bird_notices_a_node_without_power", |lab| power(lab, RouterKind::Bird)),
         Trial::new("contract_10_3_bfd_profiles_change_without_a_flap", profiles),
         Trial::new("rfc5882_4_1_bgp_runs_with_a_router_that_has_no_bfd", silent),
-        Trial::new("rfc5882_4_3_a_restart_with_bfd_keeps_the_routes", restart),
+        Trial::new("rfc5882_4_3_a_restart_with_bfd_keeps_the_routes_at_frr", |lab| restart(lab, RouterKind::Frr)),
+        Trial::new("rfc5882_4_3_a_restart_with_bfd_keeps_the_routes_at_bird", |lab| restart(lab, RouterKind::Bird)),
         Trial::new("contract_1_2_bfd_over_several_hops_outside_and_inside_of_the_as", several_hops),
         Trial::new("contract_10_3_bfd_over_an_unnumbered_link", unnumbered),
         Trial::new("bfd_with_routers_that_call_from_a_range", callers),
@@ -118,6 +120,11 @@ fn watched(
 ) -> Result<(Cluster, Edge, Core, Vec<IpAddr>)> {
     let mut cluster = Cluster::start(lab, &["node-a"])?;
     let mut config = accepting(&cluster, THEIRS, OURS, |peer| peer.bfd = Some(bfd))?;
+    if kind == RouterKind::Bird && !more.is_empty() {
+        // BIRD has to be told that BFD shares the fate of a speaker that restarts.
+        config.peers.clear();
+        bird_peers(&mut config, bfd)?;
+    }
     Core::announce(&mut config, kind)?;
     let edge = Edge::start(lab, &cluster, 254, kind, &config)?;
     announce_routed(&cluster)?;
@@ -132,6 +139,22 @@ fn watched(
     }
     core.wait_routes(1)?;
     Ok((cluster, edge, core, addresses))
+}
+
+fn bird_peers(config: &mut RouterConfig, bfd: Bfd) -> Result<()> {
+    let (interval, multiplier) = (bfd.interval.as_millis(), bfd.multiplier);
+    writeln!(
+        config.extra,
+        "protocol bfd {{ interface \"*\" {{ interval {interval} ms; multiplier {multiplier}; }}; }}"
+    )?;
+    for (number, (node, family)) in [(v4(11), "ipv4"), (v6(11), "ipv6")].into_iter().enumerate() {
+        writeln!(
+            config.extra,
+            "protocol bgp node{number} {{ local as {THEIRS}; neighbor {node} as {OURS}; passive on; bfd graceful;
+             graceful restart on; {family} {{ import all; export none; }}; }}"
+        )?;
+    }
+    Ok(())
 }
 
 /// Waits until the speaker's metrics say so of these sessions.
@@ -234,6 +257,8 @@ fn udp_ports(host: &Host) -> Result<String> {
 fn profiles(lab: &Lab) -> Result<()> {
     let (mut cluster, edge, _core, _) = watched(lab, RouterKind::Frr, (PATIENT, PATIENT_PROFILE), "")?;
     let ours = [v4(11), v6(11)];
+    // Nodes of Kubernetes do, and then they also return the echo packets of routers.
+    cluster.host("node-a").forward_packets()?;
     let timers = |receive: u64, transmit: u64, echo: u64, multiplier: u64| {
         [
             ("status", "up".into()),
@@ -271,9 +296,8 @@ fn profiles(lab: &Lab) -> Result<()> {
         ensure!(edge.counters()?[&peer] == before[&peer], "{:?}, before {before:?}", edge.counters()?);
     }
     // The router's operator switches BFD off: that is no failure (RFC 5882 section 3.2).
-    let in_bgp = format!("router bgp {THEIRS}");
-    for peer in ours {
-        edge.router.command(&["configure terminal", &in_bgp, &format!("no neighbor {peer} bfd")])?;
+    for profile in ["profile peer0", "profile peer1"] {
+        edge.router.command(&["configure terminal", "bfd", profile, "shutdown"])?;
     }
     cluster.wait_speaker_log("node-a", 0, &["bfdDown", "192.168.1.254", "administratively down"])?;
     wait_state(&cluster, &[v4(254), v6(254)], false)?;
@@ -322,16 +346,21 @@ fn silent(lab: &Lab) -> Result<()> {
     edge.wait_sessions(&cluster).context("a session that begins while BFD is down")
 }
 
-fn restart(lab: &Lab) -> Result<()> {
-    let (mut cluster, edge, core, addresses) =
-        watched(lab, RouterKind::Frr, (PATIENT, PATIENT_PROFILE), ", enableGracefulRestart: true")?;
+fn restart(lab: &Lab, kind: RouterKind) -> Result<()> {
+    let more = ", enableGracefulRestart: true";
+    let (mut cluster, edge, core, addresses) = watched(lab, kind, (PATIENT, PATIENT_PROFILE), more)?;
     let before = core.router.routes()?;
     let status = cluster.speaker("node-a").stop()?;
     ensure!(status.success(), "the speaker ends with {status}");
-    wait_shown(&edge.router, &[v4(11), v6(11)], &[("status", "down".into())])?;
-    for peer in [v4(11), v6(11)] {
-        ensure!(!edge.session(peer)?.is_established(), "{:?}", edge.session(peer)?);
+    if kind == RouterKind::Frr {
+        wait_shown(&edge.router, &[v4(11), v6(11)], &[("status", "down".into())])?;
     }
+    eventually(LIMIT, || {
+        for peer in [v4(11), v6(11)] {
+            ensure!(!edge.session(peer)?.is_established(), "{:?}", edge.session(peer)?);
+        }
+        Ok(())
+    })?;
     for target in &addresses {
         ensure!(edge.router.routes_to(&host_route(*target))?.len() == 1, "the router has forgotten {target}");
     }
@@ -425,7 +454,8 @@ fn unnumbered(lab: &Lab) -> Result<()> {
 }
 
 fn callers(lab: &Lab) -> Result<()> {
-    let mut cluster = Cluster::start(lab, &["node-a"])?;
+    let setup = Setup { capabilities: Capabilities::NetRawAndBindService, ..Setup::nodes(&["node-a"]) };
+    let mut cluster = Cluster::start_with(lab, setup)?;
     let config = accepting(&cluster, THEIRS, OURS, |peer| {
         peer.bfd = Some(QUICK);
         peer.opening = Opening::Dials;
