@@ -1,6 +1,6 @@
 //! MetalLB: the load balancer for Kubernetes clusters that no cloud serves.
 //!
-//! One program with several faces: `controller` and `speaker` run in the cluster, `lint`, `crds` and `lab` are for people.
+//! One program with several faces: `controller` and `speaker` run in the cluster, `status`, `lint`, `crds` and `lab` are for people.
 //! Here arguments are read and parts are wired together; nothing is decided.
 
 mod arguments;
@@ -12,6 +12,7 @@ mod metrics;
 mod process;
 mod reports;
 mod speaker;
+mod status;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Speaker(flags) => process::exit_status(speaker::run(flags)),
         Command::Lab(command) => process::exit_status(lab::command::run(command)),
         Command::Lint(flags) => lint::run(&flags),
+        Command::Status(command) => status::run(&command),
         Command::Crds(flags) => crds::run(&flags),
     }
 }

@@ -1,5 +1,6 @@
 //! `metallb speaker`: one loop that drives the decisions, ARP and NDP, and the BGP sessions of a node.
 
+mod answer;
 mod collection;
 mod segment;
 mod sessions;
@@ -17,12 +18,15 @@ use source::{Change, PoolStatus, Writer};
 use speaker::{DrainOptions, Exclusion, Input, Options, Output, Speaker};
 use sys::packet::{Capture, PacketSocket};
 use telemetry::metrics::{ConfigState, SpeakerReport, Work};
+use tokio::sync::mpsc::OwnedPermit;
 
 use crate::arguments::SpeakerFlags;
 use crate::configuration::{Configuration, Verdict};
 use crate::metrics::{self, Scrapes};
 use crate::process::{self, Reach, Shutdown};
 use crate::reports::Reports;
+use crate::status::{self, server::Piece};
+use answer::Answer;
 use collection::{Collection, Progress};
 use segment::Segment;
 use sessions::{News, Sessions};
@@ -78,6 +82,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
     )
     .await?;
     let mut scrapes: Scrapes<SpeakerReport> = metrics::serve(&flags.common, &logs, &source, reviews).await?;
+    let mut queries = status::server::serve(&flags.status_socket);
     let mut monitor = Monitor::start().await?;
     let clock = Clock::start();
     let mut node = Node {
@@ -100,6 +105,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         synced: false,
         work: Work::default(),
         collection: None,
+        answer: None,
         leaving: Leaving::No,
     };
     node.reports.configuration(clock.now(), node.configuration.verdict());
@@ -123,6 +129,10 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
                 node.collection = Some(Collection::begin(envelope, &flags.node_name));
             }
             () = std::future::ready(()), if node.collection.is_some() => node.collect(),
+            query = queries.next(), if node.answer.is_none() => {
+                node.answer = Some(Answer::begin(query, clock.now(), jiff::Timestamp::now(), &node.sessions));
+            }
+            room = Answer::room(node.answer.as_ref()) => node.answer(&flags.node_name, room),
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
                 let is_last = source.changes.is_empty();
@@ -152,6 +162,8 @@ struct Node {
     work: Work,
     /// What is being collected for a scrape.
     collection: Option<Collection>,
+    /// What is being told to whoever asks on the socket.
+    answer: Option<Answer>,
     leaving: Leaving,
 }
 
@@ -299,6 +311,17 @@ impl Node {
             && let Some(collection) = self.collection.take()
         {
             collection.finish(self.work, &self.segment, &self.sessions);
+        }
+    }
+
+    /// Tells one more portion to whoever asks.
+    fn answer(&mut self, node: &str, room: Option<OwnedPermit<Piece>>) {
+        let more = match (&mut self.answer, room) {
+            (Some(answer), Some(room)) => answer.step(node, &self.sessions, room),
+            (Some(_) | None, _) => Progress::Done,
+        };
+        if more == Progress::Done {
+            self.answer = None;
         }
     }
 

@@ -12,7 +12,7 @@ use telemetry::metrics::{
 };
 
 use super::segment::Segment;
-use super::sessions::{BfdStatus, SessionId, Sessions};
+use super::sessions::{BfdSnapshot, SessionId, Sessions};
 use crate::metrics::{Envelope, count};
 
 /// Services or addresses that are looked at between two turns of everything else.
@@ -139,7 +139,7 @@ fn session(endpoint: &netio::bgp::Endpoint, view: &PeerView) -> BgpSession {
     }
 }
 
-fn bfd_report(status: &BfdStatus, sessions: &Sessions) -> BfdReport {
+fn bfd_report(status: &BfdSnapshot, sessions: &Sessions) -> BfdReport {
     // Those that nobody watches are only told good-bye.
     let watched = status.sessions.iter().filter(|session| !session.clients.is_empty());
     BfdReport {

@@ -6,14 +6,15 @@
 mod callers;
 mod paths;
 mod place;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bgp::{
-    Beginning, ConnectRetry, Families, Input, Mode, Notifications, Output, PeerConfig, PeerView, Reception,
-    RouteAttributes, RouterIdSource, StopReason,
+    Beginning, ConnectRetry, Families, Input, Mode, Notifications, Output, PeerConfig, Reception, RouteAttributes,
+    RouterIdSource, StopReason,
 };
 use config::{ConnectionMode, Effect, Peer, PeerChange, PeerEndpoint};
 use ipnet::IpNet;
@@ -25,6 +26,8 @@ use netio::interfaces::Interface;
 use callers::{Callers, Listeners};
 use paths::Paths;
 use place::Places;
+
+pub(super) use views::Neighbour;
 
 /// How much of a message that is wrong the log shows, in bytes; most are whole within that.
 const MALFORMED_SHOWN_MAX: usize = 4096;
@@ -55,7 +58,7 @@ pub(super) struct Sessions {
 pub(super) struct SessionId(u64);
 
 /// What BFD knows of its sessions.
-pub(super) type BfdStatus = netio::bfd::Status<SessionId>;
+pub(super) type BfdSnapshot = netio::bfd::Status<SessionId>;
 
 /// A neighbour.
 struct Session {
@@ -270,16 +273,6 @@ impl Sessions {
             self.caller_gone(now, id);
         }
         news
-    }
-
-    /// What an operator may ask of each session; the youngest last.
-    pub(super) fn views(&self) -> impl Iterator<Item = (&Endpoint, PeerView)> {
-        self.sessions.values().map(|session| (&session.endpoint, session.core.view()))
-    }
-
-    /// What BFD knows of its sessions, half a second ago at most; `None` where no peer has wanted one.
-    pub(super) fn bfd_status(&self) -> Option<BfdStatus> {
-        self.paths.status()
     }
 
     /// The name of an interface of this host, or its number if it has gone.

@@ -28,6 +28,7 @@ mod restarts;
 mod routes;
 mod services;
 mod sessions;
+mod status;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         command_line::trials(),
         metrics::trials(),
         bfd::trials(),
+        status::trials(),
     ];
     lab::testing::main(modules.into_iter().flatten())
 }

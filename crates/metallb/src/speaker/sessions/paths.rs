@@ -15,7 +15,7 @@ use netio::clock::Clock;
 use netio::interfaces::Interface;
 use speaker::watch::{Distance, Guard, Order, Place, Report, watch};
 
-use super::{BfdStatus, News, SessionId, Sessions};
+use super::{BfdSnapshot, News, SessionId, Sessions};
 
 /// The paths that are watched.
 pub(super) struct Paths {
@@ -49,8 +49,13 @@ impl Paths {
     }
 
     /// What BFD knows of its sessions; `None` where there never was one.
-    pub(super) fn status(&self) -> Option<BfdStatus> {
+    pub(super) fn status(&self) -> Option<BfdSnapshot> {
         self.driver.as_ref().map(|driver| driver.reader().status())
+    }
+
+    /// Whether a session waits until its path works again.
+    pub(super) fn is_held(&self, id: SessionId) -> bool {
+        self.watched.get(&id).is_some_and(|watched| watched.guard.is_held())
     }
 
     /// Watches the path of a session from now on, or another one, or none.
