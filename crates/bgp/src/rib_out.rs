@@ -139,6 +139,11 @@ impl SessionPath {
             ..PathAttributes::default()
         }
     }
+
+    /// True when the peer cannot tell one from the other.
+    fn looks_the_same(&self, one: &RouteAttributes, other: &RouteAttributes) -> bool {
+        one == other || self.attributes(one) == self.attributes(other)
+    }
 }
 
 /// What one session has sent, and still has to look at.
@@ -332,8 +337,10 @@ impl AdjRibOut {
         }
     }
 
+    /// RFC 4271 section 9.2: what would look as it did before is not sent again.
     fn is_current(&self, sent: &Sent, family: Family, wanted: &Arc<RouteAttributes>) -> bool {
-        sent.epoch == self.epochs.get(family) && (Arc::ptr_eq(&sent.attributes, wanted) || sent.attributes == *wanted)
+        let is_same = || self.path.looks_the_same(&sent.attributes, wanted);
+        sent.epoch == self.epochs.get(family) && (Arc::ptr_eq(&sent.attributes, wanted) || is_same())
     }
 
     /// Does one part of the work: appends messages as long as there are fewer than `room` bytes, and returns how many

@@ -605,6 +605,13 @@ fn admission_refuses_what_a_change_makes_wrong_and_nothing_else() {
             "error[wrong-namespace] /metadata/namespace of IPAddressPool default/new: resource must be created in metallb-system namespace"
         ],
     );
+    // R18: as well when it changes.
+    check(
+        Change::Update(Box::new(object(r#"IPAddressPool default/new {"addresses": ["203.0.113.0/24"]}"#))),
+        expect![
+            "error[wrong-namespace] /metadata/namespace of IPAddressPool default/new: resource must be created in metallb-system namespace"
+        ],
+    );
     // The object that is broken already is none of this one's business.
     check(create(r#"IPAddressPool metallb-system/new {"addresses": ["203.0.113.0/24"]}"#), expect![["
 

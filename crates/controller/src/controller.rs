@@ -13,7 +13,7 @@ use ipam::{Allocator, Holder, Pinning, Pool, PoolName, PoolUsage};
 use kit::{Duration, Instant, Outbox, TimerTable};
 
 use crate::decide::Had;
-use crate::demand::{Demand, Leftovers, holder};
+use crate::demand::{Ask, Demand, Leftovers, holder};
 use crate::ledger::{Ledger, Seen};
 use crate::pools::Pools;
 use crate::problem::Problem;
@@ -87,7 +87,7 @@ pub(crate) struct Record {
     pub(crate) uid: Box<str>,
     pub(crate) demand: Demand,
     pub(crate) ledger: Ledger,
-    /// Addresses that it lost to a change of the pools, until that is dealt with.
+    /// Addresses that it lost to a change of the pools, until that is dealt with; a part of them may be held for it.
     pub(crate) lost: Option<Box<ipam::Addresses>>,
     /// The status was there before us and has not been looked at: the addresses in it are what the Service has.
     pub(crate) is_new: bool,
@@ -189,7 +189,7 @@ impl Controller {
                 }
             }
             Input::PoolStatus { pool, status } => self.pools.seen(now, pool.into(), status, &mut self.timers),
-            Input::PoolDeleted(pool) => self.pools.gone(pool.into(), &mut self.timers),
+            Input::PoolDeleted(pool) => self.pools.gone(now, pool.into(), &mut self.timers),
             Input::Synced => {
                 self.phase = match self.phase {
                     Phase::Blind | Phase::Synced => Phase::Synced,
@@ -207,6 +207,11 @@ impl Controller {
     pub fn next_deadline(&self) -> Option<Instant> {
         let has_work = !self.dirty.is_empty() || !self.opportunities.is_empty() || self.pools.has_changes();
         if has_work && self.phase == Phase::Active { Some(self.now) } else { self.timers.next_deadline() }
+    }
+
+    /// What a Service has, and from which pool, whatever its status shows at the moment.
+    pub fn assignment(&self, service: &Key) -> Option<(ipam::Addresses, &PoolName)> {
+        self.allocator.holding(&holder(service)).map(|holding| (holding.addresses, &holding.pool))
     }
 
     /// How full each pool is, by name; for the metrics of contract 8.1.
@@ -241,10 +246,8 @@ impl Controller {
         let had_pools = self.allocator.has_pools();
         let replaced = self.allocator.replace(config.pools.values().map(|pool| pool_of(pool)).collect());
         for (holder, addresses) in replaced.uncovered {
-            if let Some(record) = self.services.get_mut(&holder) {
-                record.lost = Some(Box::new(addresses));
-                self.mark(holder);
-            }
+            self.lose(&holder, addresses);
+            self.mark(holder);
         }
         for holder in replaced.moved {
             if let Some(record) = self.services.get_mut(&holder) {
@@ -280,22 +283,37 @@ impl Controller {
         self.phase = Phase::Active;
         let mut assigned: Vec<(Reverse<usize>, Holder, ipam::Addresses)> = Vec::new();
         for (holder, record) in &self.services {
-            if let (Demand::Serve(ask), Had::Addresses(addresses)) = (&record.demand, record.ledger.seen.assignment())
-                && ask.stack.as_ref().is_ok_and(|stack| stack.allows(&addresses))
-            {
+            if let (Demand::Serve(_), Had::Addresses(addresses)) = (&record.demand, record.ledger.seen.assignment()) {
                 assigned.push((Reverse(addresses.iter().count()), holder.clone(), addresses));
             }
         }
         assigned.sort_unstable_by(|a, b| (a.0, a.1.as_str()).cmp(&(b.0, b.1.as_str())));
+        let mut refused = Vec::new();
         for (_, holder, addresses) in assigned {
             let Some(Demand::Serve(ask)) = self.services.get(&holder).map(|record| &record.demand) else { continue };
-            // A claim that is refused is looked at, and told about, when the Service's turn comes.
-            let _ = self.allocator.claim(&ask.client, &addresses);
+            let is_allowed = ask.stack.as_ref().is_ok_and(|stack| stack.allows(&addresses));
+            if !is_allowed || self.allocator.claim(&ask.client, &addresses).is_err() {
+                refused.push((holder, addresses));
+            }
+        }
+        for (holder, addresses) in refused {
+            self.lose(&holder, addresses);
         }
         for holder in self.services.keys().cloned().collect::<Vec<_>>() {
             self.mark(holder);
         }
         self.phase
+    }
+
+    /// A Service cannot have these addresses any more. Whether it keeps one of two is decided, and told, when its turn
+    /// comes; until then nobody else may take it.
+    fn lose(&mut self, holder: &Holder, addresses: ipam::Addresses) {
+        let Some(record) = self.services.get_mut(holder) else { return };
+        record.lost = Some(Box::new(addresses));
+        let Demand::Serve(Ask { client, stack: Ok(stack), .. }) = &record.demand else { return };
+        let may_stay = |part: &ipam::Addresses| *stack == ipam::Stack::Dual || stack.allows(part);
+        let mut parts = addresses.iter().map(ipam::Addresses::one).filter(may_stay);
+        let _held = parts.find(|part| self.allocator.claim(client, part).is_ok());
     }
 
     fn service_applied(&mut self, service: Service) {

@@ -64,13 +64,12 @@ impl Controller {
 
     /// What a Service has: what we gave it, or had to take from it, or what its status showed before we came.
     fn had(&self, holder: &Holder) -> Had {
-        if let Some(holding) = self.allocator.holding(holder) {
-            return Had::Addresses(holding.addresses);
-        }
-        match self.services.get(holder).map(|record| (&record.lost, record)) {
-            Some((Some(lost), _)) => Had::Addresses(**lost),
-            Some((None, record)) if record.is_new => record.ledger.seen.assignment(),
-            Some(_) | None => Had::Nothing,
+        let Some(record) = self.services.get(holder) else { return Had::Nothing };
+        match (&record.lost, self.allocator.holding(holder)) {
+            (Some(lost), _) => Had::Addresses(**lost),
+            (None, Some(holding)) => Had::Addresses(holding.addresses),
+            (None, None) if record.is_new => record.ledger.seen.assignment(),
+            (None, None) => Had::Nothing,
         }
     }
 
@@ -101,9 +100,8 @@ impl Controller {
             out.push(Write::Event(teller.overwritten(&record.ledger.seen.text(), None)));
         }
         look_again(&mut self.timers, holder, step);
-        match record.ledger.contested_until(now) {
+        match record.ledger.unsettled_until(now) {
             _ if leftovers == Leftovers::Unchanged => self.forget(holder),
-            // Whoever writes it may do so again.
             Some(until) if step == Step::Settled => self.timers.set(Timer::Service(holder.clone()), until),
             None if step == Step::Settled => self.forget(holder),
             Some(_) | None => {}

@@ -8,7 +8,7 @@ use ipam::{Allocator, PoolName, PoolUsage};
 use kit::{Duration, Instant, Outbox, TimerTable};
 
 use crate::controller::Timer;
-use crate::ledger::{CALM, REPEAT_PAUSE, RESTORE_PAUSE, pause};
+use crate::ledger::{CALM, REPEAT_PAUSE, RESTORE_PAUSE, pause, remember};
 
 /// What is known about the status of every pool.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,12 @@ struct Book {
     seen: Option<PoolCounters>,
     /// What was written last, or seen to be right already.
     written: Option<PoolCounters>,
+    /// What was shown at the newest write, which may be shown until that is seen to arrive.
+    before: Option<PoolCounters>,
+    /// What we wrote lately: it may pass by even after that.
+    ours: Vec<PoolCounters>,
+    /// How long the newest write may take to arrive.
+    in_flight_until: Instant,
     /// When it was written last.
     last_written: Option<Instant>,
     /// The status was wrong for longer than a write takes to arrive.
@@ -59,8 +65,10 @@ impl Pools {
             self.changed.insert(pool);
         } else if book.written == book.seen {
             timers.clear(&timer);
+            book.before = status;
+        } else if now < book.in_flight_until && book.is_old(status) {
+            set_earlier(timers, timer, book.in_flight_until);
         } else {
-            // Most likely an earlier status of ours, with the newest still on its way; else somebody edited it.
             if now.since(book.last_restored) >= CALM {
                 book.restored = 0;
             }
@@ -68,11 +76,15 @@ impl Pools {
         }
     }
 
-    /// The pool is gone, and its status with it.
-    pub(crate) fn gone(&mut self, pool: PoolName, timers: &mut TimerTable<Timer>) {
-        self.books.remove(&pool);
+    /// The pool is gone, and its status with it. What was written lately may still reach another pool of its name.
+    pub(crate) fn gone(&mut self, now: Instant, pool: PoolName, timers: &mut TimerTable<Timer>) {
         timers.clear(&Timer::Pool(pool.clone()));
-        timers.clear(&Timer::PoolPace(pool));
+        timers.clear(&Timer::PoolPace(pool.clone()));
+        let Some(Book { ours, in_flight_until, .. }) = self.books.remove(&pool) else { return };
+        if now < in_flight_until {
+            timers.set(Timer::Pool(pool.clone()), in_flight_until);
+            self.books.insert(pool, Book { ours, in_flight_until, ..Book::default() });
+        }
     }
 
     /// The counters may be written again.
@@ -82,7 +94,10 @@ impl Pools {
 
     /// The pause after a wrong status is over.
     pub(crate) fn pause_over(&mut self, pool: PoolName) {
-        if let Some(book) = self.books.get_mut(&pool).filter(|book| book.seen != book.written) {
+        if self.books.get(&pool).is_some_and(Book::is_blank) {
+            self.books.remove(&pool);
+        }
+        if let Some(book) = self.books.get_mut(&pool).filter(|book| book.is_there && book.seen != book.written) {
             book.must_restore = true;
             self.changed.insert(pool);
         }
@@ -106,7 +121,7 @@ impl Pools {
         while out.room() > 0 {
             let Some(pool) = self.changed.pop_first() else { break };
             let Some(usage) = allocator.usage(&pool) else {
-                self.gone(pool, timers);
+                self.gone(now, pool, timers);
                 continue;
             };
             let status = counters(&usage);
@@ -126,12 +141,35 @@ impl Pools {
                 book.restored = book.restored.saturating_add(1);
                 book.last_restored = now;
             }
+            book.expect(now, status);
             if book.is_there {
                 // It may arrive and be overwritten unseen.
-                set_earlier(timers, Timer::Pool(pool.clone()), now + pause(book.restored).max(REPEAT_PAUSE));
+                timers.set(Timer::Pool(pool.clone()), now + pause(book.restored).max(REPEAT_PAUSE));
             }
             out.push(Write::PoolStatus { pool: Key::new(namespace, &*pool), status });
         }
+    }
+}
+
+impl Book {
+    /// True for a pool that is gone.
+    fn is_blank(&self) -> bool {
+        !self.is_there && self.written.is_none()
+    }
+
+    /// A write goes out.
+    fn expect(&mut self, now: Instant, written: PoolCounters) {
+        if now >= self.in_flight_until {
+            self.ours.clear();
+        }
+        self.in_flight_until = now + REPEAT_PAUSE;
+        self.before = self.seen;
+        remember(&mut self.ours, written);
+    }
+
+    /// True for what may be shown while the newest write is on its way.
+    fn is_old(&self, status: Option<PoolCounters>) -> bool {
+        self.before == status || status.is_some_and(|status| self.ours.contains(&status))
     }
 }
 

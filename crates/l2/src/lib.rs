@@ -19,5 +19,5 @@ pub mod wire;
 
 pub use interface::{Coverage, Exclusion, Interface, InterfaceFlags, InterfaceSet, Obstacle, Protocol};
 pub use message::{Action, ClaimKind, Input, Output, Report};
-pub use responder::{CLAIM_INTERVAL, Counters, OUTBOX_MAX, Responder, SOCKET_RETRY};
+pub use responder::{CLAIM_INTERVAL, Counters, HAND_OVER_MAX, OUTBOX_MAX, Responder, SOCKET_RETRY};
 pub use schedule::{FRAMES_PER_PACE, PACE, ROUND_INTERVAL, ROUNDS, frames_per_round};

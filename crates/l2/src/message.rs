@@ -36,6 +36,12 @@ pub enum Input {
         /// The address.
         address: IpAddr,
     },
+    /// Another machine is to announce the address. It is answered here until that machine has said so on the segment,
+    /// for [`crate::HAND_OVER_MAX`] at most, so that nobody asks in vain meanwhile. Nothing is sent but answers.
+    HandOver {
+        /// The address.
+        address: IpAddr,
+    },
     /// A frame arrived, from the Ethernet header on.
     Frame {
         /// Where.

@@ -24,6 +24,9 @@ const OUTBOX_BATCH: usize = 3072;
 pub const SOCKET_RETRY: Duration = Duration::from_secs(5);
 /// Another machine's claim to an address is reported at most once in this time.
 pub const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
+/// How long an address is answered that another machine is to announce. It is told of that at the same time as we are,
+/// so it announces within a moment; if it is not told, it is late.
+pub const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 
 /// Answers for the addresses that are announced, on all interfaces of a host.
 ///
@@ -49,6 +52,15 @@ struct Announcement {
     interfaces: InterfaceSet,
     counters: Counters,
     claim_reported: Option<Instant>,
+    stage: Stage,
+}
+
+/// Whether an address is to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Kept,
+    /// Another machine is to announce it, and has not done so yet.
+    HandingOver,
 }
 
 /// What has happened to an address since it was announced (contract 8.3).
@@ -76,6 +88,8 @@ enum Timer {
     Announce(InterfaceIndex),
     /// A failed socket is asked for again.
     Reopen(InterfaceIndex, Protocol),
+    /// Nobody has announced the address that was to be handed over.
+    HandOver(IpAddr),
     /// Reports did not fit in the outbox.
     Report,
 }
@@ -103,6 +117,7 @@ impl Responder {
             Input::SocketFailed { interface, protocol } => self.socket_failed(now, interface, protocol, out),
             Input::Announce { address, interfaces } => self.announce(now, address, interfaces, out),
             Input::Withdraw { address } => self.withdraw(now, address, out),
+            Input::HandOver { address } => self.hand_over(now, address),
             Input::Tick => {}
         }
         self.run_timers(now, out);
@@ -145,6 +160,11 @@ impl Responder {
         behind.map(|(address, announcement)| (*address, announcement.counters))
     }
 
+    /// How many addresses are still answered for those who are to announce them.
+    pub fn handing_over(&self) -> usize {
+        self.addresses.values().filter(|announcement| announcement.stage == Stage::HandingOver).count()
+    }
+
     /// How many frames arrived that break the rules of ARP or NDP, and were ignored.
     pub fn malformed_frames(&self) -> u64 {
         self.malformed
@@ -160,6 +180,10 @@ impl Default for Responder {
 /// Addresses come and go.
 impl Responder {
     fn announce(&mut self, now: Instant, address: IpAddr, interfaces: InterfaceSet, out: &mut Outbox<Output>) {
+        if self.addresses.get(&address).is_some_and(|announcement| announcement.stage == Stage::HandingOver) {
+            // Others may have heard of the one that was to have it.
+            self.withdraw(now, address, out);
+        }
         let before = self.addresses.get(&address).map(|announcement| announcement.interfaces.clone());
         if before.as_ref() == Some(&interfaces) {
             return;
@@ -169,13 +193,28 @@ impl Responder {
             interfaces: interfaces.clone(),
             counters: Counters::default(),
             claim_reported: None,
+            stage: Stage::Kept,
         });
         announcement.interfaces = interfaces;
     }
 
     fn withdraw(&mut self, now: Instant, address: IpAddr, out: &mut Outbox<Output>) {
         if let Some(announcement) = self.addresses.remove(&address) {
+            self.timers.clear(&Timer::HandOver(address));
             self.replace(now, address, Some(&announcement.interfaces), None, out);
+        }
+    }
+
+    fn hand_over(&mut self, now: Instant, address: IpAddr) {
+        let Some(announcement) = self.addresses.get_mut(&address) else { return };
+        if announcement.stage == Stage::HandingOver {
+            return;
+        }
+        announcement.stage = Stage::HandingOver;
+        self.timers.set(Timer::HandOver(address), now + HAND_OVER_MAX);
+        for (index, link) in &mut self.links {
+            link.schedule.stop(&address);
+            reschedule(&mut self.timers, *index, link);
         }
     }
 
@@ -289,6 +328,9 @@ impl Responder {
             let stood = before.placement(protocol, &announcement.interfaces);
             let stands = link.face.placement(protocol, &announcement.interfaces);
             link.place(now, *address, (stood, stands), &mut changes);
+            if announcement.stage == Stage::HandingOver {
+                link.schedule.stop(address);
+            }
         }
         if link.face.socket(Protocol::Ndp) != Socket::Open {
             // Closing the socket has left them all.
@@ -428,6 +470,9 @@ impl Responder {
         out: &mut Outbox<Output>,
     ) {
         let Some(announcement) = self.announced_on(index, &address) else { return };
+        if announcement.stage == Stage::HandingOver {
+            return self.withdraw(now, address, out);
+        }
         let counters = &mut announcement.counters;
         counters.foreign_claims = counters.foreign_claims.saturating_add(1);
         if announcement.claim_reported.is_none_or(|reported| now.since(reported) >= CLAIM_INTERVAL) {
@@ -446,6 +491,7 @@ impl Responder {
                 Some(Timer::Reopen(index, protocol)) => {
                     self.change(now, index, |face| face.set_socket(protocol, Socket::Closed), out);
                 }
+                Some(Timer::HandOver(address)) => self.withdraw(now, address, out),
                 Some(Timer::Report) => self.report(now, out),
                 None => break,
             }
@@ -541,6 +587,10 @@ impl Responder {
                 let is_awaited = self.timers.get(&Timer::Reopen(*index, protocol)).is_some();
                 assert_eq!(is_awaited, link.face.socket(protocol) == Socket::Failed, "{protocol} on {index:?}");
             }
+        }
+        for (address, announcement) in &self.addresses {
+            let is_awaited = self.timers.get(&Timer::HandOver(*address)).is_some();
+            assert_eq!(is_awaited, announcement.stage == Stage::HandingOver, "{address}");
         }
         let scoped: usize = self.scopes.values().map(|scope| scope.addresses).sum();
         assert_eq!(scoped, self.addresses.len());

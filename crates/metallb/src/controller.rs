@@ -1,20 +1,24 @@
 //! `metallb controller`: gives addresses to Services.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use api::{Component, IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
 use controller::{Controller, Input, Settings};
 use ipam::PoolUsage;
 use kit::{Duration, Instant, Outbox};
 use netio::clock::Clock;
+use source::kube::{Client, MemberKey};
 use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Writer};
+use telemetry::health::Health;
+use telemetry::logs::Logs;
 use telemetry::metrics::{ControllerReport, PoolReport, Work};
 
-use crate::arguments::ControllerFlags;
+use crate::arguments::{ControllerFlags, WebhookMode};
 use crate::configuration::{Configuration, Verdict};
 use crate::metrics::{self, Scrapes, count};
 use crate::process::{self, Reach, Shutdown};
 use crate::reports::Reports;
+use crate::webhook;
 
 /// What a controller reads.
 const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community];
@@ -40,8 +44,19 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     process::warn_of_unused(&flags.future.given());
     let health = process::serve_health(Reach::Everywhere, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
+    // Nobody would ask about a directory of manifests.
+    if let (Some(namespace), None) = (&namespace, &flags.common.manifests) {
+        match flags.webhook.webhook_mode {
+            WebhookMode::Disabled => {}
+            WebhookMode::Enabled => {
+                let (source, _) = webhook::source(flags, namespace).await?;
+                webhook::start(flags, namespace, source, &health).await?;
+            }
+            WebhookMode::OnlyWebhook => return serve_webhooks(flags, &logs, namespace, &health, shutdown).await,
+        }
+    }
     let instance = if flags.common.pod_name.is_empty() { "controller" } else { flags.common.pod_name.as_str() };
-    let (mut source, reviews) = process::source(
+    let (mut source, api) = process::source(
         &flags.common,
         "metallb-controller",
         instance,
@@ -52,7 +67,8 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         StatusFiles::Owned,
     )
     .await?;
-    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, &logs, &source, reviews).await?;
+    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, &logs, &source, api.as_ref()).await?;
+    make_member_key(flags, api, namespace.as_deref())?;
     let clock = Clock::start();
     let class = &flags.common.lb_class;
     let mut cluster = Cluster {
@@ -102,6 +118,50 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     tracing::info!(op = "shutdown", signal, "done");
     source.writer.flush(process::FLUSH_TIMEOUT).await;
     Ok(())
+}
+
+/// Makes sure that the Secret is there which speakers wait for (contract 7.7), beside everything else.
+fn make_member_key(flags: &ControllerFlags, api: Option<Client>, namespace: Option<&str>) -> Result<()> {
+    let (Some(client), false) = (api, flags.ml_secret_name.is_empty()) else { return Ok(()) };
+    anyhow::ensure!(
+        !flags.deployment.is_empty(),
+        "--ml-secret-name needs --deployment (METALLB_DEPLOYMENT): the Secret belongs to the Deployment of the controller"
+    );
+    let secret = MemberKey {
+        namespace: namespace.unwrap_or_default().to_owned(),
+        secret: flags.ml_secret_name.clone(),
+        deployment: flags.deployment.clone(),
+    };
+    let key = netio::gossip::new_secret().context("no random bytes for a key of memberlist")?;
+    tokio::spawn(async move { secret.ensure(client, key.reveal()).await });
+    Ok(())
+}
+
+/// Does nothing but answer the API server.
+async fn serve_webhooks(
+    flags: &ControllerFlags,
+    logs: &Logs,
+    namespace: &str,
+    health: &Health,
+    mut shutdown: Shutdown,
+) -> Result<()> {
+    let (source, api) = webhook::source(flags, namespace).await?;
+    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, logs, &source, api.as_ref()).await?;
+    webhook::start(flags, namespace, source, health).await?;
+    health.ready(process::READY_OBJECTS);
+    loop {
+        tokio::select! {
+            signal = shutdown.wait() => {
+                tracing::info!(op = "shutdown", signal, "done");
+                return Ok(());
+            }
+            envelope = scrapes.next() => {
+                let work = Work { is_loaded: health.missing().is_empty(), ..Work::default() };
+                // Who asked may have gone.
+                let _sent = envelope.send(ControllerReport { work, ..ControllerReport::default() });
+            }
+        }
+    }
 }
 
 /// Everything that a controller does, driven by one loop.

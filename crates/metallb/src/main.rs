@@ -13,6 +13,7 @@ mod process;
 mod reports;
 mod speaker;
 mod status;
+mod webhook;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,8 @@
 //! The Kubernetes API as a source.
 //!
-//! One task per kind lists and watches (`follow`); one task writes (`sink`); [`Reviews`] asks about others. A connection that is dead without
-//! saying so is noticed within half a minute (`client`).
+//! One task per kind lists and watches (`follow`); one task writes (`sink`); [`Reviews`] asks about others, and
+//! [`Registrations`] is about webhooks. A connection that is dead without saying so is noticed within half a minute
+//! (`client`).
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), source::kube::ConnectError> {
@@ -23,8 +24,11 @@
 
 mod client;
 mod follow;
+mod member_key;
 mod message;
 mod owner;
+mod pods;
+mod registrations;
 mod request;
 mod reviews;
 mod sink;
@@ -40,8 +44,12 @@ use crate::connection::Reporter;
 use crate::counters::Counters;
 use crate::{CHANGES_WAITING_MAX, Change, Options, Source, Tasks, Writer};
 
+pub use ::kube::Client;
 pub use client::{ConnectError, connect};
 use follow::Follower;
+pub use member_key::MemberKey;
+pub use pods::{PODS_MAX, Pods};
+pub use registrations::{Bundles, Registration, RegistrationError, Registrations, Seen, WebhookNames, Written};
 use request::Server;
 pub use reviews::{PathAccess, ReviewError, Reviews, User};
 use sink::ApiSink;

@@ -169,6 +169,27 @@ fn one_changed_route_is_one_update() {
 }
 
 #[test]
+fn rfc4271_9_2_a_change_that_the_peer_cannot_see_is_not_sent() {
+    let updates = |mut network: Network, preferences: &[Option<u32>]| {
+        network.start();
+        network.establish();
+        for local_pref in preferences {
+            network.announce(A, "198.51.100.1/32", &attributes(&["1:1"], *local_pref));
+            network.run_for(secs(1));
+            let state = network.hosts[A].peer.route_state(&"198.51.100.1/32".parse().unwrap());
+            assert_eq!(state, RouteState::Announced, "{local_pref:?}");
+        }
+        network.hosts[A].peer.view().counters.sent.updates
+    };
+    // External peers get no LOCAL_PREF.
+    let network = Network::new(config(65001, 65000, Mode::Active), config(65000, 65001, Mode::Passive), 1);
+    assert_eq!(updates(network, &[None, Some(150), Some(200), None]), 1);
+    // Internal ones get 100 in place of none.
+    let network = Network::new(config(65000, 65000, Mode::Active), config(65000, 65000, Mode::Passive), 1);
+    assert_eq!(updates(network, &[None, Some(100), Some(200), None]), 3);
+}
+
+#[test]
 fn changes_that_come_together_go_together() {
     let mut network = external();
     for n in 0..4 {

@@ -13,7 +13,7 @@
 //! delete x/a
 //! foreign x/a 192.0.2.1 [of p]      something else writes the status
 //! pool-status a 1 2 3 4             something else writes the status of a pool
-//! hold / release                    the watch brings no Services until released
+//! hold / release                    the watch brings no Services until released; with `hold-pools` no statuses of pools
 //! deaf / hear                       statuses that are written get lost until heard again
 //! relist                            what was held is forgotten; the watch brings every Service as it is now
 //! +5s                               time passes
@@ -64,6 +64,8 @@ pub(crate) struct Cluster {
     watch: VecDeque<Input>,
     /// It brings no Services.
     is_held: bool,
+    /// It brings no statuses of pools.
+    holds_pools: bool,
     /// Statuses that are written get lost.
     is_deaf: bool,
     last_uid: u32,
@@ -84,6 +86,7 @@ impl Cluster {
             pool_statuses: BTreeMap::new(),
             watch: VecDeque::new(),
             is_held: false,
+            holds_pools: false,
             is_deaf: false,
             last_uid: 0,
             output: String::new(),
@@ -148,8 +151,9 @@ impl Cluster {
             "deaf" => self.is_deaf = true,
             "hear" => self.is_deaf = false,
             "hold" => self.is_held = true,
+            "hold-pools" => self.holds_pools = true,
             "release" => {
-                self.is_held = false;
+                (self.is_held, self.holds_pools) = (false, false);
                 self.tell(Input::Tick);
             }
             "relist" => {
@@ -263,7 +267,11 @@ impl Cluster {
         for round in 0.. {
             assert!(round < 100_000, "the controller never comes to rest");
             let is_due = self.controller.next_deadline().is_some_and(|deadline| deadline <= self.now);
-            let is_held = |input: &Input| self.is_held && matches!(input, Input::Service(_) | Input::ServiceDeleted(_));
+            let is_held = |input: &Input| match input {
+                Input::Service(_) | Input::ServiceDeleted(_) => self.is_held,
+                Input::PoolStatus { .. } => self.holds_pools,
+                _ => false,
+            };
             let next = if is_due {
                 Input::Tick
             } else {

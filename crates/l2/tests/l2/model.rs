@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
-use kit::{Duration, InterfaceIndex, Mac};
+use kit::{Duration, Instant, InterfaceIndex, Mac};
 use l2::wire::ndp::solicited_node;
 use l2::wire::{Frame, Payload};
 use l2::{
-    Action, Exclusion, Input, Interface, InterfaceFlags, InterfaceSet, Output, Protocol, ROUNDS, frames_per_round,
+    Action, Exclusion, HAND_OVER_MAX, Input, Interface, InterfaceFlags, InterfaceSet, Output, Protocol, ROUNDS,
+    frames_per_round,
 };
 use proptest::prelude::*;
 
@@ -72,6 +73,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(n, protocol)| Op::Tell(Input::SocketFailed { interface: index(n), protocol })),
         4 => (address(), interfaces).prop_map(|(address, interfaces)| Op::Tell(Input::Announce { address, interfaces })),
         2 => address().prop_map(|address| Op::Tell(Input::Withdraw { address })),
+        2 => address().prop_map(|address| Op::Tell(Input::HandOver { address })),
         8 => (1..4u32, 0..ADDRESSES.len(), question)
             .prop_map(|(interface, address, question)| Op::Ask { interface, address, question }),
         3 => (0..3000u64).prop_map(|millis| Op::Pass { millis }),
@@ -83,10 +85,21 @@ struct Model {
     interfaces: BTreeMap<InterfaceIndex, Interface>,
     failed: BTreeSet<(InterfaceIndex, Protocol)>,
     announced: BTreeMap<IpAddr, InterfaceSet>,
+    /// Until when those are answered that another machine is to announce.
+    handed_over: BTreeMap<IpAddr, Instant>,
 }
 
 impl Model {
-    fn tell(&mut self, input: &Input) {
+    fn expire(&mut self, now: Instant) {
+        let over: Vec<IpAddr> =
+            self.handed_over.iter().filter(|(_, until)| **until <= now).map(|(address, _)| *address).collect();
+        for address in over {
+            self.handed_over.remove(&address);
+            self.announced.remove(&address);
+        }
+    }
+
+    fn tell(&mut self, now: Instant, input: &Input) {
         match input.clone() {
             Input::Interface(interface) => {
                 self.interfaces.insert(interface.index, interface);
@@ -98,11 +111,17 @@ impl Model {
                 self.failed.insert((interface, protocol));
             }
             Input::Announce { address, interfaces } => {
+                self.handed_over.remove(&address);
                 self.announced.insert(address, interfaces);
             }
             Input::Withdraw { address } => {
+                self.handed_over.remove(&address);
                 self.announced.remove(&address);
             }
+            Input::HandOver { address } if self.announced.contains_key(&address) => {
+                self.handed_over.entry(address).or_insert(now + HAND_OVER_MAX);
+            }
+            Input::HandOver { .. } => {}
             Input::SocketFailed { .. } | Input::Frame { .. } | Input::Tick => {}
         }
         // A socket that is not wanted has not failed.
@@ -241,7 +260,13 @@ fn run(ops: Vec<Op>) {
         let live = model.live();
         match op {
             Op::Tell(input) => {
-                model.tell(&input);
+                if let Input::Announce { address, .. } = &input
+                    && model.handed_over.contains_key(address)
+                {
+                    // It is announced anew, wherever it stands.
+                    driver.frames.retain(|(_, told), _| told != address);
+                }
+                model.tell(lab.now, &input);
                 let now_live = model.live();
                 driver.frames.retain(|key, _| now_live.contains_key(key) && live.get(key) == now_live.get(key));
                 for output in lab.handle(input) {
@@ -278,12 +303,14 @@ fn run(ops: Vec<Op>) {
 }
 
 fn pass(lab: &mut Lab, model: &mut Model, driver: &mut Driver, span: Duration) {
-    for (_, output) in lab.pass(span) {
+    for (at, output) in lab.pass(span) {
+        model.expire(at);
         let live = model.live();
         driver.execute(output, model);
         let now_live = model.live();
         driver.frames.retain(|key, _| now_live.contains_key(key) && live.get(key) == now_live.get(key));
     }
+    model.expire(lab.now);
 }
 
 proptest! {

@@ -876,3 +876,82 @@ fn what_does_not_fit_in_the_outbox_comes_at_the_next_tick() {
     // Five rounds of both frames for every address on eth1.
     assert_eq!(sent(&said).iter().filter(|(interface, _)| interface.get() == 2).count(), 5_000 * 2 * 5);
 }
+
+#[test]
+fn an_address_that_is_handed_over_is_answered_until_the_other_machine_has_announced_it() {
+    check_host(
+        "
+        +5000ms
+        hand-over 10.0.0.9
+        +1000ms
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.1
+        1: 02:00:00:00:00:bb > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.9
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.1
+        hand-over fc00::9
+        1: 02:00:00:00:00:bb > 33:33:00:00:00:01 fe80::b > ff02::1 neighbor advertisement fc00::9 target 02:00:00:00:00:bb flags [override]
+        +5000ms
+        ",
+        expect![[r#"
+            +5000ms
+            hand-over 10.0.0.9
+            +1000ms
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.1
+                1: 02:00:00:00:00:01 > 02:00:00:00:00:aa arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.1
+            1: 02:00:00:00:00:bb > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.9
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.1
+            hand-over fc00::9
+            1: 02:00:00:00:00:bb > 33:33:00:00:00:01 fe80::b > ff02::1 neighbor advertisement fc00::9 target 02:00:00:00:00:bb flags [override]
+                leave on 1: ff02::1:ff00:9
+            +5000ms
+        "#]],
+    );
+}
+
+#[test]
+fn an_address_that_nobody_takes_is_answered_for_two_seconds_and_announced_anew_if_it_comes_back() {
+    check_host(
+        "
+        announce 10.0.0.7 on eth0
+        +10ms
+        hand-over 10.0.0.7
+        +1900ms
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 tell 10.0.0.1
+        +200ms
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 tell 10.0.0.1
+        announce 10.0.0.7 on eth0
+        +5000ms
+        hand-over 10.0.0.7
+        announce 10.0.0.7 on eth0
+        +10ms
+        ",
+        expect![[r#"
+            announce 10.0.0.7 on eth0
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+            +10ms
+            hand-over 10.0.0.7
+            +1900ms
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 tell 10.0.0.1
+                1: 02:00:00:00:00:01 > 02:00:00:00:00:aa arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.1
+            +200ms
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 tell 10.0.0.1
+            announce 10.0.0.7 on eth0
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+            +5000ms
+                13210ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                13210ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+                14310ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                14310ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+                15410ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                15410ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+                16510ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                16510ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+            hand-over 10.0.0.7
+            announce 10.0.0.7 on eth0
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+            +10ms
+        "#]],
+    );
+}

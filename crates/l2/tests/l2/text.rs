@@ -98,6 +98,7 @@ pub(crate) fn parse_input(line: &str) -> Input {
             Input::Announce { address: address.parse().unwrap(), interfaces: parse_set(names) }
         }
         ["withdraw", address] => Input::Withdraw { address: address.parse().unwrap() },
+        ["hand-over", address] => Input::HandOver { address: address.parse().unwrap() },
         ["tick"] => Input::Tick,
         _ => {
             let (number, frame) = line.split_once(": ").unwrap_or_else(|| panic!("{line:?}"));

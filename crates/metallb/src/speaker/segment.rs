@@ -38,6 +38,16 @@ impl Segment {
         self.tell(now, Input::Withdraw { address });
     }
 
+    /// Answers for the address until another machine has announced it.
+    pub(super) fn hand_over(&mut self, now: Instant, address: IpAddr) {
+        self.tell(now, Input::HandOver { address });
+    }
+
+    /// How many addresses are still answered for those who are to announce them.
+    pub(super) fn handing_over(&self) -> usize {
+        self.core.handing_over()
+    }
+
     /// The next frame or failure of a socket. Safe to cancel.
     pub(super) async fn next(&mut self) -> Input {
         self.io.recv().await

@@ -8,8 +8,9 @@
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "a test may panic"
+    reason = "a test may panic, and tells what it measured"
 )]
 
 mod bfd;
@@ -21,6 +22,7 @@ mod failover;
 mod interfaces;
 mod layer2;
 mod leaving;
+mod members;
 mod metrics;
 mod objects;
 mod peering;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         services::trials(),
         restarts::trials(),
         leaving::trials(),
+        members::trials(),
         peering::trials(),
         failover::trials(),
         configuration::trials(),

@@ -244,6 +244,20 @@ async fn a_certificate_that_changes_is_taken_up_and_a_bad_one_is_not() {
     assert_eq!(certificate_of(address).await, first);
 }
 
+#[tokio::test]
+async fn a_certificate_that_is_given_can_be_replaced() {
+    let issue = || crate::Issued::new(&["localhost".to_owned()], std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let (first, second) = (issue(), issue());
+    let certificates = Certificates::given(&first.certificate, &first.key).unwrap();
+    let address = tls_server(&policy("", "", ""), certificates.clone()).await;
+    let shown_first = certificate_of(address).await;
+    assert!(certificates.replace(&second.certificate, &first.key).is_err());
+    assert_eq!(certificate_of(address).await, shown_first, "the old one stays in use");
+    certificates.replace(&second.certificate, &second.key).unwrap();
+    assert_ne!(certificate_of(address).await, shown_first);
+    assert!(!certificates.reload().unwrap(), "there is no directory to look at");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_directory_is_looked_at_now_and_then() {
     let folder = Folder::new("watch");

@@ -11,6 +11,8 @@
 //! svc web 10.0.0.1,fc00::1 local share app=web class=x type=ClusterIP
 //! eps web n1:ready n2:notready n3:terminating
 //! interfaces eth0 eth1
+//! members joining                             memberlist, of which no other member is known yet
+//! members n1 n2                               these are alive
 //! synced
 //! delete svc web
 //! leave r1,r2                                 the process ends; these peers keep the routes
@@ -26,7 +28,7 @@ use api::Key;
 use api::core::{Endpoint, EndpointConditions, EndpointSlice, Ingress, Node, NodeCondition, Service, Taint};
 use config::{BgpAdvertisement, Config, ConnectionMode, L2Advertisement, Peer, PeerEndpoint, Pool, Preference};
 use kit::{AddrRange, Asn, Duration, HoldTime, Instant, Outbox, RemoteAs, Selector, SelectorList};
-use speaker::{Input, Options, Output, Protocol, Speaker, Verdict};
+use speaker::{Input, Members, Options, Output, Protocol, Speaker, Verdict};
 
 /// Plays the script on the speaker of node `n1` and returns what it says.
 pub(crate) fn play(script: &str) -> String {
@@ -101,6 +103,10 @@ impl Scenario {
             ["eps", name, rest @ ..] => Some(Input::EndpointSliceApplied(slice(name, rest))),
             ["interfaces", names @ ..] => {
                 Some(Input::Interfaces(names.iter().map(|name| (*name).to_owned()).collect()))
+            }
+            ["members", "joining"] => Some(Input::Members(Members::Joining)),
+            ["members", names @ ..] => {
+                Some(Input::Members(Members::Alive(names.iter().map(|name| (*name).to_owned()).collect())))
             }
             ["synced"] => Some(Input::Synced),
             ["leave", rest @ ..] => {
@@ -371,6 +377,10 @@ fn show(output: &Output) -> String {
     match output {
         Output::AddressAnnounce { address, interfaces } => format!("  answer for {address} on {interfaces:?}"),
         Output::AddressWithdraw { address } => format!("  no answer for {address}"),
+        Output::AddressHandOver { address } => {
+            format!("  no answer for {address} when another machine has announced it")
+        }
+        Output::Watch(nodes) => format!("  watch {nodes:?}"),
         Output::PeerAdd(peer) => format!("  session with {} at {}", peer.name, peer.endpoint),
         Output::PeerRemove(name) => format!("  no session with {name}"),
         Output::PeerChange { from, peer, change } => {
