@@ -1,11 +1,13 @@
 //! MetalLB: the load balancer for Kubernetes clusters that no cloud serves.
 //!
-//! One program with several faces: `controller` and `speaker` run in the cluster, `status`, `lint`, `crds` and `lab` are for people.
+//! One program with several faces: `controller` and `speaker` run in the cluster, `status`, `lint`, `convert`, `crds` and
+//! `lab` are for people.
 //! Here arguments are read and parts are wired together; nothing is decided.
 
 mod arguments;
 mod configuration;
 mod controller;
+mod convert;
 mod crds;
 mod lint;
 mod metrics;
@@ -38,5 +40,6 @@ fn main() -> ExitCode {
         Command::Lint(flags) => lint::run(&flags),
         Command::Status(command) => status::run(&command),
         Command::Crds(flags) => crds::run(&flags),
+        Command::Convert(flags) => convert::run(&flags),
     }
 }

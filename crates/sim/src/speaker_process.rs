@@ -97,6 +97,8 @@ pub(crate) struct SpeakerProcess {
     is_synced: bool,
     leaving: Leaving,
     claims: Claims,
+    /// Addresses that are answered for until their new owner announces them: where, and how long at most.
+    handing_over: BTreeMap<IpAddr, (InterfaceSet, Instant)>,
     sabotage: Option<Sabotage>,
     pub(crate) effects: Vec<Effect>,
 }
@@ -136,6 +138,7 @@ impl SpeakerProcess {
             is_synced: false,
             leaving: Leaving::No,
             claims: Claims::default(),
+            handing_over: BTreeMap::new(),
             sabotage,
             effects: Vec::new(),
         }
@@ -433,6 +436,15 @@ impl SpeakerProcess {
                 }
                 self.segment(now, l2::Input::Withdraw { address })
             }
+            Output::AddressHandOver { address } => {
+                let interfaces = self.claims.answers.remove(&address);
+                consistent(interfaces.is_some(), &|| format!("{address} was not answered for"))?;
+                let until = now + l2::HAND_OVER_MAX;
+                self.handing_over.extend(interfaces.map(|interfaces| (address, (interfaces, until))));
+                self.segment(now, l2::Input::HandOver { address })
+            }
+            // Without memberlist nobody watches.
+            Output::Watch(nodes) => consistent(nodes.is_empty(), &|| format!("watches {nodes:?}")),
             Output::PeerAdd(peer) => {
                 self.check_session_change(cause, &peer.name)?;
                 let is_new = self.claims.peers.insert(peer.name.clone(), Arc::clone(&peer)).is_none();
@@ -523,6 +535,7 @@ impl SpeakerProcess {
 
     /// Gives the responder one input, and has carried out what it wants.
     fn segment(&mut self, now: Instant, input: l2::Input) -> Result<(), Violation> {
+        self.handing_over.retain(|_, (_, until)| now <= *until);
         let changes_nothing = matches!(input, l2::Input::Frame { .. } | l2::Input::Tick);
         self.responder.handle(now, input, &mut self.l2_out);
         hold(self.l2_out.dropped() == 0, Invariant::OutboxIsLargeEnough, || {
@@ -589,7 +602,9 @@ impl SpeakerProcess {
             },
         };
         let name = Lan::of_index(interface).map(Lan::interface).unwrap_or_default();
-        let is_meant = self.claims.answers.get(&address).is_some_and(|interfaces| interfaces.contains(name));
+        let handed_over = self.handing_over.get(&address).map(|(interfaces, _)| interfaces);
+        let answered = self.claims.answers.get(&address).or(handed_over);
+        let is_meant = answered.is_some_and(|interfaces| interfaces.contains(name));
         hold(is_meant, Invariant::FramesAreMeant, || format!("{} says on {name}: {frame}", self.node))
     }
 }
@@ -602,7 +617,7 @@ fn needs_reset(old: &Peer, new: &Peer) -> bool {
         keepalive_time: new.keepalive_time,
         connect_time: new.connect_time,
         node_selectors: new.node_selectors.clone(),
-        bfd_profile: new.bfd_profile.clone(),
+        bfd: new.bfd.clone(),
         graceful_restart: new.graceful_restart,
         ebgp_multi_hop: new.ebgp_multi_hop,
         dual_stack_address_family: old.dual_stack_address_family && new.dual_stack_address_family,
