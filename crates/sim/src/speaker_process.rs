@@ -648,7 +648,7 @@ fn needs_reset(old: &Peer, new: &Peer) -> bool {
         keepalive_time: new.keepalive_time,
         connect_time: new.connect_time,
         node_selectors: new.node_selectors.clone(),
-        bfd_profile: new.bfd_profile.clone(),
+        bfd: new.bfd.clone(),
         graceful_restart: new.graceful_restart,
         ebgp_multi_hop: new.ebgp_multi_hop,
         dual_stack_address_family: old.dual_stack_address_family && new.dual_stack_address_family,
