@@ -28,12 +28,24 @@ mv "$book/src/docs/book.toml" "$book"
 # The contents come first for mdbook, and its links begin where the site begins.
 sed -E 's#\]\(#](docs/#; s#\]\(docs/\.\./#](#' docs/SUMMARY.md >"$book/src/SUMMARY.md"
 rm "$book/src/docs/SUMMARY.md"
+# mdbook makes index.html of README.md, and leaves links to it as they are.
+find "$book/src" -name README.md | while read -r page; do mv "$page" "${page%README.md}index.md"; done
+find "$book/src" -name '*.md' -exec sed -i -E 's#(\]\([^)]*)README\.md#\1index.md#g' {} +
 "$mdbook" build "$book" >"$book/log" 2>&1 || {
   cat "$book/log" >&2
   exit 1
 }
 if grep -E ' (WARN|ERROR) ' "$book/log" >&2; then
   echo "error: mdbook has something to say about the pages" >&2
+  exit 1
+fi
+dead=$(find "$book/site" -name '*.html' ! -name toc.html ! -name 404.html | while read -r page; do
+  sed -nE 's/.*href="([^":#]+)["#].*/\1/p' <(sed 's/href=/\nhref=/g' "$page") | sort -u | while read -r link; do
+    [ -e "$(dirname "$page")/$link" ] || echo "$page: $link"
+  done
+done)
+if [ -n "$dead" ]; then
+  printf 'error: links of the site lead nowhere:\n%s\n' "$dead" >&2
   exit 1
 fi
 rm -rf "$(scripts/target.sh)/docs"

@@ -1,5 +1,6 @@
 //! The reference of commands is what `--help` says.
 
+use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 
 use crate::check_generated;
@@ -28,7 +29,7 @@ fn subcommands(help: &str) -> Vec<String> {
 fn describe(path: &[String], out: &mut String) {
     let help = help(path);
     let name = [&["metallb".to_owned()], path].concat().join(" ");
-    out.push_str(&format!("## {name}\n\n```text\n{}\n```\n\n", help.trim_end()));
+    write!(out, "## {name}\n\n```text\n{}\n```\n\n", help.trim_end()).unwrap();
     for command in subcommands(&help) {
         describe(&[path, &[command]].concat(), out);
     }

@@ -1,9 +1,10 @@
 //! The list of findings is made from the cases of the linter: what it says, and what to do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 
-use crate::{cell, check_generated, files_below, read, root};
+use crate::{cell, check_generated, files_below, has_extension, read, root};
 
 struct Finding {
     severity: String,
@@ -11,11 +12,15 @@ struct Finding {
     hint: Option<String>,
 }
 
+/// Codes that the linter cannot show: the structure is checked first, and says it in other words; what is in
+/// use is the webhook's to know.
+const NOT_SHOWN: [&str; 3] = ["bfd-profile-in-use", "local-pref", "peer-port"];
+
 /// The first finding of each code, in the order of the cases.
 fn shown() -> BTreeMap<String, Finding> {
     let mut findings: BTreeMap<String, Finding> = BTreeMap::new();
     for path in files_below("crates/metallb/tests/lint") {
-        if !path.ends_with(".txt") {
+        if !has_extension(&path, "txt") {
             continue;
         }
         let text = fs::read_to_string(root().join(&path)).unwrap();
@@ -47,7 +52,7 @@ fn findings_are_what_the_linter_says() {
     let mut text = "| code | | what it says | what to do |\n|---|---|---|---|\n".to_owned();
     for (code, Finding { severity, message, hint }) in &findings {
         let (message, hint) = (cell(message), cell(hint.as_deref().unwrap_or_default()));
-        text.push_str(&format!("| `{code}` | {severity} | {message} | {hint} |\n"));
+        writeln!(text, "| `{code}` | {severity} | {message} | {hint} |").unwrap();
     }
     check_generated("docs/findings.md", &text);
 }
@@ -55,6 +60,7 @@ fn findings_are_what_the_linter_says() {
 #[test]
 fn every_finding_has_a_case() {
     let shown: BTreeSet<String> = shown().into_keys().collect();
-    let missing: Vec<_> = codes().into_iter().filter(|code| !shown.contains(code)).collect();
+    let missing = codes().into_iter().filter(|code| !shown.contains(code) && !NOT_SHOWN.contains(&code.as_str()));
+    let missing: Vec<_> = missing.collect();
     assert!(missing.is_empty(), "no case in tests/lint has {missing:?}");
 }

@@ -1,6 +1,7 @@
 //! The reference of objects is made from the types, by way of their definitions.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde_json::Value;
 
@@ -82,7 +83,9 @@ fn table(schema: &Value, part: &str) -> Vec<(String, String)> {
 
 fn print(rows: &[(String, String)], out: &mut String) {
     out.push_str("| field | type | meaning |\n|---|---|---|\n");
-    rows.iter().for_each(|(path, rest)| out.push_str(&format!("| `{path}` | {rest} |\n")));
+    for (path, rest) in rows {
+        writeln!(out, "| `{path}` | {rest} |").unwrap();
+    }
     out.push('\n');
 }
 
@@ -103,8 +106,8 @@ fn describe(definition: &Value, out: &mut String) {
         .map(|version| (text(version, "name"), &version["schema"]["openAPIV3Schema"]))
         .collect();
     let (newest, schema) = versions.last_key_value().unwrap();
-    out.push_str(&format!("## {kind}\n\n`metallb.io/{newest}`, {}. ", text(&definition["spec"]["names"], "plural")));
-    out.push_str(&format!("{}\n\n", text(schema, "description")));
+    write!(out, "## {kind}\n\n`metallb.io/{newest}`, {}. ", text(&definition["spec"]["names"], "plural")).unwrap();
+    write!(out, "{}\n\n", text(schema, "description")).unwrap();
     for part in ["spec", "status"] {
         let rows = table(schema, part);
         if !rows.is_empty() {
@@ -114,12 +117,12 @@ fn describe(definition: &Value, out: &mut String) {
     let mut conditions = Vec::new();
     rules(&schema["properties"]["spec"], "spec", &mut conditions);
     if !conditions.is_empty() {
-        out.push_str(&format!("The API server also checks:\n\n{}\n\n", conditions.join("\n")));
+        write!(out, "The API server also checks:\n\n{}\n\n", conditions.join("\n")).unwrap();
     }
     for (version, old) in versions.iter().filter(|(version, _)| *version != newest) {
         let rows_of_newest = table(schema, "spec");
         let differing: Vec<_> = table(old, "spec").into_iter().filter(|row| !rows_of_newest.contains(row)).collect();
-        out.push_str(&format!("### {kind} {version}\n\nDeprecated. What differs from {newest}:\n\n"));
+        write!(out, "### {kind} {version}\n\nDeprecated. What differs from {newest}:\n\n").unwrap();
         print(&differing, out);
     }
 }
@@ -128,7 +131,9 @@ fn describe(definition: &Value, out: &mut String) {
 fn objects_are_what_the_types_say() {
     let mut text = String::new();
     let definitions = api::crd::definitions();
-    definitions.iter().for_each(|definition| describe(definition, &mut text));
+    for definition in &definitions {
+        describe(definition, &mut text);
+    }
     assert!(text.contains("| `spec.peerGateway` | `IPv4`, `IPv6` | **Ours.**"), "{text}");
     assert!(!text.contains("Not known to"), "a field of ours is not marked");
     check_generated("docs/api.md", &text);

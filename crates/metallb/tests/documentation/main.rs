@@ -72,7 +72,11 @@ fn check_generated(page: &str, expected: &str) {
     );
 }
 
+fn has_extension(path: &str, extension: &str) -> bool {
+    Path::new(path).extension().is_some_and(|it| it == extension)
+}
+
 /// A text that can stand in a cell of a table.
 fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
+    text.replace('<', "&lt;").replace('|', "\\|").replace('\n', " ")
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{files_below, read};
+use crate::{files_below, has_extension, read};
 
 /// A page.
 pub(crate) struct Page {
@@ -31,7 +31,7 @@ pub(crate) struct Block {
 /// Every page: those in docs, and those at the root and of the chart.
 pub(crate) fn pages() -> Vec<Page> {
     let others = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "charts/metallb/README.md"];
-    let docs = files_below("docs").into_iter().filter(|path| path.ends_with(".md"));
+    let docs = files_below("docs").into_iter().filter(|path| has_extension(path, "md"));
     docs.chain(others.map(str::to_owned)).map(|path| Page::parse(&path, &read(&path))).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{files_below, read};
+use crate::{files_below, has_extension, read};
 
 const PAGE: &str = "docs/troubleshooting.md";
 
@@ -56,7 +56,7 @@ fn every_warning_and_error_of_the_log_is_explained() {
     let page = read(PAGE);
     let is_ours = |path: &String| {
         let is_for_tests = path.ends_with("tests.rs") || path.contains("/tests/") || path.ends_with("testing.rs");
-        path.contains("/src/") && path.ends_with(".rs") && !path.starts_with("crates/lab/") && !is_for_tests
+        path.contains("/src/") && has_extension(path, "rs") && !path.starts_with("crates/lab/") && !is_for_tests
     };
     let mut count = 0;
     let mut faults = Vec::new();
