@@ -10,7 +10,7 @@ use api::core::{Namespace, Service};
 use api::{Key, PoolCounters, Write};
 use config::Config;
 use ipam::{Allocator, Holder, Pinning, Pool, PoolName, PoolUsage};
-use kit::{Instant, Outbox, TimerTable};
+use kit::{Duration, Instant, Outbox, TimerTable};
 
 use crate::decide::Had;
 use crate::demand::{Demand, Leftovers, holder};
@@ -61,6 +61,9 @@ pub struct Settings {
     pub namespace: String,
     /// The load balancer class that is served; `None` for Services without one (`--lb-class`).
     pub load_balancer_class: Option<String>,
+    /// Time between two writes of one pool's counters. Thousands of Services that come one after the other cost a write
+    /// each for their addresses, and should not cost a second one for a number that people look at.
+    pub pool_status_pace: Duration,
 }
 
 /// Numbers for the metrics of contract 8.2.
@@ -100,6 +103,8 @@ pub(crate) enum Timer {
     Service(Holder),
     /// Look again at the status of a pool.
     Pool(PoolName),
+    /// The status of a pool may be written again.
+    PoolPace(PoolName),
 }
 
 /// Decides which Service gets which addresses.
@@ -145,13 +150,13 @@ impl Controller {
     /// A controller that knows nothing yet.
     pub fn new(settings: Settings) -> Self {
         Controller {
+            pools: Pools::new(settings.pool_status_pace),
             settings,
             allocator: Allocator::new(),
             services: BTreeMap::new(),
             dirty: BTreeSet::new(),
             queue: Queue::default(),
             opportunities: Opportunities::default(),
-            pools: Pools::default(),
             timers: TimerTable::new(),
             stats: Stats::default(),
             phase: Phase::Blind,
@@ -381,6 +386,7 @@ impl Controller {
                 }
             }
             Timer::Pool(pool) => self.pools.pause_over(pool),
+            Timer::PoolPace(pool) => self.pools.pace_over(pool),
         }
     }
 }

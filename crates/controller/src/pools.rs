@@ -1,11 +1,11 @@
-//! The counters in the status of each IPAddressPool (contract 1.1, 3.5): written when they change, and set back, with
-//! growing pauses, when something else wrote them.
+//! The counters in the status of each IPAddressPool (contract 1.1, 3.5): written when they change, but not more often than
+//! once in a while, and set back, with growing pauses, when something else wrote them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::{Key, PoolCounters, Write};
 use ipam::{Allocator, PoolName, PoolUsage};
-use kit::{Instant, Outbox, TimerTable};
+use kit::{Duration, Instant, Outbox, TimerTable};
 
 use crate::controller::Timer;
 use crate::ledger::{CALM, REPEAT_PAUSE, RESTORE_PAUSE, pause};
@@ -13,6 +13,8 @@ use crate::ledger::{CALM, REPEAT_PAUSE, RESTORE_PAUSE, pause};
 /// What is known about the status of every pool.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pools {
+    /// Time between two writes of one pool's counters.
+    pace: Duration,
     books: BTreeMap<PoolName, Book>,
     /// Pools whose status may have to be written.
     changed: BTreeSet<PoolName>,
@@ -27,6 +29,8 @@ struct Book {
     seen: Option<PoolCounters>,
     /// What was written last, or seen to be right already.
     written: Option<PoolCounters>,
+    /// When it was written last.
+    last_written: Option<Instant>,
     /// The status was wrong for longer than a write takes to arrive.
     must_restore: bool,
     /// How often it was set back since the last calm.
@@ -35,6 +39,10 @@ struct Book {
 }
 
 impl Pools {
+    pub(crate) fn new(pace: Duration) -> Self {
+        Pools { pace, ..Pools::default() }
+    }
+
     /// The cluster shows this status.
     pub(crate) fn seen(
         &mut self,
@@ -63,7 +71,13 @@ impl Pools {
     /// The pool is gone, and its status with it.
     pub(crate) fn gone(&mut self, pool: PoolName, timers: &mut TimerTable<Timer>) {
         self.books.remove(&pool);
-        timers.clear(&Timer::Pool(pool));
+        timers.clear(&Timer::Pool(pool.clone()));
+        timers.clear(&Timer::PoolPace(pool));
+    }
+
+    /// The counters may be written again.
+    pub(crate) fn pace_over(&mut self, pool: PoolName) {
+        self.changed.insert(pool);
     }
 
     /// The pause after a wrong status is over.
@@ -97,12 +111,17 @@ impl Pools {
             };
             let status = counters(&usage);
             let book = self.books.entry(pool.clone()).or_default();
-            let must_restore = std::mem::take(&mut book.must_restore);
-            let is_right = book.written.or(book.seen) == Some(status) && !must_restore;
-            book.written = Some(status);
+            let is_right = book.written.or(book.seen) == Some(status) && !book.must_restore;
             if is_right {
+                book.written = Some(status);
                 continue;
             }
+            if let Some(earliest) = book.last_written.map(|last| last + self.pace).filter(|earliest| *earliest > now) {
+                set_earlier(timers, Timer::PoolPace(pool), earliest);
+                continue;
+            }
+            let must_restore = std::mem::take(&mut book.must_restore);
+            (book.written, book.last_written) = (Some(status), Some(now));
             if must_restore {
                 book.restored = book.restored.saturating_add(1);
                 book.last_restored = now;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use api::{Component, IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
 use controller::{Controller, Input, Settings};
 use ipam::PoolUsage;
-use kit::{Instant, Outbox};
+use kit::{Duration, Instant, Outbox};
 use netio::clock::Clock;
 use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Writer};
@@ -24,6 +24,9 @@ const CHANGES_PER_TURN: usize = 256;
 
 /// What one turn may want written; the rest follows in the next one.
 const OUTBOX_LIMIT: usize = 1024;
+
+/// Time between two writes of one pool's counters: soon enough for whoever looks at them.
+const POOL_STATUS_PACE: Duration = Duration::from_secs(1);
 
 /// Runs the controller until a signal ends it.
 pub(crate) fn run(flags: Box<ControllerFlags>) -> Result<()> {
@@ -56,6 +59,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         decisions: Controller::new(Settings {
             namespace: namespace.clone().unwrap_or_default(),
             load_balancer_class: (!class.is_empty()).then(|| class.clone()),
+            pool_status_pace: POOL_STATUS_PACE,
         }),
         reports: Reports::new(Component::Controller, namespace.as_deref(), source.writer.clone()),
         configuration: Configuration::of_controller(namespace),

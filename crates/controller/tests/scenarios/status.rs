@@ -3,6 +3,7 @@
 
 use controller::Settings;
 use expect_test::{Expect, expect};
+use kit::Duration;
 
 use crate::world;
 
@@ -11,7 +12,11 @@ fn check(scenario: &str, expected: Expect) {
 }
 
 fn check_with_class(scenario: &str, expected: Expect) {
-    let settings = Settings { namespace: "metallb-system".into(), load_balancer_class: Some("ours".into()) };
+    let settings = Settings {
+        namespace: "metallb-system".into(),
+        load_balancer_class: Some("ours".into()),
+        pool_status_pace: Duration::ZERO,
+    };
     expected.assert_eq(&world::run_with(settings, scenario));
 }
 
@@ -562,4 +567,41 @@ fn what_is_shown_is_written_again_while_a_write_that_is_no_longer_meant_is_on_it
             x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
         "#]],
     );
+}
+
+#[test]
+fn counters_are_written_at_their_pace() {
+    let settings = Settings {
+        namespace: "metallb-system".into(),
+        load_balancer_class: None,
+        pool_status_pace: Duration::from_secs(1),
+    };
+    let scenario = "
+        pool p 10.0.0.0/28
+        config
+        sync
+        svc x/a
+        svc x/b
+        svc x/c
+        +1s
+        delete x/a
+        svc x/a
+        +2s
+        svc x/d";
+    expect![[r#"
+        pool p := 0+0 used, 16+0 free
+        x/a := [10.0.0.0] from p
+        x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "p"
+        x/b := [10.0.0.1] from p
+        x/b Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "p"
+        x/c := [10.0.0.2] from p
+        x/c Normal IPAllocated: Assigned IP ["10.0.0.2"] from pool "p"
+        pool p := 3+0 used, 13+0 free
+        x/a := [10.0.0.0] from p
+        x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "p"
+        x/d := [10.0.0.3] from p
+        x/d Normal IPAllocated: Assigned IP ["10.0.0.3"] from pool "p"
+        pool p := 4+0 used, 12+0 free
+    "#]]
+    .assert_eq(&world::run_with(settings, scenario));
 }

@@ -35,7 +35,10 @@ use kit::{AddrRange, Duration, Instant, Outbox, Selector, SelectorList};
 
 /// Runs a scenario and returns what it printed.
 pub(crate) fn run(scenario: &str) -> String {
-    run_with(Settings { namespace: "metallb-system".into(), load_balancer_class: None }, scenario)
+    run_with(
+        Settings { namespace: "metallb-system".into(), load_balancer_class: None, pool_status_pace: Duration::ZERO },
+        scenario,
+    )
 }
 
 /// Runs a scenario for a controller with these settings.
