@@ -1,4 +1,5 @@
-//! Whatever the program can name as a trouble is explained in docs/troubleshooting.md: events, reasons, log messages.
+//! Whatever the program can name as a trouble is explained in docs/troubleshooting.md: events, reasons, log messages,
+//! alerts.
 
 use std::collections::BTreeSet;
 
@@ -90,6 +91,15 @@ fn every_reason_and_event_is_explained() {
     let events: Vec<&str> = types.iter().flat_map(|type_| quoted_after(&speaker, type_)).collect();
     assert!(!events.is_empty());
     assert_eq!(missing(&page, events), [""; 0]);
+}
+
+#[test]
+fn every_alert_is_explained() {
+    let page = read(PAGE);
+    let alerts = read("monitoring/alerts.yaml");
+    let alerts: Vec<&str> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    assert_eq!(missing(&page, alerts), [""; 0]);
 }
 
 #[test]
