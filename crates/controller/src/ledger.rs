@@ -184,6 +184,10 @@ struct Shown {
 }
 
 impl Shown {
+    fn is_vacant(&self) -> bool {
+        self.addresses == "[]"
+    }
+
     fn in_status(seen: &Seen) -> Self {
         Shown { addresses: seen.list(), pool: seen.pool.clone() }
     }
@@ -251,8 +255,8 @@ pub(crate) enum Step {
     Restore(Instant, News),
     /// It is foreign, but was set back a moment ago: look again at this time.
     Pause(Instant, News),
-    /// It is foreign, and whoever wrote it insists: leave it alone until it changes.
-    Leave(News),
+    /// It is foreign, and whoever wrote it insists: leave it alone until it changes, or until this time.
+    Leave(Option<Instant>, News),
 }
 
 impl Step {
@@ -329,13 +333,17 @@ impl Ledger {
     fn contest(&mut self, now: Instant, holding: Option<&Holding>) -> Step {
         let contest =
             self.contest.get_or_insert_with(|| Box::new(Contest { restored: 0, last: now, told: None, left: None }));
-        let shown = Some(Shown::in_status(&self.seen));
-        if contest.left == shown {
-            return Step::Leave(News::Stale);
+        let shown = Shown::in_status(&self.seen);
+        // Where nobody else has an address, trying again after a while disturbs nobody.
+        let try_again = shown.is_vacant().then_some(contest.last + CALM);
+        let has_gone = shown.is_vacant() && contest.left.as_ref().is_some_and(|left| !left.is_vacant());
+        if contest.left.as_ref() == Some(&shown) && try_again.is_none_or(|at| now < at) {
+            return Step::Leave(try_again, News::Stale);
         }
-        if now.since(contest.last) >= CALM {
+        if has_gone || now.since(contest.last) >= CALM {
             (contest.restored, contest.told, contest.left) = (0, None, None);
         }
+        let shown = Some(shown);
         let news = if contest.told == shown { News::Stale } else { News::Fresh };
         contest.told = shown;
         let due = contest.last + pause(contest.restored);
@@ -345,7 +353,7 @@ impl Ledger {
         if contest.restored >= RESTORES_MAX {
             let is_news = contest.left.is_none();
             contest.left.clone_from(&contest.told);
-            return Step::Leave(if is_news { News::Fresh } else { News::Stale });
+            return Step::Leave(try_again, if is_news { News::Fresh } else { News::Stale });
         }
         contest.restored = contest.restored.saturating_add(1);
         contest.last = now;

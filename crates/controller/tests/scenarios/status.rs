@@ -243,6 +243,47 @@ fn who_insists_is_named_and_left_alone() {
     );
 }
 
+/// Nobody else has an address meanwhile, so trying again disturbs nobody.
+#[test]
+fn who_clears_again_and_again_is_left_alone_for_a_while() {
+    check(
+        "pool a 10.0.0.0/32
+         config
+         sync
+         svc x/a
+         foreign x/a - by cleaner
+         +1s
+         foreign x/a - by cleaner
+         +2s
+         foreign x/a - by cleaner
+         +4s
+         foreign x/a - by cleaner
+         +8s
+         foreign x/a - by cleaner
+         +16s
+         foreign x/a - by cleaner
+         foreign x/a - by cleaner
+         +16s
+         +500s
+         +100s",
+        expect![[r#"
+            pool a := 0+0 used, 1+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 0+0 free
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "cleaner" set the status of service "x/a" to [] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "cleaner" keeps setting the status of service "x/a" to [] from no pool; it is left alone, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass. If the status stays, clear it or restart the controller
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "cleaner" set the status of service "x/a" to [] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+        "#]],
+    );
+}
+
 /// The address was kept for it all the time.
 #[test]
 fn who_ends_is_followed_at_once() {
@@ -262,9 +303,9 @@ fn who_ends_is_followed_at_once() {
          foreign x/a 192.0.2.1 by k3s
          +16s
          foreign x/a 192.0.2.1 by k3s
-         +600s
          svc x/b
          foreign x/a -
+         +1s
          delete x/a",
         expect![[r#"
             pool a := 0+0 used, 1+0 free
