@@ -14,7 +14,7 @@ use crate::wire::{
     self, AfiSafi, Announcer, AsPath, AsnSize, LOCAL_PREF_DEFAULT, MessageLimit, NextHop, PathAttributes,
     RefreshKnowledge, RefreshSubtype, Relation, RouteRefresh, family_of,
 };
-use crate::{RouteAttributes, RouteState};
+use crate::{RouteAttributes, RouteState, SentRoute};
 
 /// How many prefixes are looked at in one part of the work.
 const BATCH: usize = 1024;
@@ -57,6 +57,12 @@ impl Wanted {
 
     pub(crate) fn count(&self, family: Family) -> usize {
         self.counts.get(family)
+    }
+
+    /// The prefixes behind this one, in order.
+    pub(crate) fn after(&self, prefix: Option<&IpNet>) -> impl Iterator<Item = &IpNet> {
+        let begin = prefix.map_or(Bound::Unbounded, |prefix| Bound::Excluded(*prefix));
+        self.routes.range((begin, Bound::Unbounded)).map(|(prefix, _)| prefix)
     }
 }
 
@@ -307,6 +313,13 @@ impl AdjRibOut {
 
     pub(crate) fn next_hop(&self, family: Family) -> Result<NextHop, RouteState> {
         self.path.next_hop(family)
+    }
+
+    /// A route as the peer has it; `None` if it has none to this prefix.
+    pub(crate) fn sent(&self, prefix: &IpNet) -> Option<SentRoute> {
+        let sent = self.sent.get(prefix).filter(|sent| sent.outcome == Outcome::Announced)?;
+        let next_hop = self.path.next_hop(family_of(prefix)).ok()?;
+        Some(SentRoute { next_hop, attributes: self.path.attributes(&sent.attributes) })
     }
 
     /// How far a wanted route got.

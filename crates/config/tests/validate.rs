@@ -479,7 +479,7 @@ fn a_whole_configuration() {
            password: Some(
             ***,
            ),
-           bfd_profile: None,
+           bfd: None,
            graceful_restart: None,
            ebgp_multi_hop: true,
            ttl_security_hops: None,
@@ -527,8 +527,25 @@ fn a_whole_configuration() {
            password: Some(
             ***,
            ),
-           bfd_profile: Some(
-            "fast",
+           bfd: Some(
+            PeerBfd {
+             name: "fast",
+             profile: BfdProfile {
+              receive_interval: Some(
+               100ms,
+              ),
+              transmit_interval: None,
+              detect_multiplier: Some(
+               5,
+              ),
+              echo_interval: None,
+              echo_mode: false,
+              passive_mode: false,
+              minimum_ttl: Some(
+               10,
+              ),
+             },
+            },
            ),
            graceful_restart: Some(
             GracefulRestart {

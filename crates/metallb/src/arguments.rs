@@ -37,7 +37,9 @@ impl Arguments {
                 &flags.common
             }
             Command::Speaker(flags) => &flags.common,
-            Command::Lab(_) | Command::Lint(_) | Command::Convert(_) | Command::Crds(_) => return Ok(arguments),
+            Command::Status(_) | Command::Lab(_) | Command::Lint(_) | Command::Convert(_) | Command::Crds(_) => {
+                return Ok(arguments);
+            }
         };
         match common.tls.policy() {
             Ok(_) => Ok(arguments),
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     Controller(Box<ControllerFlags>),
     /// Announces addresses; one on every node
     Speaker(Box<SpeakerFlags>),
+    /// Shows what a running speaker knows: its BGP and BFD sessions
+    Status(crate::status::StatusCommand),
     /// Shows MetalLB at work on this machine, in network namespaces
     Lab(lab::command::LabCommand),
     /// Checks manifests before they are applied
@@ -311,6 +315,10 @@ pub(crate) struct SpeakerFlags {
     /// TCP port to listen on for BGP, if a BGPPeer asks for that
     #[arg(long, env = "METALLB_BGP_LISTEN_PORT", default_value_t = 179, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) bgp_listen_port: u16,
+
+    /// Socket for metallb status; none for an empty path
+    #[arg(long, env = "METALLB_STATUS_SOCKET", default_value = crate::status::SOCKET, value_name = "PATH")]
+    pub(crate) status_socket: PathBuf,
 
     #[command(flatten)]
     pub(crate) future: FutureSpeakerFlags,

@@ -1,6 +1,7 @@
 //! MetalLB: the load balancer for Kubernetes clusters that no cloud serves.
 //!
-//! One program with several faces: `controller` and `speaker` run in the cluster, `lint`, `convert`, `crds` and `lab` are for people.
+//! One program with several faces: `controller` and `speaker` run in the cluster, `status`, `lint`, `convert`, `crds` and
+//! `lab` are for people.
 //! Here arguments are read and parts are wired together; nothing is decided.
 
 mod arguments;
@@ -13,6 +14,7 @@ mod metrics;
 mod process;
 mod reports;
 mod speaker;
+mod status;
 mod webhook;
 
 use std::process::ExitCode;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Speaker(flags) => process::exit_status(speaker::run(flags)),
         Command::Lab(command) => process::exit_status(lab::command::run(command)),
         Command::Lint(flags) => lint::run(&flags),
+        Command::Status(command) => status::run(&command),
         Command::Crds(flags) => crds::run(&flags),
         Command::Convert(flags) => convert::run(&flags),
     }

@@ -245,6 +245,38 @@ fn a_table_is_packed_and_sent_again_after_the_session_was_lost() {
 }
 
 #[test]
+fn routes_can_be_looked_at_in_portions_as_the_peer_has_them() {
+    let mut network = external();
+    network.announce(A, "198.51.100.1/32", &attributes(&["64512:1"], Some(7)));
+    network.run_for(secs(1));
+    network.announce(A, "2001:db8::/48", &attributes(&[], None));
+    let view = |network: &Network, after: Option<&str>| {
+        let after = after.map(|prefix| prefix.parse().unwrap());
+        let line = |route: bgp::RouteView| {
+            let sent =
+                route.sent.map(|sent| format!(" via {}, {}", sent.next_hop, sent.attributes)).unwrap_or_default();
+            format!("{} {}{sent}\n", route.prefix, route.state)
+        };
+        network.hosts[A].peer.routes_after(after.as_ref()).map(line).collect::<String>()
+    };
+    expect![[r#"
+        198.51.100.1/32 announced via 192.0.2.1, origin IGP, path 65001, communities 64512:1
+        2001:db8::/48 the session carries the other address family only
+    "#]]
+    .assert_eq(&view(&network, None));
+    expect![[r#"
+        2001:db8::/48 the session carries the other address family only
+    "#]]
+    .assert_eq(&view(&network, Some("198.51.100.1/32")));
+    network.reset_connections();
+    expect![[r#"
+        198.51.100.1/32 the session is not established
+        2001:db8::/48 the session is not established
+    "#]]
+    .assert_eq(&view(&network, None));
+}
+
+#[test]
 fn what_is_wanted_while_there_is_no_session_is_sent_when_there_is_one() {
     let mut network = external();
     network.announce(A, "198.51.100.1/32", &attributes(&[], None));

@@ -653,9 +653,31 @@ fn a_pool_status_that_reaches_another_pool_of_its_name_is_waited_for() {
             pool a := 2+0 used, 2+0 free
             pool a := 1+0 used, 3+0 free
             pool a := 1+0 used, 3+0 free
+            pool a := 1+0 used, 3+0 free
             x/a := []
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: no available IPs: no IPAddressPool is configured
             x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured
+        "#]],
+    );
+}
+
+/// Found by the simulator: it was waited for up to a minute, although it had been written to nobody.
+#[test]
+fn a_pool_that_is_made_anew_gets_its_counters_at_once() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         no-pool a
+         svc x/a
+         +5s
+         pool a 10.0.0.0/30",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            pool a := 1+0 used, 3+0 free
         "#]],
     );
 }

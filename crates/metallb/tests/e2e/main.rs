@@ -13,6 +13,7 @@
     reason = "a test may panic, and tells what it measured"
 )]
 
+mod bfd;
 mod cluster;
 mod command_line;
 mod configuration;
@@ -29,6 +30,7 @@ mod restarts;
 mod routes;
 mod services;
 mod sessions;
+mod status;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
         configuration::trials(),
         command_line::trials(),
         metrics::trials(),
+        bfd::trials(),
+        status::trials(),
     ];
     lab::testing::main(modules.into_iter().flatten())
 }
