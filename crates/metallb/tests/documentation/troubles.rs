@@ -86,7 +86,7 @@ fn every_reason_and_event_is_explained() {
     let events = quoted_after(&events, ": &str =");
     assert!(events.len() > 8, "{events:?}");
     assert_eq!(missing(&page, events), [""; 0]);
-    let speaker = read("crates/speaker/src/speaker.rs");
+    let speaker = read("crates/speaker/src/tell.rs");
     let types = ["EventType::Normal,", "EventType::Warning,"];
     let events: Vec<&str> = types.iter().flat_map(|type_| quoted_after(&speaker, type_)).collect();
     assert!(!events.is_empty());
