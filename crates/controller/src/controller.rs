@@ -48,8 +48,10 @@ pub enum Input {
     },
     /// An IPAddressPool is gone.
     PoolDeleted(String),
-    /// Every Service, namespace and pool that exists was told.
+    /// Every Service, namespace and pool that exists was told, and it is this controller that decides.
     Synced,
+    /// Another controller decides from now on, until [`Input::Synced`] comes again.
+    Resigned,
     /// Time has passed.
     Tick,
 }
@@ -198,6 +200,7 @@ impl Controller {
                     Phase::Active => Phase::Active,
                 }
             }
+            Input::Resigned => self.resign(),
             Input::Tick => {}
         }
         self.work(now, out);
@@ -276,6 +279,27 @@ impl Controller {
         };
     }
 
+    /// Forgets what was decided and goes back to what the cluster shows: from now on that is what another controller wrote.
+    fn resign(&mut self) {
+        self.phase = match self.phase {
+            Phase::Blind | Phase::Synced => Phase::Blind,
+            Phase::Configured | Phase::Active => Phase::Configured,
+        };
+        let services = std::mem::take(&mut self.services);
+        for holder in services.keys() {
+            // Who waits for it is asked by another one.
+            let _vacancies = self.allocator.release(holder);
+        }
+        (self.queue, self.opportunities) = (Queue::default(), Opportunities::default());
+        self.timers = TimerTable::new();
+        self.dirty.clear();
+        self.pools.resign();
+        for (holder, record) in services {
+            let Record { uid, demand, ledger, .. } = *record;
+            self.insert(holder, uid, demand, ledger.seen);
+        }
+    }
+
     /// Claims every assignment that the cluster shows before anything is given out, so that a restart moves nothing: who
     /// has most first, then by name. What nobody else holds stays where it is, even if its Service wishes another. Those
     /// without are served in the order in which they were told, which is by name where an API server lists them.
@@ -331,22 +355,26 @@ impl Controller {
             record.demand = demand;
             record.ledger.seen = seen;
         } else {
-            let concerns_us = match demand {
-                Demand::Serve(_) => true,
-                Demand::Nothing(Leftovers::All) => seen.has_addresses() || seen.pool.is_some(),
-                Demand::Nothing(Leftovers::Ours) => seen.pool.is_some(),
-                Demand::Nothing(Leftovers::Unchanged) => false,
-            };
-            if !concerns_us {
-                return;
-            }
+            self.insert(holder.clone(), uid, demand, seen);
+        }
+        self.mark(holder);
+    }
+
+    /// A Service is new to us, if it concerns us.
+    fn insert(&mut self, holder: Holder, uid: Box<str>, demand: Demand, seen: Seen) {
+        let concerns_us = match demand {
+            Demand::Serve(_) => true,
+            Demand::Nothing(Leftovers::All) => seen.has_addresses() || seen.pool.is_some(),
+            Demand::Nothing(Leftovers::Ours) => seen.pool.is_some(),
+            Demand::Nothing(Leftovers::Unchanged) => false,
+        };
+        if concerns_us {
             let ledger = Ledger::new(seen);
             // Whoever comes first is served first, if not all can be at once.
             let ticket = Some(Box::new(self.queue.ticket()));
             let record = Record { uid, demand, ledger, lost: None, is_new: true, problem: None, ticket };
-            self.services.insert(holder.clone(), Box::new(record));
+            self.services.insert(holder, Box::new(record));
         }
-        self.mark(holder);
     }
 
     /// Forgets a Service and offers what it had to others.

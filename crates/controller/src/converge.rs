@@ -53,7 +53,10 @@ impl Controller {
             deprecated.map(|annotation| teller.deprecated(annotation)).for_each(&mut tell);
         }
         if let Step::Restore(_, News::Fresh) | Step::Pause(_, News::Fresh) = step {
-            tell(teller.overwritten(&record.ledger.seen.text(), holding));
+            tell(teller.overwritten(&record.ledger.seen, holding));
+        }
+        if step == Step::Leave(News::Fresh) {
+            tell(teller.left_alone(&record.ledger.seen, holding));
         }
         look_again(&mut self.timers, holder, step);
         let is_error = problem.as_ref().is_some_and(|problem| problem.keeps.is_none());
@@ -95,9 +98,12 @@ impl Controller {
         if step.writes() {
             out.push(status(holder, record, None));
         }
+        let teller = Teller { holder, uid: &record.uid };
         if let Step::Restore(_, News::Fresh) | Step::Pause(_, News::Fresh) = step {
-            let teller = Teller { holder, uid: &record.uid };
-            out.push(Write::Event(teller.overwritten(&record.ledger.seen.text(), None)));
+            out.push(Write::Event(teller.overwritten(&record.ledger.seen, None)));
+        }
+        if step == Step::Leave(News::Fresh) {
+            out.push(Write::Event(teller.left_alone(&record.ledger.seen, None)));
         }
         look_again(&mut self.timers, holder, step);
         match record.ledger.unsettled_until(now) {
@@ -146,7 +152,7 @@ fn look_again(timers: &mut TimerTable<Timer>, holder: &Holder, step: Step) {
     let timer = Timer::Service(holder.clone());
     match step {
         Step::Write(at) | Step::Repeat(at) | Step::Restore(at, _) | Step::Pause(at, _) => timers.set(timer, at),
-        Step::Settled => timers.clear(&timer),
+        Step::Settled | Step::Leave(_) => timers.clear(&timer),
         Step::Wait => {}
     }
 }

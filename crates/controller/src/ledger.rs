@@ -2,7 +2,8 @@
 //!
 //! A status that differs is not always somebody else's doing: our own write may still be on its way, or an older one
 //! may arrive late. Only what we neither wrote nor saw before we wrote is foreign, and then it is set back with growing
-//! pauses: two controllers that each insist must not keep the API server busy.
+//! pauses; and somebody who insists is left alone: two load balancers that both serve a Service must not keep the API
+//! server busy, or make its address flap.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -16,6 +17,8 @@ use crate::demand::address;
 
 /// The pause before a foreign status is set back again; doubles each time.
 pub(crate) const RESTORE_PAUSE: Duration = Duration::from_secs(1);
+/// A status that was set back this often in a row is left alone.
+const RESTORES_MAX: u32 = 5;
 /// The longest such pause.
 pub(crate) const RESTORE_PAUSE_MAX: Duration = Duration::from_secs(300);
 /// After this time without a foreign status the next one is set back at once.
@@ -45,6 +48,8 @@ pub(crate) struct Seen {
     entries: Box<[Entry]>,
     /// The annotation that names the pool.
     pub(crate) pool: Option<PoolName>,
+    /// Who wrote the list, if the API server knows.
+    pub(crate) writer: Box<str>,
 }
 
 /// An entry of the list. There are as many as Services, and nearly all are one of the first two.
@@ -111,7 +116,7 @@ impl Seen {
         let pool = service.metadata.annotations.remove(api::ALLOCATED_FROM_POOL);
         let entries = service.status.load_balancer.ingress.into_iter().map(Entry::of).collect();
         let pool = pool.map(|pool| allocator.pool_name(&pool).cloned().unwrap_or_else(|| pool.into()));
-        Seen { entries, pool }
+        Seen { entries, pool, writer: service.metadata.ingress_writer.into() }
     }
 
     /// True when there is an address in it, or something in the place of one.
@@ -227,6 +232,8 @@ struct Contest {
     last: Instant,
     /// The foreign status that was told about.
     told: Option<Shown>,
+    /// The foreign status that is left alone.
+    left: Option<Shown>,
 }
 
 /// What to do about a status.
@@ -244,6 +251,8 @@ pub(crate) enum Step {
     Restore(Instant, News),
     /// It is foreign, but was set back a moment ago: look again at this time.
     Pause(Instant, News),
+    /// It is foreign, and whoever wrote it insists: leave it alone until it changes.
+    Leave(News),
 }
 
 impl Step {
@@ -318,17 +327,25 @@ impl Ledger {
     }
 
     fn contest(&mut self, now: Instant, holding: Option<&Holding>) -> Step {
-        let contest = self.contest.get_or_insert_with(|| Box::new(Contest { restored: 0, last: now, told: None }));
-        if now.since(contest.last) >= CALM {
-            contest.restored = 0;
-            contest.told = None;
-        }
+        let contest =
+            self.contest.get_or_insert_with(|| Box::new(Contest { restored: 0, last: now, told: None, left: None }));
         let shown = Some(Shown::in_status(&self.seen));
+        if contest.left == shown {
+            return Step::Leave(News::Stale);
+        }
+        if now.since(contest.last) >= CALM {
+            (contest.restored, contest.told, contest.left) = (0, None, None);
+        }
         let news = if contest.told == shown { News::Stale } else { News::Fresh };
         contest.told = shown;
         let due = contest.last + pause(contest.restored);
         if now < due {
             return Step::Pause(due, news);
+        }
+        if contest.restored >= RESTORES_MAX {
+            let is_news = contest.left.is_none();
+            contest.left.clone_from(&contest.told);
+            return Step::Leave(if is_news { News::Fresh } else { News::Stale });
         }
         contest.restored = contest.restored.saturating_add(1);
         contest.last = now;

@@ -76,6 +76,14 @@ impl Pools {
         }
     }
 
+    /// Another controller writes from now on: what was written here says nothing any more.
+    pub(crate) fn resign(&mut self) {
+        for (pool, book) in &mut self.books {
+            *book = Book { is_there: book.is_there, seen: book.seen, ..Book::default() };
+            self.changed.insert(pool.clone());
+        }
+    }
+
     /// The pool is gone, and its status with it. What was written lately may still reach another pool of its name.
     pub(crate) fn gone(&mut self, now: Instant, pool: PoolName, timers: &mut TimerTable<Timer>) {
         timers.clear(&Timer::Pool(pool.clone()));

@@ -84,8 +84,8 @@ fn crash(fleet: &mut Fleet, streams: &[(IpAddr, RequestStream)], clock: Clock, a
     let owner = eventually(LIMIT, || owner(fleet, streams))?;
     wait_well(streams, clock.now())?;
     if after_restart {
-        let others = ["node1", "node2", "node3"].into_iter().filter(|node| *node != owner);
-        fleet.restart_speaker(others.last().context("no other node")?)?;
+        let mut others = ["node3", "node2", "node1"].into_iter().filter(|node| *node != owner);
+        fleet.restart_speaker(others.next().context("no other node")?)?;
         thread::sleep(std::time::Duration::from_secs(2));
     }
     let cut = clock.now();

@@ -124,6 +124,8 @@ pub struct AuditedRequest {
     pub namespace: String,
     /// The name; empty where there is none.
     pub name: String,
+    /// The address it came from.
+    pub from: String,
     /// The status of the answer.
     pub code: u64,
 }
@@ -136,6 +138,7 @@ impl AuditedRequest {
         let resource = text("/objectRef/resource");
         Ok(AuditedRequest {
             user: text("/user/username"),
+            from: text("/sourceIPs/0"),
             verb: text("/verb"),
             resource: if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") },
             namespace: text("/objectRef/namespace"),

@@ -37,7 +37,7 @@ impl Arguments {
                 &flags.common
             }
             Command::Speaker(flags) => &flags.common,
-            Command::Lab(_) | Command::Lint(_) | Command::Crds(_) => return Ok(arguments),
+            Command::Lab(_) | Command::Lint(_) | Command::Convert(_) | Command::Crds(_) => return Ok(arguments),
         };
         match common.tls.policy() {
             Ok(_) => Ok(arguments),
@@ -48,7 +48,7 @@ impl Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Gives addresses to Services; one per cluster
+    /// Gives addresses to Services; one per cluster does, others stand by
     Controller(Box<ControllerFlags>),
     /// Announces addresses; one on every node
     Speaker(Box<SpeakerFlags>),
@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Lab(lab::command::LabCommand),
     /// Checks manifests before they are applied
     Lint(crate::lint::LintFlags),
+    /// Turns the ConfigMap of MetalLB up to 0.12 into objects
+    Convert(crate::convert::ConvertFlags),
     /// Prints the CustomResourceDefinitions
     Crds(crate::crds::CrdsFlags),
 }
@@ -203,6 +205,12 @@ pub(crate) struct ControllerFlags {
     /// Name of the Deployment of the controller, which owns that Secret
     #[arg(long, env = "METALLB_DEPLOYMENT", default_value = "", hide_default_value = true, value_name = "NAME")]
     pub(crate) deployment: String,
+
+    /// Write only while holding the Lease metallb-controller, so that any number of controllers may run
+    ///
+    /// Without it, a second controller may give out an address a second time. Manifests have no Lease.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub(crate) leader_elect: bool,
 
     #[command(flatten)]
     pub(crate) webhook: WebhookFlags,
@@ -503,6 +511,18 @@ mod tests {
         assert_eq!((flags.common.port, flags.common.metrics_cert_dir.as_str()), (0, "/etc/metrics"));
         let policy = flags.common.tls.policy().unwrap();
         assert_eq!((policy.to_string().as_str(), policy.left_out()), ("TLS 1.2 and 1.3", vec!["25"]));
+    }
+
+    #[test]
+    fn the_lease_is_ours_and_on_unless_taken_away() {
+        for (line, wanted) in [
+            ("metallb controller", true),
+            ("metallb controller -leader-elect", true),
+            ("metallb controller --leader-elect=false", false),
+        ] {
+            let Command::Controller(flags) = parse(line).unwrap().command else { panic!("no controller") };
+            assert_eq!(flags.leader_elect, wanted, "{line}");
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! MetalLB: the load balancer for Kubernetes clusters that no cloud serves.
 //!
-//! One program with several faces: `controller` and `speaker` run in the cluster, `lint`, `crds` and `lab` are for people.
+//! One program with several faces: `controller` and `speaker` run in the cluster, `lint`, `convert`, `crds` and `lab` are for people.
 //! Here arguments are read and parts are wired together; nothing is decided.
 
 mod arguments;
 mod configuration;
 mod controller;
+mod convert;
 mod crds;
 mod lint;
 mod metrics;
@@ -36,5 +37,6 @@ fn main() -> ExitCode {
         Command::Lab(command) => process::exit_status(lab::command::run(command)),
         Command::Lint(flags) => lint::run(&flags),
         Command::Crds(flags) => crds::run(&flags),
+        Command::Convert(flags) => convert::run(&flags),
     }
 }

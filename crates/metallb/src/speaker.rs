@@ -77,6 +77,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         &KINDS,
         Reports::kinds(&component),
         PoolStatus::Ignored,
+        None,
         StatusFiles::ReadOnly,
     )
     .await?;
@@ -246,6 +247,8 @@ impl Node {
                     self.decide(now, Input::Synced);
                 }
                 Change::ReportsSynced => self.reports.tell(now, report::Input::Listed),
+                // Every speaker writes what is of its node.
+                Change::Leading(_) | Change::Following => {}
             }
         }
         if self.synced && is_last {

@@ -54,7 +54,8 @@ pub(crate) async fn source(flags: &ControllerFlags, namespace: &str) -> Result<(
     let flags = &flags.common;
     let instance = if flags.pod_name.is_empty() { "controller" } else { flags.pod_name.as_str() };
     let (component, status) = ("metallb-controller", PoolStatus::Ignored);
-    process::source(flags, component, instance, Some(namespace), &KINDS, Vec::new(), status, StatusFiles::Owned).await
+    process::source(flags, component, instance, Some(namespace), &KINDS, Vec::new(), status, None, StatusFiles::Owned)
+        .await
 }
 
 /// Serves the webhooks. Fails when the port or the flags cannot be used; everything else is waited for.
@@ -131,7 +132,7 @@ async fn judge(mut source: Source, mut asked: mpsc::Receiver<Envelope>, namespac
                             is_synced = true;
                             health.ready(READY_OBJECTS);
                         }
-                        Change::ReportsSynced => {}
+                        Change::ReportsSynced | Change::Leading(_) | Change::Following => {}
                     }
                 }
             }

@@ -97,8 +97,8 @@ pub(crate) struct SpeakerProcess {
     is_synced: bool,
     leaving: Leaving,
     claims: Claims,
-    /// What is answered until another machine has announced it, and until when at the latest.
-    handed_over: BTreeMap<IpAddr, (InterfaceSet, Instant)>,
+    /// Addresses that are answered for until their new owner announces them: where, and how long at most.
+    handing_over: BTreeMap<IpAddr, (InterfaceSet, Instant)>,
     sabotage: Option<Sabotage>,
     pub(crate) effects: Vec<Effect>,
 }
@@ -138,7 +138,7 @@ impl SpeakerProcess {
             is_synced: false,
             leaving: Leaving::No,
             claims: Claims::default(),
-            handed_over: BTreeMap::new(),
+            handing_over: BTreeMap::new(),
             sabotage,
             effects: Vec::new(),
         }
@@ -439,15 +439,12 @@ impl SpeakerProcess {
             Output::AddressHandOver { address } => {
                 let interfaces = self.claims.answers.remove(&address);
                 consistent(interfaces.is_some(), &|| format!("{address} was not answered for"))?;
-                if self.sabotage == Some(Sabotage::ForgetAddressWithdrawals) {
-                    return Ok(());
-                }
                 let until = now + l2::HAND_OVER_MAX;
-                self.handed_over.extend(interfaces.map(|interfaces| (address, (interfaces, until))));
+                self.handing_over.extend(interfaces.map(|interfaces| (address, (interfaces, until))));
                 self.segment(now, l2::Input::HandOver { address })
             }
-            // There is no memberlist here: the readiness of nodes decides.
-            Output::Watch(_) => Ok(()),
+            // Without memberlist nobody watches.
+            Output::Watch(nodes) => consistent(nodes.is_empty(), &|| format!("watches {nodes:?}")),
             Output::PeerAdd(peer) => {
                 self.check_session_change(cause, &peer.name)?;
                 let is_new = self.claims.peers.insert(peer.name.clone(), Arc::clone(&peer)).is_none();
@@ -538,8 +535,8 @@ impl SpeakerProcess {
 
     /// Gives the responder one input, and has carried out what it wants.
     fn segment(&mut self, now: Instant, input: l2::Input) -> Result<(), Violation> {
+        self.handing_over.retain(|_, (_, until)| now <= *until);
         let changes_nothing = matches!(input, l2::Input::Frame { .. } | l2::Input::Tick);
-        self.handed_over.retain(|_, (_, until)| now <= *until);
         self.responder.handle(now, input, &mut self.l2_out);
         hold(self.l2_out.dropped() == 0, Invariant::OutboxIsLargeEnough, || {
             format!("the responder of {} said too much", self.node)
@@ -605,8 +602,9 @@ impl SpeakerProcess {
             },
         };
         let name = Lan::of_index(interface).map(Lan::interface).unwrap_or_default();
-        let handed_over = || self.handed_over.get(&address).map(|(interfaces, _)| interfaces);
-        let is_meant = self.claims.answers.get(&address).or_else(handed_over).is_some_and(|it| it.contains(name));
+        let handed_over = self.handing_over.get(&address).map(|(interfaces, _)| interfaces);
+        let answered = self.claims.answers.get(&address).or(handed_over);
+        let is_meant = answered.is_some_and(|interfaces| interfaces.contains(name));
         hold(is_meant, Invariant::FramesAreMeant, || format!("{} says on {name}: {frame}", self.node))
     }
 }

@@ -199,6 +199,94 @@ fn a_foreign_status_is_set_back_with_growing_pauses_and_told_once() {
     );
 }
 
+/// k3s's servicelb, say, or a second MetalLB.
+#[test]
+fn who_insists_is_named_and_left_alone() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         svc x/a
+         foreign x/a 192.0.2.1 by k3s
+         foreign x/a 192.0.2.1 by k3s
+         +1s
+         foreign x/a 192.0.2.1 by k3s
+         +2s
+         foreign x/a 192.0.2.1 by k3s
+         +4s
+         foreign x/a 192.0.2.1 by k3s
+         +8s
+         foreign x/a 192.0.2.1 by k3s
+         +16s
+         why x/a
+         foreign x/a 192.0.2.1 by k3s
+         +3600s
+         config
+         foreign x/a 192.0.2.2 by k3s
+         +1s",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "k3s" set the status of service "x/a" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "k3s" keeps setting the status of service "x/a" to ["192.0.2.1"] from no pool; it is left alone, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass. If the status stays, clear it or restart the controller
+            Service x/a: has ["10.0.0.0"] from pool a
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "k3s" set the status of service "x/a" to ["192.0.2.2"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+        "#]],
+    );
+}
+
+/// The address was kept for it all the time.
+#[test]
+fn who_ends_is_followed_at_once() {
+    check(
+        "pool a 10.0.0.0/32
+         config
+         sync
+         svc x/a
+         foreign x/a 192.0.2.1 by k3s
+         +1s
+         foreign x/a 192.0.2.1 by k3s
+         +2s
+         foreign x/a 192.0.2.1 by k3s
+         +4s
+         foreign x/a 192.0.2.1 by k3s
+         +8s
+         foreign x/a 192.0.2.1 by k3s
+         +16s
+         foreign x/a 192.0.2.1 by k3s
+         +600s
+         svc x/b
+         foreign x/a -
+         delete x/a",
+        expect![[r#"
+            pool a := 0+0 used, 1+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 0+0 free
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "k3s" set the status of service "x/a" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "k3s" keeps setting the status of service "x/a" to ["192.0.2.1"] from no pool; it is left alone, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass. If the status stays, clear it or restart the controller
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: its only IPv4 address is in use)
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to [] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/b := [10.0.0.0] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+        "#]],
+    );
+}
+
 #[test]
 fn a_foreign_status_on_a_waiting_service_is_cleared_with_growing_pauses() {
     check(
@@ -795,4 +883,70 @@ fn counters_are_written_at_their_pace() {
         pool p := 4+0 used, 12+0 free
     "#]]
     .assert_eq(&world::run_with(settings, scenario));
+}
+
+/// What it decided is forgotten; what the cluster shows when it decides again is what counts.
+#[test]
+fn who_resigns_decides_nothing_until_it_is_told_again() {
+    check(
+        "pool a 10.0.0.0/31
+         config
+         sync
+         svc x/a
+         svc x/b ip 10.0.0.1
+         svc x/c
+         resign
+         foreign x/a 10.0.0.1 of a
+         foreign x/b - of a
+         delete x/b
+         svc x/d
+         pool-status a 2 0 0 0
+         +600s
+         sync
+         foreign x/c 192.0.2.1",
+        expect![[r#"
+            pool a := 0+0 used, 2+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 1+0 free
+            x/b := [10.0.0.1] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "a"
+            pool a := 2+0 used, 0+0 free
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/c := [10.0.0.0] from a
+            x/c Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            x/d Warning AllocationFailed: Service "x/d" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/c := [10.0.0.0] from a
+            x/c Warning StatusOverwritten: Something else set the status of service "x/c" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+        "#]],
+    );
+}
+
+#[test]
+fn who_resigns_and_is_told_again_changes_nothing() {
+    check(
+        "pool a 10.0.0.0/31
+         config
+         sync
+         svc x/a
+         svc x/b
+         svc x/c
+         resign
+         config
+         sync
+         resign
+         sync",
+        expect![[r#"
+            pool a := 0+0 used, 2+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 1+0 free
+            x/b := [10.0.0.1] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "a"
+            pool a := 2+0 used, 0+0 free
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+        "#]],
+    );
 }

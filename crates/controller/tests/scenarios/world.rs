@@ -11,13 +11,14 @@
 //! svc x/a [v4|v6|dual|prefer-v4|prefer-v6] [tcp/80] [key k] [local app=x] [ip 10.0.0.1] [from a] [label k=v] ...
 //!                                   a Service is created or changed; its status stays. See `Cluster::change`
 //! delete x/a
-//! foreign x/a 192.0.2.1 [of p]      something else writes the status
+//! foreign x/a 192.0.2.1 [of p] [by m]   something else writes the status
 //! pool-status a 1 2 3 4             something else writes the status of a pool
 //! hold / release                    the watch brings no Services until released; with `hold-pools` no statuses of pools
 //! deaf / hear                       statuses that are written get lost until heard again
 //! relist                            what was held is forgotten; the watch brings every Service as it is now
 //! +5s                               time passes
 //! restart                           a new controller, told everything that the cluster has
+//! resign                            another controller decides from now on; `sync` ends that
 //! why x/a                           prints the decision
 //! ```
 //!
@@ -110,6 +111,7 @@ impl Cluster {
             "config" => self.tell(Input::Config(self.config())),
             "bad-config" => self.tell(Input::ConfigInvalid),
             "sync" => self.tell(Input::Synced),
+            "resign" => self.tell(Input::Resigned),
             "namespace" => {
                 let mut namespace = Namespace::default();
                 namespace.metadata.name = words[1].to_owned();
@@ -134,6 +136,7 @@ impl Cluster {
                     Some(pool) => service.metadata.annotations.insert(api::ALLOCATED_FROM_POOL.into(), pool.into()),
                     None => service.metadata.annotations.remove(api::ALLOCATED_FROM_POOL),
                 };
+                service.metadata.ingress_writer = option(&words, "by").unwrap_or_default().to_owned();
                 let service = service.clone();
                 self.tell(Input::Service(Box::new(service)));
             }

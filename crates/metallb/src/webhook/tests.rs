@@ -128,6 +128,7 @@ fn source() -> (mpsc::Sender<Change>, Source) {
         namespace: "m".to_owned(),
         identity: source::Identity { component: "metallb-controller", instance: String::new(), pod: None },
         pool_status: PoolStatus::Ignored,
+        lease: None,
     };
     let (sender, changes) = mpsc::channel(16);
     let connection = source::Connection {

@@ -14,13 +14,6 @@ use serde_json::{Value, json};
 use crate::site::{LIMIT, ROUTED, SEGMENT, Site, configuration, on_site, service, slices};
 use crate::{manifest, metrics, webhooks};
 
-/// Rights of parts that are on their way: user, resource, the name that it is restricted to if it is, verbs. A right that is
-/// used does not belong here, and the test says so.
-const AWAITED: [(User, &str, &str, &[&str]); 1] = [
-    // The Lease of the controller.
-    (User::Controller, "leases", "", &["create", "get", "update"]),
-];
-
 /// One verb of one resource in one role.
 #[derive(Clone, Debug)]
 struct Right {
@@ -41,16 +34,6 @@ impl Right {
             && request.resource == self.resource
             && (!self.is_of_namespace || request.namespace == NAMESPACE)
             && (self.names.is_empty() || self.names.contains(&request.name))
-    }
-
-    fn is_awaited(&self) -> bool {
-        let resource = self.resource.as_str();
-        AWAITED.iter().any(|(user, awaited, name, verbs)| {
-            // The status of an object is written with it.
-            let is_same = *awaited == resource || resource.strip_suffix("/status") == Some(awaited);
-            let is_same = is_same && (name.is_empty() || self.names.iter().any(|own| own == name));
-            *user == self.user && is_same && verbs.contains(&self.verb.as_str())
-        })
     }
 
     fn rule(&self) -> Value {
@@ -76,13 +59,10 @@ pub(crate) fn rights(lab: &Lab) -> Result<()> {
         }
         let mut uses = Vec::new();
         for right in &rights {
-            match requests.iter().find(|request| right.allows(request)) {
-                Some(request) if !right.is_awaited() => uses.push((right.clone(), request.clone())),
-                Some(request) => anyhow::bail!("{right:?} is used by {request:?}: it is not awaited any more"),
-                None => ensure!(right.is_awaited(), "nobody uses {right:?}"),
-            }
+            let request = requests.iter().find(|request| right.allows(request));
+            uses.push((right, request.with_context(|| format!("nobody uses {right:?}"))?));
         }
-        eprintln!("measured: {} rights are used, {} are awaited", uses.len(), rights.len() - uses.len());
+        eprintln!("measured: {} rights are used", uses.len());
         for (right, request) in &uses {
             let without = |other: &Right| format!("{other:?}") != format!("{right:?}");
             set_role(site, &right.role, rights.iter().filter(|other| without(other)))?;

@@ -212,6 +212,12 @@ impl Site {
         })])
     }
 
+    /// Starts another one on the host of the client, where no pod of it is yet.
+    pub(crate) fn second_controller(&self) -> Result<Process> {
+        self.apply(&[pod(&self.client, Face::Controller)])?;
+        self.controller_on(&self.client, &[])
+    }
+
     /// Starts the speaker of a node with the rights of its account.
     pub(crate) fn speaker(&self, node: &Host) -> Result<Process> {
         let more = [
