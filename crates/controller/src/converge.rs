@@ -55,7 +55,7 @@ impl Controller {
         if let Step::Restore(_, News::Fresh) | Step::Pause(_, News::Fresh) = step {
             tell(teller.overwritten(&record.ledger.seen, holding));
         }
-        if step == Step::Leave(News::Fresh) {
+        if let Step::Leave(_, News::Fresh) = step {
             tell(teller.left_alone(&record.ledger.seen, holding));
         }
         look_again(&mut self.timers, holder, step);
@@ -102,7 +102,7 @@ impl Controller {
         if let Step::Restore(_, News::Fresh) | Step::Pause(_, News::Fresh) = step {
             out.push(Write::Event(teller.overwritten(&record.ledger.seen, None)));
         }
-        if step == Step::Leave(News::Fresh) {
+        if let Step::Leave(_, News::Fresh) = step {
             out.push(Write::Event(teller.left_alone(&record.ledger.seen, None)));
         }
         look_again(&mut self.timers, holder, step);
@@ -151,8 +151,10 @@ fn status(holder: &Holder, record: &Record, holding: Option<&Holding>) -> Write 
 fn look_again(timers: &mut TimerTable<Timer>, holder: &Holder, step: Step) {
     let timer = Timer::Service(holder.clone());
     match step {
-        Step::Write(at) | Step::Repeat(at) | Step::Restore(at, _) | Step::Pause(at, _) => timers.set(timer, at),
-        Step::Settled | Step::Leave(_) => timers.clear(&timer),
+        Step::Write(at) | Step::Repeat(at) | Step::Restore(at, _) | Step::Pause(at, _) | Step::Leave(at, _) => {
+            timers.set(timer, at);
+        }
+        Step::Settled => timers.clear(&timer),
         Step::Wait => {}
     }
 }

@@ -106,9 +106,9 @@ impl Teller<'_> {
 
     pub(crate) fn left_alone(&self, seen: &Seen, holding: Option<&Holding>) -> Event {
         let message = format!(
-            "{} keeps setting the status of service {:?} to {}; it is left alone, though it should be {}. \
+            "{} keeps setting the status of service {:?} to {}; it is left alone now, though it should be {}. \
              Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by \
-             spec.loadBalancerClass. If the status stays, clear it or restart the controller",
+             spec.loadBalancerClass",
             writer(seen),
             self.holder,
             seen.text(),

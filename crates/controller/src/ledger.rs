@@ -2,8 +2,8 @@
 //!
 //! A status that differs is not always somebody else's doing: our own write may still be on its way, or an older one
 //! may arrive late. Only what we neither wrote nor saw before we wrote is foreign, and then it is set back with growing
-//! pauses; and somebody who insists is left alone: two load balancers that both serve a Service must not keep the API
-//! server busy, or make its address flap.
+//! pauses; and somebody who insists is left alone, but for one write in ten minutes that finds out whether it still does: two
+//! load balancers that both serve a Service must not keep the API server busy, or make its address flap.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -184,6 +184,10 @@ struct Shown {
 }
 
 impl Shown {
+    fn is_vacant(&self) -> bool {
+        self.addresses == "[]"
+    }
+
     fn in_status(seen: &Seen) -> Self {
         Shown { addresses: seen.list(), pool: seen.pool.clone() }
     }
@@ -234,6 +238,8 @@ struct Contest {
     told: Option<Shown>,
     /// The foreign status that is left alone.
     left: Option<Shown>,
+    /// Since when the status has been right again.
+    right_since: Option<Instant>,
 }
 
 /// What to do about a status.
@@ -251,8 +257,8 @@ pub(crate) enum Step {
     Restore(Instant, News),
     /// It is foreign, but was set back a moment ago: look again at this time.
     Pause(Instant, News),
-    /// It is foreign, and whoever wrote it insists: leave it alone until it changes.
-    Leave(News),
+    /// It is foreign, and whoever wrote it insists: leave it alone until this time.
+    Leave(Instant, News),
 }
 
 impl Step {
@@ -287,6 +293,9 @@ impl Ledger {
             self.newest = None;
             self.repeated = 0;
             self.forget_echoes(now, &Shown::of(holding));
+            if let Some(contest) = &mut self.contest {
+                contest.right_since.get_or_insert(now);
+            }
             return Step::Settled;
         }
         if is_outdated || self.seen.shows(holding) {
@@ -327,15 +336,22 @@ impl Ledger {
     }
 
     fn contest(&mut self, now: Instant, holding: Option<&Holding>) -> Step {
-        let contest =
-            self.contest.get_or_insert_with(|| Box::new(Contest { restored: 0, last: now, told: None, left: None }));
-        let shown = Some(Shown::in_status(&self.seen));
-        if contest.left == shown {
-            return Step::Leave(News::Stale);
-        }
-        if now.since(contest.last) >= CALM {
+        let contest = self.contest.get_or_insert_with(|| {
+            Box::new(Contest { restored: 0, last: now, told: None, left: None, right_since: None })
+        });
+        let shown = Shown::in_status(&self.seen);
+        let has_gone = shown.is_vacant() && contest.left.as_ref().is_some_and(|left| !left.is_vacant());
+        let was_right = contest.right_since.take().is_some_and(|since| now.since(since) >= CALM);
+        let is_calm = now.since(contest.last) >= CALM;
+        if has_gone || was_right || (is_calm && contest.left.is_none()) {
             (contest.restored, contest.told, contest.left) = (0, None, None);
+        } else if is_calm {
+            // One write finds out whether it is still insisted on.
+            contest.restored = RESTORES_MAX.saturating_sub(1);
+        } else if contest.left.as_ref() == Some(&shown) {
+            return Step::Leave(contest.last + CALM, News::Stale);
         }
+        let shown = Some(shown);
         let news = if contest.told == shown { News::Stale } else { News::Fresh };
         contest.told = shown;
         let due = contest.last + pause(contest.restored);
@@ -345,7 +361,10 @@ impl Ledger {
         if contest.restored >= RESTORES_MAX {
             let is_news = contest.left.is_none();
             contest.left.clone_from(&contest.told);
-            return Step::Leave(if is_news { News::Fresh } else { News::Stale });
+            let step = Step::Leave(contest.last + CALM, if is_news { News::Fresh } else { News::Stale });
+            // What is shown is not on its way to what should be.
+            (self.in_flight, self.newest) = (Box::default(), None);
+            return step;
         }
         contest.restored = contest.restored.saturating_add(1);
         contest.last = now;

@@ -58,7 +58,11 @@ impl Pools {
         timers: &mut TimerTable<Timer>,
     ) {
         let book = self.books.entry(pool.clone()).or_default();
-        (book.is_there, book.seen) = (true, status);
+        if !std::mem::replace(&mut book.is_there, true) {
+            // What was written while there was none was written to nobody.
+            book.written = None;
+        }
+        book.seen = status;
         let timer = Timer::Pool(pool.clone());
         if book.written.is_none() {
             // A pool that was created again under its name may be no change of the configuration.
@@ -92,6 +96,16 @@ impl Pools {
         if now < in_flight_until {
             timers.set(Timer::Pool(pool.clone()), in_flight_until);
             self.books.insert(pool, Book { ours, in_flight_until, ..Book::default() });
+        }
+    }
+
+    /// The pool is not configured, or not yet. What it shows stays known for as long as it is there.
+    fn out_of_force(&mut self, now: Instant, pool: PoolName, timers: &mut TimerTable<Timer>) {
+        let shown = self.books.get(&pool).filter(|book| book.is_there).map(|book| book.seen);
+        self.gone(now, pool.clone(), timers);
+        if let Some(seen) = shown {
+            let book = self.books.entry(pool).or_default();
+            (book.is_there, book.seen) = (true, seen);
         }
     }
 
@@ -129,7 +143,7 @@ impl Pools {
         while out.room() > 0 {
             let Some(pool) = self.changed.pop_first() else { break };
             let Some(usage) = allocator.usage(&pool) else {
-                self.gone(now, pool, timers);
+                self.out_of_force(now, pool, timers);
                 continue;
             };
             let status = counters(&usage);

@@ -1,6 +1,6 @@
 //! `metallb convert` as people run it (contract 1, legacy).
 
-#![allow(clippy::panic, clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::needless_raw_string_hashes)]
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

@@ -62,6 +62,8 @@ pub(crate) struct ApiClient {
     pub(crate) said: BTreeMap<Target, (Write, Instant)>,
     /// When it was last told that an object is gone, or is another one.
     pub(crate) renewed: BTreeMap<Target, Instant>,
+    /// Objects that are gone, as far as it was told.
+    gone: BTreeSet<Target>,
     /// Until when it cannot reach the server.
     pub(crate) cut_until: Option<Instant>,
 }
@@ -75,7 +77,31 @@ impl ApiClient {
             writer: Writer::default(),
             said: BTreeMap::new(),
             renewed: BTreeMap::new(),
+            gone: BTreeSet::new(),
             cut_until: None,
+        }
+    }
+
+    /// It is told of changes. What it wrote to an object that is gone counts for nothing.
+    pub(crate) fn hear(&mut self, now: Instant, changes: &[Change]) {
+        for change in changes {
+            let (target, is_news) = match change {
+                Change::Applied(object) => {
+                    let target = Target::of_object(&object.reference());
+                    let was_gone = target.as_ref().is_some_and(|target| self.gone.remove(target));
+                    (target, was_gone)
+                }
+                Change::Deleted(reference) => {
+                    let target = Target::of_object(reference);
+                    self.gone.extend(target.clone());
+                    (target, true)
+                }
+                Change::Synced => continue,
+            };
+            if let Some(target) = target.filter(|_| is_news) {
+                self.said.remove(&target);
+                self.renewed.insert(target, now);
+            }
         }
     }
 

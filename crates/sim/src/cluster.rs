@@ -5,6 +5,7 @@
 
 mod connections;
 mod exam;
+mod members;
 mod network;
 mod objects;
 mod processes;
@@ -42,6 +43,8 @@ use crate::tcp::{Connections, Side};
 use crate::trace::Trace;
 use crate::violation::{Invariant, Violation, hold};
 
+/// The taint of nodes that are drained.
+pub(crate) const DRAIN_TAINT: &str = "example.com/drained";
 /// Events at one moment: more, and time does not pass.
 const EVENTS_AT_ONCE_MAX: u32 = 100_000;
 
@@ -68,6 +71,21 @@ pub struct Climate {
     pub class: Option<&'static str>,
     /// What the label that excludes a node means (`--ignore-exclude-lb`).
     pub exclusion: Exclusion,
+    /// How speakers know of each other.
+    pub membership: Membership,
+    /// How long routes are the last choice before they are withdrawn (`--bgp-drain-time`).
+    pub drain_time: Duration,
+    /// The taint that says that a node is drained (`--bgp-drain-taints`).
+    pub drain_taint: Option<&'static str>,
+}
+
+/// How speakers know of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// By their nodes' readiness.
+    Nodes,
+    /// By memberlist. What its members say to each other is not simulated here, but what each comes to know.
+    Memberlist,
 }
 
 impl Climate {
@@ -88,6 +106,9 @@ impl Climate {
             hold_time: HoldTime::from_secs(hold_secs).unwrap_or(HoldTime::DEFAULT),
             class: rng.one_in(5).then_some("metallb"),
             exclusion: if rng.one_in(5) { Exclusion::Ignored } else { Exclusion::Honoured },
+            membership: if rng.one_in(2) { Membership::Memberlist } else { Membership::Nodes },
+            drain_time: Duration::from_secs(if rng.one_in(3) { 4 } else { 0 }),
+            drain_taint: rng.one_in(2).then_some(DRAIN_TAINT),
         }
     }
 }
@@ -117,6 +138,10 @@ pub(crate) enum Event {
     Booted { node: NodeId, boots: u64 },
     /// The cluster has noticed that a machine is gone.
     NodeLost { node: NodeId, boots: u64 },
+    /// A speaker has looked for the others long enough.
+    Joined { node: NodeId, epoch: u64 },
+    /// A speaker hears which others there are.
+    MembersHeard { node: NodeId, epoch: u64 },
     /// The kernel tells a process of an interface.
     Netlink { node: NodeId, epoch: u64, lan: Lan, interface: Option<l2::Interface> },
     /// A cable may be in again, or an interface be there.
@@ -188,6 +213,8 @@ pub struct Cluster {
     /// How many processes there were.
     epochs: u64,
 
+    /// The machines whose speakers take part in memberlist.
+    members: BTreeSet<NodeId>,
     asker: Asker,
     /// Somebody who answers for an address that is not its own.
     rogue: Option<(Lan, IpAddr)>,
@@ -234,6 +261,7 @@ impl Cluster {
             pods: BTreeMap::new(),
             frozen: BTreeMap::new(),
             epochs: 0,
+            members: BTreeSet::new(),
             asker: Asker::default(),
             rogue: None,
             lossy_until: None,
@@ -340,6 +368,8 @@ impl Cluster {
             Event::MayEnd { process, epoch } => return self.may_end(process, epoch),
             Event::Booted { node, boots } => return self.booted(node, boots),
             Event::NodeLost { node, boots } => self.node_lost(node, boots),
+            Event::Joined { node, epoch } => self.joined(node, epoch),
+            Event::MembersHeard { node, epoch } => return self.members_heard(node, epoch),
             Event::Netlink { node, epoch, lan, interface } => return self.netlink(node, epoch, lan, interface),
             Event::PortBack { node, lan } => self.port_back(node, lan),
             Event::LossEnds => self.lossy_until = self.lossy_until.filter(|until| *until > self.now),

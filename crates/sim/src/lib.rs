@@ -43,7 +43,7 @@ mod tcp;
 mod trace;
 mod violation;
 
-pub use cluster::{Climate, Cluster, Exam, KeepsTrace, Tampering};
+pub use cluster::{Climate, Cluster, Exam, KeepsTrace, Membership, Tampering};
 pub use history::History;
 pub use names::{CLUSTER_AS, Lan, NODES_MAX, NodeId, ProcessId, RouterName};
 pub use router::{Route, Table};

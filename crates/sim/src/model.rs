@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use api::core::{Node, Service};
 use config::{BgpAdvertisement, Config, L2Advertisement, Peer, PeerEndpoint, Pool};
 use ipnet::IpNet;
-use kit::{Community, Family};
+use kit::{Community, ExtendedCommunity, Family};
 use speaker::Exclusion;
 
 use crate::api_server::ApiServer;
@@ -27,6 +27,8 @@ pub(crate) struct View<'a> {
     pub(crate) config: &'a Config,
     pub(crate) api: &'a ApiServer,
     pub(crate) climate: &'a Climate,
+    /// The members of memberlist; `None` where there is none.
+    pub(crate) members: Option<&'a BTreeSet<NodeId>>,
 }
 
 /// A route as it should arrive.
@@ -35,7 +37,9 @@ pub(crate) struct ExpectedRoute {
     next_hop: IpAddr,
     as_path: bgp::wire::AsPath,
     local_pref: Option<u32>,
+    multi_exit_disc: Option<u32>,
     communities: BTreeSet<Community>,
+    extended_communities: BTreeSet<ExtendedCommunity>,
 }
 
 impl ExpectedRoute {
@@ -43,7 +47,9 @@ impl ExpectedRoute {
         let attributes = bgp::wire::PathAttributes {
             as_path: self.as_path.clone(),
             local_pref: self.local_pref,
+            multi_exit_disc: self.multi_exit_disc,
             communities: self.communities.clone(),
+            extended_communities: self.extended_communities.clone(),
             ..bgp::wire::PathAttributes::default()
         };
         route.next_hop == self.next_hop && *route.attributes == attributes
@@ -102,7 +108,11 @@ pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, 
         matching.iter().copied().filter(|it| it.node_selectors.matches(&node.metadata.labels)).collect()
     };
     let candidates = view.api.nodes().filter(|node| {
+        let is_member = |members: &BTreeSet<NodeId>| {
+            NodeId::of_name(&node.metadata.name).is_some_and(|node| members.contains(&node))
+        };
         may_announce(node, view.climate)
+            && view.members.is_none_or(is_member)
             && (!is_local(service) || local_nodes.contains(&node.metadata.name))
             && !selecting(node).is_empty()
     });
@@ -111,8 +121,8 @@ pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, 
         let preferences = selecting(node).into_iter().flat_map(|it| &it.preferences);
         let met = preferences.filter(|it| it.selector.matches(&node.metadata.labels));
         let score: u64 = met.map(|it| u64::from(it.weight.get())).sum();
-        // Who is not Ready comes last, and is better than nobody.
-        let is_dead = node.condition("Ready").is_some_and(|ready| ready != "True");
+        // Who is not Ready comes last, and is better than nobody. Among members that means nothing.
+        let is_dead = view.members.is_none() && node.condition("Ready").is_some_and(|ready| ready != "True");
         (is_dead, Reverse(score), speaker::digest(&node.metadata.name, first))
     };
     let owner = candidates.min_by_key(rank).filter(|owner| owner.metadata.name == view.node.name())?;
@@ -133,7 +143,8 @@ pub(crate) fn routes<'a>(view: View<'a>, service: &Service) -> BTreeMap<IpNet, V
         return routes;
     };
     let (local_nodes, has_endpoints) = endpoints(view.api, service);
-    if !has_endpoints || (is_local(service) && !local_nodes.contains(&node.metadata.name)) {
+    let is_drained = node.spec.taints.iter().any(|taint| Some(taint.key.as_str()) == view.climate.drain_taint);
+    if is_drained || !has_endpoints || (is_local(service) && !local_nodes.contains(&node.metadata.name)) {
         return routes;
     }
     let all = pool.bgp_advertisements.values().map(|it| &**it);
@@ -183,9 +194,10 @@ pub(crate) fn peers(view: View<'_>) -> impl Iterator<Item = (&Peer, RouterName)>
 /// What the router behind a peer should have from the node.
 pub(crate) fn table(view: View<'_>, peer: &Peer, router: RouterName) -> BTreeMap<IpNet, ExpectedRoute> {
     let PeerEndpoint::Address(there) = peer.endpoint else { return BTreeMap::new() };
-    let own_as = peer.local_asn.unwrap_or(peer.my_asn);
+    let own_as = peer.local_as();
     let is_internal = own_as == router.asn();
     let mut table: BTreeMap<IpNet, ExpectedRoute> = BTreeMap::new();
+    let mut prepends: BTreeMap<IpNet, u8> = BTreeMap::new();
     for (prefix, advertisements) in view.api.services().flat_map(|service| routes(view, service)) {
         let family = Family::of(&prefix.addr());
         if family != Family::of(&there) && !peer.dual_stack_address_family {
@@ -196,19 +208,29 @@ pub(crate) fn table(view: View<'_>, peer: &Peer, router: RouterName) -> BTreeMap
                 next_hop: view.node.address(family),
                 as_path: bgp::wire::AsPath::default(),
                 local_pref: None,
+                multi_exit_disc: None,
                 communities: BTreeSet::new(),
+                extended_communities: BTreeSet::new(),
             });
+            // What is preferred most counts: the lowest of these two.
+            let lower = route.multi_exit_disc.into_iter().chain(advertisement.med).min();
+            route.multi_exit_disc = lower;
+            let prepend = prepends.entry(prefix).or_insert(advertisement.as_path_prepend);
+            *prepend = (*prepend).min(advertisement.as_path_prepend);
+            route.extended_communities.extend(&advertisement.extended_communities);
             // Of several preferences for one route the highest counts.
             route.local_pref = route.local_pref.max(advertisement.local_pref);
             route.communities.extend(&advertisement.communities);
         }
     }
-    for route in table.values_mut() {
+    for (prefix, route) in &mut table {
         if is_internal {
             route.local_pref.get_or_insert(bgp::wire::LOCAL_PREF_DEFAULT);
         } else {
             route.local_pref = None;
-            route.as_path = bgp::wire::AsPath::sequence([own_as]);
+            let times = usize::from(prepends.get(prefix).copied().unwrap_or(0)).saturating_add(1);
+            route.as_path = bgp::wire::AsPath::sequence(std::iter::repeat_n(own_as, times));
+            route.extended_communities.retain(|community| community.is_transitive());
         }
     }
     table

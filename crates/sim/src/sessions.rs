@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bgp::{
-    ConnectRetry, ConnectionId, DownReason, Families, Input, Mode, Output, PeerConfig, Reception, RouteAttributes,
-    RouterIdSource, State, StopReason,
+    Beginning, ConnectRetry, ConnectionId, DownReason, Families, Input, Mode, Notifications, Output, PeerConfig,
+    Reception, RouteAttributes, RouterIdSource, State, StopReason,
 };
 use config::{Peer, PeerEndpoint};
 use ipnet::IpNet;
@@ -45,6 +45,8 @@ pub(crate) struct Sessions {
     by_name: BTreeMap<String, SessionId>,
     random: Rng,
     next_id: u64,
+    /// Whether sessions that begin now may follow those of a process before this one.
+    beginning: Beginning,
     out: Outbox<Output>,
 }
 
@@ -64,6 +66,7 @@ impl Sessions {
             by_name: BTreeMap::new(),
             random: Rng::new(seed),
             next_id: epoch.saturating_mul(SESSIONS_PER_PROCESS),
+            beginning: Beginning::Restarted,
             out: Outbox::with_limit(bgp::OUTBOX_LIMIT),
         }
     }
@@ -119,6 +122,11 @@ impl Sessions {
     pub(crate) fn complete(&mut self, now: Instant, name: &str, effects: &mut Vec<Effect>) -> Result<(), Violation> {
         let Some(id) = self.by_name.get(name).copied() else { return Ok(()) };
         self.tell(now, id, Input::Complete, effects)
+    }
+
+    /// All that there was when this process began is decided: sessions that begin from now on are new.
+    pub(crate) fn settled(&mut self) {
+        self.beginning = Beginning::New;
     }
 
     /// True when everything that peers should be told has left this process.
@@ -235,7 +243,12 @@ impl Sessions {
             },
             mode: Mode::Active,
             reception: Reception::Refuse,
-            graceful_restart: None,
+            // No router here keeps routes, but what is agreed on must work out all the same.
+            graceful_restart: peer.graceful_restart.map(|restart| bgp::GracefulRestart {
+                restart_time: restart.time,
+                beginning: self.beginning,
+                notifications: if restart.notification { Notifications::KeepRoutes } else { Notifications::DropRoutes },
+            }),
         }
     }
 }

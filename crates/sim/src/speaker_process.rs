@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use kit::{Duration, Instant, InterfaceIndex, Mac, Outbox};
 use l2::wire::ndp::{ALL_NODES, Message};
 use l2::wire::{Frame, Payload};
-use l2::{Action, InterfaceSet, Responder};
-use speaker::{DrainOptions, Input, Options, Output, Protocol, Speaker};
+use l2::{Action, HAND_OVER_MAX, InterfaceSet, Responder};
+use speaker::{DrainOptions, Input, Members, Options, Output, Protocol, Speaker};
 
 use crate::Sabotage;
 use crate::client::Change;
@@ -72,8 +72,9 @@ enum Leaving {
     Telling { until: Instant },
 }
 
-/// How long the last words to routers may take before their sessions end.
-const TELLING_TIME: Duration = Duration::from_secs(1);
+/// How long the last words to routers may take before their sessions end, and others until they have announced what this
+/// process gives up.
+const TELLING_TIME: Duration = Duration::from_secs(2);
 
 /// The sockets of the responder.
 #[derive(Debug, Default)]
@@ -97,8 +98,10 @@ pub(crate) struct SpeakerProcess {
     is_synced: bool,
     leaving: Leaving,
     claims: Claims,
-    /// Addresses that are answered for until their new owner announces them: where, and how long at most.
+    /// Addresses that are answered for until another machine has announced them, and until when at most.
     handing_over: BTreeMap<IpAddr, (InterfaceSet, Instant)>,
+    /// The nodes that it wants watched.
+    watched: BTreeSet<String>,
     sabotage: Option<Sabotage>,
     pub(crate) effects: Vec<Effect>,
 }
@@ -123,7 +126,10 @@ impl SpeakerProcess {
             node: node.name(),
             load_balancer_class: climate.class.unwrap_or_default().to_owned(),
             exclusion: climate.exclusion,
-            drain: DrainOptions::default(),
+            drain: DrainOptions {
+                time: climate.drain_time,
+                taints: climate.drain_taint.into_iter().map(str::to_owned).collect(),
+            },
         };
         SpeakerProcess {
             node,
@@ -139,6 +145,7 @@ impl SpeakerProcess {
             leaving: Leaving::No,
             claims: Claims::default(),
             handing_over: BTreeMap::new(),
+            watched: BTreeSet::new(),
             sabotage,
             effects: Vec::new(),
         }
@@ -339,11 +346,23 @@ impl SpeakerProcess {
         self.decide(now, Input::Leave { kept: BTreeSet::new() })
     }
 
+    /// True when it was asked to end.
+    pub(crate) fn leaves(&self) -> bool {
+        self.leaving != Leaving::No
+    }
+
+    /// What is known of the other speakers changes.
+    pub(crate) fn members_changed(&mut self, now: Instant, members: Members) -> Result<(), Violation> {
+        self.decide(now, Input::Members(members))
+    }
+
     /// True when nothing is left to wait for.
     pub(crate) fn has_left(&self, now: Instant) -> bool {
         match self.leaving {
             Leaving::No | Leaving::Asked => false,
-            Leaving::Telling { until } => self.sessions.is_quiet() || until <= now,
+            Leaving::Telling { until } => {
+                until <= now || (self.sessions.is_quiet() && self.responder.handing_over() == 0)
+            }
         }
     }
 
@@ -426,6 +445,7 @@ impl SpeakerProcess {
             Output::AddressAnnounce { address, interfaces } => {
                 let old = self.claims.answers.insert(address, interfaces.clone());
                 consistent(old.as_ref() != Some(&interfaces), &|| format!("told twice to answer for {address}"))?;
+                self.handing_over.remove(&address);
                 self.segment(now, l2::Input::Announce { address, interfaces })
             }
             Output::AddressWithdraw { address } => {
@@ -439,12 +459,18 @@ impl SpeakerProcess {
             Output::AddressHandOver { address } => {
                 let interfaces = self.claims.answers.remove(&address);
                 consistent(interfaces.is_some(), &|| format!("{address} was not answered for"))?;
-                let until = now + l2::HAND_OVER_MAX;
+                let until = now + HAND_OVER_MAX;
                 self.handing_over.extend(interfaces.map(|interfaces| (address, (interfaces, until))));
+                if self.sabotage == Some(Sabotage::ForgetAddressWithdrawals) {
+                    return Ok(());
+                }
                 self.segment(now, l2::Input::HandOver { address })
             }
-            // Without memberlist nobody watches.
-            Output::Watch(nodes) => consistent(nodes.is_empty(), &|| format!("watches {nodes:?}")),
+            Output::Watch(nodes) => {
+                consistent(!nodes.contains(&node.name()), &|| "wants itself watched".to_owned())?;
+                let old = std::mem::replace(&mut self.watched, nodes);
+                consistent(old != self.watched, &|| format!("told twice to watch {old:?}"))
+            }
             Output::PeerAdd(peer) => {
                 self.check_session_change(cause, &peer.name)?;
                 let is_new = self.claims.peers.insert(peer.name.clone(), Arc::clone(&peer)).is_none();
@@ -512,7 +538,11 @@ impl SpeakerProcess {
                     format!("{node} withdraws {service} and does not say why")
                 })
             }
-            Output::Say(_) | Output::Unsay(_) | Output::Settled => Ok(()),
+            Output::Say(_) | Output::Unsay(_) => Ok(()),
+            Output::Settled => {
+                self.sessions.settled();
+                Ok(())
+            }
             Output::Left => {
                 self.leaving = Leaving::Telling { until: now + TELLING_TIME };
                 Ok(())
@@ -535,7 +565,6 @@ impl SpeakerProcess {
 
     /// Gives the responder one input, and has carried out what it wants.
     fn segment(&mut self, now: Instant, input: l2::Input) -> Result<(), Violation> {
-        self.handing_over.retain(|_, (_, until)| now <= *until);
         let changes_nothing = matches!(input, l2::Input::Frame { .. } | l2::Input::Tick);
         self.responder.handle(now, input, &mut self.l2_out);
         hold(self.l2_out.dropped() == 0, Invariant::OutboxIsLargeEnough, || {
@@ -547,13 +576,13 @@ impl SpeakerProcess {
         }
         while let Some(output) = self.l2_out.pop() {
             if let l2::Output::Action(action) = output {
-                self.act(action)?;
+                self.act(now, action)?;
             }
         }
         Ok(())
     }
 
-    fn act(&mut self, action: Action) -> Result<(), Violation> {
+    fn act(&mut self, now: Instant, action: Action) -> Result<(), Violation> {
         let node = self.node;
         let consistent = |condition, detail: &str| {
             hold(condition, Invariant::SpeakerIsConsistent, || format!("the responder of {node}: {detail}"))
@@ -584,7 +613,7 @@ impl SpeakerProcess {
             Action::Send { interface, protocol, frame } => {
                 consistent(sockets.open.contains(&(interface, protocol)), "sends without a socket")?;
                 let Ok(decoded) = Frame::decode(&frame) else { return consistent(false, "sends what nobody can read") };
-                self.check_frame(interface, &decoded)?;
+                self.check_frame(now, interface, &decoded)?;
                 if self.sabotage != Some(Sabotage::NeverAnnounce) || !decoded.destination.is_multicast() {
                     self.effects.push(Effect::Frame { interface, bytes: frame });
                 }
@@ -593,8 +622,9 @@ impl SpeakerProcess {
         }
     }
 
-    /// What a frame says is that an address is here. It has to be one that is announced on that interface.
-    fn check_frame(&self, interface: InterfaceIndex, frame: &Frame) -> Result<(), Violation> {
+    /// What a frame says is that an address is here. It has to be one that is announced on that interface; to one who
+    /// asked it may also be one that is handed over.
+    fn check_frame(&self, now: Instant, interface: InterfaceIndex, frame: &Frame) -> Result<(), Violation> {
         let address = match frame.payload {
             Payload::Arp(arp) => IpAddr::V4(arp.sender_address),
             Payload::Ndp(ndp) => match ndp.message {
@@ -602,9 +632,10 @@ impl SpeakerProcess {
             },
         };
         let name = Lan::of_index(interface).map(Lan::interface).unwrap_or_default();
-        let handed_over = self.handing_over.get(&address).map(|(interfaces, _)| interfaces);
-        let answered = self.claims.answers.get(&address).or(handed_over);
-        let is_meant = answered.is_some_and(|interfaces| interfaces.contains(name));
+        let is_meant = self.claims.answers.get(&address).is_some_and(|interfaces| interfaces.contains(name));
+        let is_answer = !frame.destination.is_multicast();
+        let handed_over = self.handing_over.get(&address).filter(|(_, until)| is_answer && now <= *until);
+        let is_meant = is_meant || handed_over.is_some_and(|(interfaces, _)| interfaces.contains(name));
         hold(is_meant, Invariant::FramesAreMeant, || format!("{} says on {name}: {frame}", self.node))
     }
 }

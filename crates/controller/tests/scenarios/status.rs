@@ -220,9 +220,16 @@ fn who_insists_is_named_and_left_alone() {
          +16s
          why x/a
          foreign x/a 192.0.2.1 by k3s
-         +3600s
+         +500s
          config
+         +100s
+         foreign x/a 192.0.2.1 by k3s
          foreign x/a 192.0.2.2 by k3s
+         +16s
+         +500s
+         +100s
+         +3600s
+         foreign x/a 192.0.2.1 by k3s
          +1s",
         expect![[r#"
             pool a := 0+0 used, 4+0 free
@@ -235,10 +242,52 @@ fn who_insists_is_named_and_left_alone() {
             x/a := [10.0.0.0] from a
             x/a := [10.0.0.0] from a
             x/a := [10.0.0.0] from a
-            x/a Warning StatusOverwritten: "k3s" keeps setting the status of service "x/a" to ["192.0.2.1"] from no pool; it is left alone, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass. If the status stays, clear it or restart the controller
+            x/a Warning StatusOverwritten: "k3s" keeps setting the status of service "x/a" to ["192.0.2.1"] from no pool; it is left alone now, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass
             Service x/a: has ["10.0.0.0"] from pool a
             x/a := [10.0.0.0] from a
-            x/a Warning StatusOverwritten: "k3s" set the status of service "x/a" to ["192.0.2.2"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "k3s" set the status of service "x/a" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+        "#]],
+    );
+}
+
+/// Nobody else has an address meanwhile, so trying again disturbs nobody.
+#[test]
+fn who_clears_again_and_again_is_left_alone_for_a_while() {
+    check(
+        "pool a 10.0.0.0/32
+         config
+         sync
+         svc x/a
+         foreign x/a - by cleaner
+         +1s
+         foreign x/a - by cleaner
+         +2s
+         foreign x/a - by cleaner
+         +4s
+         foreign x/a - by cleaner
+         +8s
+         foreign x/a - by cleaner
+         +16s
+         foreign x/a - by cleaner
+         foreign x/a - by cleaner
+         +16s
+         +500s
+         +100s",
+        expect![[r#"
+            pool a := 0+0 used, 1+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 0+0 free
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "cleaner" set the status of service "x/a" to [] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "cleaner" keeps setting the status of service "x/a" to [] from no pool; it is left alone now, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass
+            x/a := [10.0.0.0] from a
         "#]],
     );
 }
@@ -262,9 +311,9 @@ fn who_ends_is_followed_at_once() {
          foreign x/a 192.0.2.1 by k3s
          +16s
          foreign x/a 192.0.2.1 by k3s
-         +600s
          svc x/b
          foreign x/a -
+         +1s
          delete x/a",
         expect![[r#"
             pool a := 0+0 used, 1+0 free
@@ -277,7 +326,7 @@ fn who_ends_is_followed_at_once() {
             x/a := [10.0.0.0] from a
             x/a := [10.0.0.0] from a
             x/a := [10.0.0.0] from a
-            x/a Warning StatusOverwritten: "k3s" keeps setting the status of service "x/a" to ["192.0.2.1"] from no pool; it is left alone, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass. If the status stays, clear it or restart the controller
+            x/a Warning StatusOverwritten: "k3s" keeps setting the status of service "x/a" to ["192.0.2.1"] from no pool; it is left alone now, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass
             x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: its only IPv4 address is in use)
             x/a := [10.0.0.0] from a
             x/a Warning StatusOverwritten: Something else set the status of service "x/a" to [] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
@@ -604,9 +653,31 @@ fn a_pool_status_that_reaches_another_pool_of_its_name_is_waited_for() {
             pool a := 2+0 used, 2+0 free
             pool a := 1+0 used, 3+0 free
             pool a := 1+0 used, 3+0 free
+            pool a := 1+0 used, 3+0 free
             x/a := []
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: no available IPs: no IPAddressPool is configured
             x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured
+        "#]],
+    );
+}
+
+/// Found by the simulator: it was waited for up to a minute, although it had been written to nobody.
+#[test]
+fn a_pool_that_is_made_anew_gets_its_counters_at_once() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         no-pool a
+         svc x/a
+         +5s
+         pool a 10.0.0.0/30",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            pool a := 1+0 used, 3+0 free
         "#]],
     );
 }

@@ -13,6 +13,7 @@
     reason = "a test may panic, tells what it measured, and speaks of a site even where it does not look into it"
 )]
 
+mod changeover;
 mod chart;
 mod definitions;
 mod lease;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Trial::new("a_partition_from_the_api_server_costs_no_request", outages::partition),
         Trial::new("contract_5_2_a_node_dies_while_there_is_no_api_server", outages::death),
         Trial::new("restarts_move_nothing", restarts::restarts),
+        Trial::new("what_the_go_implementation_leaves_stays_as_it_is", changeover::changeover),
         Trial::new("one_of_two_controllers_writes_and_no_address_is_given_twice", lease::takeovers),
         Trial::new("contract_1_9_status_objects_show_who_announces_what", reports::announcements),
         Trial::new("contract_1_9_states_of_the_configuration_follow_it", reports::configuration_states),

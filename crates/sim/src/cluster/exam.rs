@@ -6,8 +6,8 @@ use api::core::Service;
 use api::{Key, Object};
 use kit::Duration;
 
-use super::Cluster;
-use crate::model::{self, View};
+use super::{Cluster, Membership};
+use crate::model;
 use crate::names::{Lan, NodeId, ProcessId, RouterName};
 use crate::router::Table;
 use crate::step::Exit;
@@ -129,9 +129,7 @@ impl Cluster {
     fn is_routed(&self, service: &Service) -> bool {
         self.machines.iter().any(|(node, machine)| {
             let config = machine.speaker.as_ref().and_then(|speaker| speaker.configuration());
-            config.is_some_and(|config| {
-                !model::routes(View { node: *node, config, api: &self.api, climate: &self.climate }, service).is_empty()
-            })
+            config.is_some_and(|config| !model::routes(self.view(*node, config), service).is_empty())
         })
     }
 
@@ -140,7 +138,7 @@ impl Cluster {
         self.tables().into_keys().map(|place| (place, of(&place))).collect()
     }
 
-    /// A node that answers is no longer ready. Where another one can answer, it does, and says so without being asked.
+    /// A node that answers is no longer ready, or loses power where that is what counts. Where another one can answer, it does, and says so without being asked.
     fn loses_an_owner(&mut self) -> Result<(), Violation> {
         let before = self.expected_answers();
         let owns = |node: &NodeId| {
@@ -150,7 +148,10 @@ impl Cluster {
         };
         let owners: Vec<NodeId> = self.machines.keys().copied().filter(owns).collect();
         let Some(lost) = self.rng.pick(&owners).copied() else { return Ok(()) };
-        self.set_ready(lost, "Unknown");
+        match self.climate.membership {
+            Membership::Nodes => self.set_ready(lost, "Unknown"),
+            Membership::Memberlist => self.power_off(lost),
+        }
         self.run_for(TAKEOVER)?;
         for ((lan, address), macs) in self.expected_answers() {
             // Where two answered (see `check_single_owners`) the one that is left has nothing new to say.
@@ -161,7 +162,10 @@ impl Cluster {
                 format!("{macs:?} answers for {address} on {lan:?} since {lost} is lost, but {told:?} was told last")
             })?;
         }
-        self.set_ready(lost, "True");
+        match self.climate.membership {
+            Membership::Nodes => self.set_ready(lost, "True"),
+            Membership::Memberlist => self.power_on(lost),
+        }
         self.rest()
     }
 }

@@ -149,6 +149,9 @@ impl Cluster {
             // One delay for all, so that nothing overtakes.
             self.plan_in(NETLINK, Event::Netlink { node, epoch, lan, interface });
         }
+        if lan == Lan::Front {
+            self.members_changed();
+        }
         if lan == Lan::Front && self.machines.get(&node).is_some_and(|machine| machine.is_connected(lan)) {
             self.release(Some(node), None);
         }

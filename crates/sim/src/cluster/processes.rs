@@ -10,7 +10,7 @@ use kit::{Duration, Instant};
 use super::{Cluster, Event, Frozen, Rival};
 use crate::Sabotage;
 use crate::api_server::Applied;
-use crate::client::{ApiClient, Change, Outcome, PoolStatus, Target};
+use crate::client::{ApiClient, Outcome, PoolStatus, Target};
 use crate::controller_process::{self, ControllerProcess};
 use crate::machine::Machine;
 use crate::names::{NodeId, ProcessId};
@@ -114,6 +114,8 @@ impl Cluster {
                 let speaker = SpeakerProcess::new(node, life, &self.climate, self.sabotage);
                 let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
                 machine.speaker = Some(speaker);
+                let members = self.members_at_first();
+                self.with_speaker(node, |speaker, now| speaker.members_changed(now, members))?;
                 for lan in node.lans() {
                     let interface = self.machines.get(&node).and_then(|machine| machine.interface(*lan));
                     if interface.is_some() {
@@ -137,6 +139,7 @@ impl Cluster {
                 if exit == Exit::Ordered {
                     self.with_speaker(node, SpeakerProcess::finish)?;
                 }
+                self.member_gone(node);
                 for connection in self.connections.between(Some(node), None) {
                     self.close(connection, Side::Node);
                 }
@@ -157,6 +160,7 @@ impl Cluster {
             // What it announces until it ends is its own affair.
             self.frozen.remove(&process);
             self.with_speaker(node, SpeakerProcess::leave)?;
+            self.member_gone(node);
             return self.may_end(process, epoch);
         }
         self.stop(process, exit)?;
@@ -218,6 +222,7 @@ impl Cluster {
         let process = ProcessId::Speaker(node);
         self.clients.remove(&process);
         self.frozen.remove(&process);
+        self.member_gone(node);
         self.disturb(Some(node), None);
         for connection in self.connections.between(Some(node), None) {
             if let Some(connection) = self.connections.get_mut(connection) {
@@ -310,14 +315,7 @@ impl Cluster {
         let taken = batch.min(client.inbox.len());
         let changes: Vec<_> = client.inbox.drain(..taken).collect();
         let is_last = client.inbox.is_empty();
-        for change in &changes {
-            if let Change::Deleted(reference) = change
-                && let Some(target) = Target::of_object(reference)
-            {
-                client.said.remove(&target);
-                client.renewed.insert(target, self.now);
-            }
-        }
+        client.hear(self.now, &changes);
         if !is_last {
             let span = self.up_to(WAKE);
             self.plan_in(span, Event::Wake { process, epoch });
@@ -332,7 +330,12 @@ impl Cluster {
                 self.with_controller(|controller, now| controller.objects_changed(now, changes, is_last))
             }
             ProcessId::Speaker(node) => {
-                self.with_speaker(node, |speaker, now| speaker.objects_changed(now, changes, is_last))
+                let had_none = self.speaker(node).is_some_and(|speaker| speaker.configuration().is_none());
+                self.with_speaker(node, |speaker, now| speaker.objects_changed(now, changes, is_last))?;
+                if had_none {
+                    self.joins(node);
+                }
+                Ok(())
             }
         }
     }

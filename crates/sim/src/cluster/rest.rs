@@ -11,7 +11,7 @@ use controller::Outcome;
 use kit::{Duration, Family, Mac};
 use speaker::Protocol;
 
-use super::{Cluster, Event};
+use super::{Cluster, Event, Membership};
 use crate::configuration::{NAMESPACE, Reader};
 use crate::ledger::{self, is_served};
 use crate::model::{self, View};
@@ -111,6 +111,9 @@ impl Cluster {
         if self.controller.as_ref().is_none_or(|controller| !controller.is_synced()) {
             return Some("the controller has not started".to_owned());
         }
+        if let Some(node) = self.machines.keys().find(|node| self.has_to_go_on(**node)) {
+            return Some(format!("the speaker of {node} is not yet where it belongs"));
+        }
         if let Some(reason) = all_nodes().find_map(|node| self.stale_session(node)) {
             return Some(reason);
         }
@@ -128,6 +131,15 @@ impl Cluster {
                 is_known.then(|| format!("nobody has noticed that {node} is off"))
             }
         })
+    }
+
+    /// True for a speaker that has not found the others yet, or whose node is still leaving.
+    fn has_to_go_on(&self, node: NodeId) -> bool {
+        let Some(speaker) = self.speaker(node).filter(|speaker| speaker.configuration().is_some()) else {
+            return false;
+        };
+        let joins = self.climate.membership == Membership::Memberlist && !self.members.contains(&node);
+        joins || speaker.core().next_deadline().is_some()
     }
 
     /// A router that takes a session for established which the node does not have.
@@ -260,10 +272,15 @@ fn recount(pool: &config::Pool, books: &ledger::Books) -> PoolCounters {
 
 /// What is announced.
 impl Cluster {
-    fn views(&self) -> impl Iterator<Item = View<'_>> {
+    pub(super) fn view<'a>(&'a self, node: NodeId, config: &'a Config) -> View<'a> {
+        let members = (self.climate.membership == Membership::Memberlist).then_some(&self.members);
+        View { node, config, api: &self.api, climate: &self.climate, members }
+    }
+
+    pub(super) fn views(&self) -> impl Iterator<Item = View<'_>> {
         self.machines.iter().filter_map(|(node, machine)| {
             let config = machine.speaker.as_ref()?.configuration()?;
-            Some(View { node: *node, config, api: &self.api, climate: &self.climate })
+            Some(self.view(*node, config))
         })
     }
 

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use api::core::{Ingress, Namespace, Node, NodeCondition, Service, ServicePort};
+use api::core::{Ingress, Namespace, Node, NodeCondition, Service, ServicePort, Taint};
 use api::{
     BGPAdvertisement, BGPPeer, Community, CommunityAlias, IPAddressPool, Key, Kind, L2Advertisement, LabelSelector,
     LabelSelectorRequirement, Object, ObjectRef, PoolCounters, PreferredNodeSelector,
 };
 use kit::{Duration, Rng};
 
+use crate::cluster::DRAIN_TAINT;
 use crate::configuration::NAMESPACE;
 use crate::names::{CLUSTER_AS, NodeId, RouterName};
 use crate::step::Step;
@@ -178,6 +179,10 @@ pub(super) fn node(rng: &mut Rng, node: NodeId) -> Step {
     object.metadata.labels = pairs(pick(rng, &labels, &[]));
     let ready = pick(rng, &["True", "True", "True", "False", "Unknown"], "True");
     let network = pick(rng, &["False", "False", "False", "True", "Unknown"], "False");
+    if rng.one_in(6) {
+        let (key, effect) = (DRAIN_TAINT.to_owned(), "NoSchedule".to_owned());
+        object.spec.taints.push(Taint { key, effect, ..Taint::default() });
+    }
     for (type_, status) in [("Ready", ready), ("NetworkUnavailable", network)] {
         object.status.conditions.push(NodeCondition { type_: type_.to_owned(), status: status.to_owned() });
     }
@@ -354,6 +359,10 @@ fn bgp(rng: &mut Rng) -> Object {
     spec.local_pref = pick(rng, &[None, None, None, Some(0), Some(150), Some(50)], None);
     let communities = [&[][..], &[], &["65000:1"], &["gold"], &["65000:2", "large:65000:1:2"]];
     spec.communities = texts(pick(rng, &communities, &[]));
+    spec.med = pick(rng, &[None, None, None, Some(0), Some(20)], None);
+    spec.as_path_prepend = pick(rng, &[None, None, None, Some(1), Some(3)], None);
+    let extended = [&[][..], &[], &[], &["rt:65000:1"], &["0x4004fc004e9502f9", "soo:65000:2"]];
+    spec.extended_communities = texts(pick(rng, &extended, &[]));
     let peers = [&[][..], &[], &[], &["east"], &["inner", "six"], &["lost"]];
     spec.peers = texts(pick(rng, &peers, &[]));
     Object::BGPAdvertisement(advertisement)
@@ -386,6 +395,7 @@ fn peer(rng: &mut Rng, name: &str) -> Object {
     }
     spec.hold_time = pick(rng, &[None, None, Some("9s"), Some("30s"), Some("0s")], None).map(str::to_owned);
     spec.connect_time = pick(rng, &[None, None, Some("5s")], None).map(str::to_owned);
+    spec.enable_graceful_restart = rng.one_in(4).then_some(true);
     spec.dual_stack_address_family = rng.one_in(3).then_some(true);
     spec.node_selectors = selectors(rng, "zone", ["a", "b"]);
     spec.local_asn = (!is_internal && rng.one_in(6)).then_some(64_700);

@@ -465,3 +465,6 @@ async fn watch_once(place: &Place, seen: &watch::Sender<Option<Sighting>>) -> Re
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
