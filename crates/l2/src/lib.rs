@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod answer;
+mod gateway;
 mod interface;
 mod link;
 mod message;
@@ -17,7 +18,8 @@ mod responder;
 mod schedule;
 pub mod wire;
 
+pub use gateway::Gateway;
 pub use interface::{Coverage, Exclusion, Interface, InterfaceFlags, InterfaceSet, Obstacle, Protocol};
 pub use message::{Action, ClaimKind, Input, Output, Report};
-pub use responder::{CLAIM_INTERVAL, Counters, HAND_OVER_MAX, OUTBOX_MAX, Responder, SOCKET_RETRY};
-pub use schedule::{FRAMES_PER_PACE, PACE, ROUND_INTERVAL, ROUNDS, frames_per_round};
+pub use responder::{CLAIM_INTERVAL, Counters, HAND_OVER_MAX, OUTBOX_MAX, Responder, SOCKET_RETRY, Settings};
+pub use schedule::{FRAMES_PER_PACE, PACE, REFRESH_FRAMES_PER_PACE, ROUND_INTERVAL, ROUNDS, Refresh, frames_per_round};

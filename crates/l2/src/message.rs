@@ -1,10 +1,11 @@
 //! What the core is told and what it says: the seam between the responder, its driver and the speaker.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use kit::{Family, InterfaceIndex, Mac};
 
-use crate::{Coverage, Interface, InterfaceSet, Protocol};
+use crate::{Coverage, Gateway, Interface, InterfaceSet, Protocol};
 
 /// What the core is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub enum Input {
         /// The address.
         address: IpAddr,
     },
+    /// The routers of the default routes are these now.
+    Gateways(BTreeMap<Family, Gateway>),
     /// A frame arrived, from the Ethernet header on.
     Frame {
         /// Where.

@@ -9,8 +9,9 @@ use std::ops::Bound;
 use kit::{Duration, Family, Instant, InterfaceIndex, Mac, Outbox, TimerTable};
 
 use crate::answer;
+use crate::gateway::Gateways;
 use crate::link::{Face, GroupChanges, Link, Placement, Socket};
-use crate::schedule::frames_per_round;
+use crate::schedule::{Due, Refresh, frames_per_round};
 use crate::wire::arp::Operation;
 use crate::wire::ndp::Message;
 use crate::wire::{Arp, Frame, Ndp, Payload};
@@ -28,15 +29,26 @@ pub const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 /// so it announces within a moment; if it is not told, it is late.
 pub const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 
+/// What is fixed for the life of a responder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How often the network is told of addresses about which nothing has happened.
+    pub refresh: Refresh,
+    /// Spreads the refreshes of different hosts; any number will do.
+    pub seed: u64,
+}
+
 /// Answers for the addresses that are announced, on all interfaces of a host.
 ///
 /// A frame costs O(log n) in the number of addresses and interfaces; a change of an interface O(n).
 #[derive(Clone, Debug)]
 pub struct Responder {
+    settings: Settings,
     links: BTreeMap<InterfaceIndex, Link>,
     addresses: BTreeMap<IpAddr, Announcement>,
     /// Every Ethernet address of this host, and how many interfaces have it.
     own_macs: BTreeMap<Mac, usize>,
+    gateways: Gateways,
     /// What has been reported for each set of interfaces in use.
     scopes: BTreeMap<(InterfaceSet, Family), Scope>,
     /// Of these it must be looked at again.
@@ -72,8 +84,20 @@ pub struct Counters {
     pub responses: u64,
     /// Unsolicited frames sent, two for each interface and round of ARP, one of NDP: `metallb_layer2_gratuitous_sent`.
     pub gratuitous: u64,
+    /// Unsolicited frames sent to a router alone.
+    pub gateway_frames: u64,
     /// Frames in which another machine claimed the address.
     pub foreign_claims: u64,
+}
+
+impl Counters {
+    fn add(&mut self, more: &Counters) {
+        self.requests = self.requests.saturating_add(more.requests);
+        self.responses = self.responses.saturating_add(more.responses);
+        self.gratuitous = self.gratuitous.saturating_add(more.gratuitous);
+        self.gateway_frames = self.gateway_frames.saturating_add(more.gateway_frames);
+        self.foreign_claims = self.foreign_claims.saturating_add(more.foreign_claims);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -96,8 +120,10 @@ enum Timer {
 
 impl Responder {
     /// A responder that knows no interface and answers for nothing.
-    pub fn new() -> Self {
+    pub fn new(settings: Settings) -> Self {
         Responder {
+            settings,
+            gateways: Gateways::default(),
             links: BTreeMap::new(),
             addresses: BTreeMap::new(),
             own_macs: BTreeMap::new(),
@@ -118,6 +144,7 @@ impl Responder {
             Input::Announce { address, interfaces } => self.announce(now, address, interfaces, out),
             Input::Withdraw { address } => self.withdraw(now, address, out),
             Input::HandOver { address } => self.hand_over(now, address),
+            Input::Gateways(gateways) => self.gateways.replace(&gateways),
             Input::Tick => {}
         }
         self.run_timers(now, out);
@@ -168,12 +195,6 @@ impl Responder {
     /// How many frames arrived that break the rules of ARP or NDP, and were ignored.
     pub fn malformed_frames(&self) -> u64 {
         self.malformed
-    }
-}
-
-impl Default for Responder {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -275,7 +296,9 @@ impl Responder {
         let previous_mac = known.and_then(|known| known.mac);
         self.mac_release(previous_mac);
         self.mac_hold(interface.mac);
-        self.links.entry(index).or_insert_with(|| Link::new(interface.clone()));
+        let Settings { refresh, seed } = self.settings;
+        let seed = seed ^ u64::from(index.get());
+        self.links.entry(index).or_insert_with(|| Link::new(interface.clone(), refresh, seed));
         self.change(now, index, |face| face.interface = interface, out);
     }
 
@@ -393,6 +416,7 @@ impl Responder {
             Operation::Request => ClaimKind::ArpRequest,
             Operation::Reply => ClaimKind::ArpReply,
         };
+        self.gateways.heard(index, IpAddr::V4(arp.sender_address), arp.sender_mac);
         self.claim(now, index, (IpAddr::V4(arp.sender_address), arp.sender_mac, kind), out);
         if arp.operation == Operation::Request {
             self.answer(index, IpAddr::V4(arp.target_address), &answer::arp_reply(own, arp), out);
@@ -424,6 +448,7 @@ impl Responder {
                 if !self.is_foreign(asker) {
                     return;
                 }
+                self.gateways.heard(index, IpAddr::V6(ndp.source), asker);
                 self.claim(now, index, (IpAddr::V6(ndp.source), asker, ClaimKind::NeighborSolicitation), out);
                 let advertisement = answer::solicited_advertisement(own, link_local, target, (asker, ndp.source));
                 self.answer(index, IpAddr::V6(target), &advertisement, out);
@@ -431,6 +456,7 @@ impl Responder {
             Message::Advertisement { target, target_mac, .. } => {
                 let mac = target_mac.unwrap_or(frame_source);
                 if self.is_foreign(mac) {
+                    self.gateways.heard(index, IpAddr::V6(target), mac);
                     self.claim(now, index, (IpAddr::V6(target), mac, ClaimKind::NeighborAdvertisement), out);
                 }
             }
@@ -457,8 +483,7 @@ impl Responder {
     fn answer(&mut self, index: InterfaceIndex, target: IpAddr, answer: &Frame, out: &mut Outbox<Output>) {
         let Some(announcement) = self.announced_on(index, &target) else { return };
         let counters = &mut announcement.counters;
-        counters.requests = counters.requests.saturating_add(1);
-        counters.responses = counters.responses.saturating_add(1);
+        counters.add(&Counters { requests: 1, responses: 1, ..Counters::default() });
         out.push(send(index, &target, answer));
     }
 
@@ -503,14 +528,32 @@ impl Responder {
         let Some(own) = link.face.interface.mac else { return };
         let link_local = link.face.interface.link_local_source();
         while out.len() < OUTBOX_BATCH
-            && let Some(address) = link.schedule.take_due(now)
+            && let Some(due) = link.schedule.take_due(now)
         {
-            for frame in answer::announcement(own, link_local, address) {
-                out.push(send(index, &address, &frame));
+            let address = match due {
+                Due::Round(address) | Due::Defence(address) => address,
+            };
+            let mut counters = Counters::default();
+            match due {
+                Due::Round(address) => {
+                    for frame in answer::announcement(own, link_local, address) {
+                        out.push(send(index, &address, &frame));
+                    }
+                    counters.gratuitous = u64::from(frames_per_round(&address));
+                    if let Some(frame) = self.gateways.tell(now, index, (own, link_local), address) {
+                        out.push(send(index, &address, &frame));
+                        counters.gateway_frames = 1;
+                    }
+                }
+                Due::Defence(address) => {
+                    if let Some(frame) = answer::defence(own, link_local, address) {
+                        out.push(send(index, &address, &frame));
+                        counters.gratuitous = 1;
+                    }
+                }
             }
             if let Some(announcement) = self.addresses.get_mut(&address) {
-                let sent = u64::from(frames_per_round(&address));
-                announcement.counters.gratuitous = announcement.counters.gratuitous.saturating_add(sent);
+                announcement.counters.add(&counters);
             }
         }
         reschedule(&mut self.timers, index, link);

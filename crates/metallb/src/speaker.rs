@@ -92,7 +92,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         }),
         reports: Reports::new(component, namespace.as_deref(), source.writer.clone()),
         configuration: Configuration::of_speaker(flags.node_name.clone(), namespace),
-        segment: Segment::new(),
+        segment: Segment::new(l2::Settings { refresh: flags.l2_refresh_interval.0, seed: seed() }),
         sessions: Sessions::new(&flags.node_name, flags.bgp_listen_port, seed()),
         writer: source.writer.clone(),
         exclusions,
@@ -327,6 +327,8 @@ impl Node {
             match output {
                 Output::AddressAnnounce { address, interfaces } => self.segment.announce(now, address, interfaces),
                 Output::AddressWithdraw { address } => self.segment.withdraw(now, address),
+                Output::AddressHandOver { address } => self.segment.tell(now, l2::Input::HandOver { address }),
+                Output::Watch(_) => {}
                 Output::PeerAdd(peer) => self.sessions.add(now, peer),
                 Output::PeerRemove(name) => self.sessions.remove(now, &name),
                 Output::PeerChange { from, peer, change } => self.sessions.change(now, &from, &peer, &change),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use expect_test::{Expect, expect};
 use kit::{Duration, Family, Instant, Outbox};
-use l2::{Coverage, Input, InterfaceSet, Obstacle, Output};
+use l2::{Coverage, Input, InterfaceSet, Obstacle, Output, Refresh};
 
 use crate::text::{self, Lab, check, parse_frame, parse_input, sent, subject};
 
@@ -744,8 +744,8 @@ fn contract_8_3_counters() {
     let counters: Vec<String> =
         lab.responder.counters().map(|(address, counters)| format!("{address} {counters:?}")).collect();
     expect![[r#"
-        10.0.0.9 Counters { requests: 2, responses: 2, gratuitous: 10, foreign_claims: 1 }
-        fc00::9 Counters { requests: 0, responses: 0, gratuitous: 10, foreign_claims: 0 }
+        10.0.0.9 Counters { requests: 2, responses: 2, gratuitous: 10, gateway_frames: 0, foreign_claims: 1 }
+        fc00::9 Counters { requests: 0, responses: 0, gratuitous: 10, gateway_frames: 0, foreign_claims: 0 }
     "#]]
     .assert_eq(&(counters.join("\n") + "\n"));
     let behind = |after: &str| {
@@ -952,6 +952,96 @@ fn an_address_that_nobody_takes_is_answered_for_two_seconds_and_announced_anew_i
                 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
                 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
             +10ms
+        "#]],
+    );
+}
+
+#[test]
+fn an_address_is_refreshed_in_both_forms_and_to_the_router_and_nothing_else_makes_it_told_again() {
+    let mut lab = Lab::with_refresh(Refresh::Every(Duration::from_secs(120)));
+    lab.run(HOST);
+    lab.run("gateway 10.0.0.1@1 fe80::fe@1");
+    let said = lab.run(
+        "
+        1: 02:00:00:00:00:fe > 02:00:00:00:00:01 arp reply 10.0.0.1 is-at 02:00:00:00:00:fe to 10.0.0.3
+        1: 02:00:00:00:00:fe > 02:00:00:00:00:01 fe80::fe > fe80::1 neighbor advertisement fe80::fe is-at 02:00:00:00:00:fe flags [solicited]
+        announce 10.0.0.9 on eth0
+        interface 1 eth0 02:00:00:00:00:01 up,carrier,broadcast fe80::1
+        +110000ms
+        ",
+    );
+    expect![[r#"
+        1: 02:00:00:00:00:fe > 02:00:00:00:00:01 arp reply 10.0.0.1 is-at 02:00:00:00:00:fe to 10.0.0.3
+        1: 02:00:00:00:00:fe > 02:00:00:00:00:01 fe80::fe > fe80::1 neighbor advertisement fe80::fe is-at 02:00:00:00:00:fe flags [solicited]
+        announce 10.0.0.9 on eth0
+        interface 1 eth0 02:00:00:00:00:01 up,carrier,broadcast fe80::1
+        +110000ms
+            92471ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+            92471ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:fe fe80::1 > fe80::fe neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+            97575ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+            97575ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+            97575ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:fe arp who-has 10.0.0.1 tell 10.0.0.9
+    "#]].assert_eq(&said);
+}
+
+#[test]
+fn a_router_is_asked_where_it_is_and_then_told_by_itself() {
+    check(
+        "
+        interface 1 eth0 02:00:00:00:00:01 up,carrier,broadcast fe80::1
+        gateway 10.0.0.1@1 fe80::fe@1
+        announce 10.0.0.9 on all
+        announce 10.0.0.8 on all
+        announce fc00::9 on all
+        announce fc00::8 on all
+        1: 02:00:00:00:00:fe > 02:00:00:00:00:01 arp reply 10.0.0.1 is-at 02:00:00:00:00:fe to 10.0.0.9
+        1: 02:00:00:00:00:fe > 02:00:00:00:00:01 fe80::fe > fe80::1 neighbor advertisement fe80::fe is-at 02:00:00:00:00:fe flags [solicited]
+        +1100ms
+        gateway 10.0.0.1@2
+        +1100ms
+        ",
+        expect![[r#"
+            interface 1 eth0 02:00:00:00:00:01 up,carrier,broadcast fe80::1
+                open ARP on 1
+                open NDP on 1
+            gateway 10.0.0.1@1 fe80::fe@1
+            announce 10.0.0.9 on all
+                IPv4 on all: eth0
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.1 tell 10.0.0.9
+            announce 10.0.0.8 on all
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.8 (ff:ff:ff:ff:ff:ff) tell 10.0.0.8
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.8 is-at 02:00:00:00:00:01 to 10.0.0.8
+            announce fc00::9 on all
+                join on 1: ff02::1:ff00:9
+                IPv6 on all: eth0
+                1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+                1: 02:00:00:00:00:01 > 33:33:ff:00:00:fe fe80::1 > ff02::1:ff00:fe neighbor solicitation who-has fe80::fe source 02:00:00:00:00:01
+            announce fc00::8 on all
+                join on 1: ff02::1:ff00:8
+                1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::8 is-at 02:00:00:00:00:01 flags [override]
+            1: 02:00:00:00:00:fe > 02:00:00:00:00:01 arp reply 10.0.0.1 is-at 02:00:00:00:00:fe to 10.0.0.9
+            1: 02:00:00:00:00:fe > 02:00:00:00:00:01 fe80::fe > fe80::1 neighbor advertisement fe80::fe is-at 02:00:00:00:00:fe flags [solicited]
+            +1100ms
+                1100ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.8 (ff:ff:ff:ff:ff:ff) tell 10.0.0.8
+                1100ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.8 is-at 02:00:00:00:00:01 to 10.0.0.8
+                1100ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:fe arp who-has 10.0.0.1 tell 10.0.0.8
+                1100ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                1100ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+                1100ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:fe arp who-has 10.0.0.1 tell 10.0.0.9
+                1100ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::8 is-at 02:00:00:00:00:01 flags [override]
+                1100ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:fe fe80::1 > fe80::fe neighbor advertisement fc00::8 is-at 02:00:00:00:00:01 flags [override]
+                1100ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+                1100ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:fe fe80::1 > fe80::fe neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+            gateway 10.0.0.1@2
+            +1100ms
+                2200ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.8 (ff:ff:ff:ff:ff:ff) tell 10.0.0.8
+                2200ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.8 is-at 02:00:00:00:00:01 to 10.0.0.8
+                2200ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                2200ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+                2200ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::8 is-at 02:00:00:00:00:01 flags [override]
+                2200ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
         "#]],
     );
 }

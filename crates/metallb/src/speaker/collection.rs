@@ -74,6 +74,7 @@ impl Collection {
                     requests_received: counters.requests,
                     responses_sent: counters.responses,
                     gratuitous_sent: counters.gratuitous,
+                    gateways_told: counters.gateway_frames,
                     foreign_claims: counters.foreign_claims,
                 }));
                 let is_over = self.report.layer2.len() == before;
@@ -154,9 +155,11 @@ mod tests {
 
     use super::*;
 
+    const SETTINGS: l2::Settings = l2::Settings { refresh: l2::Refresh::Never, seed: 0 };
+
     #[test]
     fn a_report_is_collected_step_by_step_unless_nobody_wants_it_any_more() {
-        let (decisions, segment) = (Speaker::new(Options::default()), Segment::new());
+        let (decisions, segment) = (Speaker::new(Options::default()), Segment::new(SETTINGS));
         let (envelope, mut answer) = oneshot::channel();
         let mut collection = Collection::begin(envelope, "node-1");
         let mut steps = 1;

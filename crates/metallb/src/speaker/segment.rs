@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kit::{Family, Instant, InterfaceIndex, Outbox};
-use l2::{ClaimKind, Counters, Coverage, Input, InterfaceSet, Output, Report, Responder};
+use l2::{ClaimKind, Counters, Coverage, Gateway, Input, InterfaceSet, Output, Report, Responder, Settings};
+use netio::gateways::{GatewayMonitor, Gateways};
 use netio::packet::{DropCounters, L2Io};
 
 /// Interfaces that are named when none of them answers; a node can have hundreds.
@@ -14,15 +15,17 @@ const OBSTACLES_TOLD_MAX: usize = 8;
 pub(super) struct Segment {
     core: Responder,
     io: L2Io,
+    gateways: GatewayMonitor,
     out: Outbox<Output>,
     names: BTreeMap<InterfaceIndex, String>,
 }
 
 impl Segment {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         Segment {
-            core: Responder::new(),
+            core: Responder::new(settings),
             io: L2Io::new(),
+            gateways: GatewayMonitor::new(),
             out: Outbox::with_limit(l2::OUTBOX_MAX),
             names: BTreeMap::new(),
         }
@@ -38,9 +41,12 @@ impl Segment {
         self.tell(now, Input::Withdraw { address });
     }
 
-    /// The next frame or failure of a socket. Safe to cancel.
+    /// The next frame, failure of a socket or change of a default route. Safe to cancel.
     pub(super) async fn next(&mut self) -> Input {
-        self.io.recv().await
+        tokio::select! {
+            input = self.io.recv() => input,
+            gateways = self.gateways.next() => Input::Gateways(for_responder(&gateways)),
+        }
     }
 
     /// When [`Input::Tick`] is due.
@@ -117,4 +123,9 @@ impl Segment {
             }
         }
     }
+}
+
+fn for_responder(gateways: &Gateways) -> BTreeMap<Family, Gateway> {
+    let gateway = |gateway: &netio::gateways::Gateway| Gateway { interface: gateway.index, address: gateway.address };
+    gateways.iter().map(|(family, it)| (*family, gateway(it))).collect()
 }

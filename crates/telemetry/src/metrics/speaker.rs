@@ -76,6 +76,8 @@ pub struct Layer2Address {
     pub responses_sent: u64,
     /// Packets sent without being asked for. A round of ARP on one interface counts 2, one of NDP 1.
     pub gratuitous_sent: u64,
+    /// Packets sent without being asked for to a router alone.
+    pub gateways_told: u64,
     /// Packets in which another machine claimed the address.
     pub foreign_claims: u64,
 }
@@ -175,7 +177,7 @@ const fn of_address(
     Family::counter(origin, name, help, value).by(["ip"])
 }
 
-pub(super) const LAYER2: [Family<Layer2Address, 1>; 4] = [
+pub(super) const LAYER2: [Family<Layer2Address, 1>; 5] = [
     of_address(
         Origin::MetalLb,
         "metallb_layer2_requests_received",
@@ -190,6 +192,12 @@ pub(super) const LAYER2: [Family<Layer2Address, 1>; 4] = [
         "metallb_layer2_gratuitous_sent",
         "Number of unsolicited ARP and NDP packets sent.",
         |address| number(address.gratuitous_sent),
+    ),
+    of_address(
+        Origin::Ours,
+        "metallb_layer2_gateway_sent_total",
+        "Number of unsolicited ARP and NDP packets sent to the router of the default route alone.",
+        |address| number(address.gateways_told),
     ),
     of_address(
         Origin::Ours,

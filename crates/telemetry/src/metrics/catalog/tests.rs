@@ -29,6 +29,7 @@ fn speaker_text() -> String {
             requests_received: 0,
             responses_sent: 0,
             gratuitous_sent: 0,
+            gateways_told: 0,
             foreign_claims: 0,
         }],
         frames: FrameCounts::default(),
@@ -135,6 +136,7 @@ fn what_is_ours() {
         Controller metallb_allocator_services_unassigned gauge
         Controller metallb_allocator_statuses_restored_total counter
         Speaker metallb_speaker_services_not_announced gauge protocol,reason
+        Speaker metallb_layer2_gateway_sent_total counter ip
         Speaker metallb_layer2_foreign_claims_total counter ip
         Speaker metallb_layer2_frames_malformed_total counter
         Speaker metallb_layer2_frames_dropped_total counter direction
