@@ -83,6 +83,21 @@ pub(crate) fn arp_question(own: Mac, address: Ipv4Addr, to: (Ipv4Addr, Option<Ma
     Frame { source: own, destination: mac.unwrap_or(Mac::BROADCAST), payload: Payload::Arp(arp) }
 }
 
+/// Asks who has an address: one station, or all. The ARP question is a probe (RFC 5227 section 2.1.1), which changes nothing in
+/// the tables of those who hear it; the other one is a solicitation (RFC 4861 section 7.2.2, to one station as in 7.3.3).
+pub(crate) fn question(own: Mac, link_local: Option<Ipv6Addr>, address: IpAddr, whom: Option<Mac>) -> Option<Frame> {
+    match (address, link_local, whom) {
+        (IpAddr::V4(address), _, whom) => Some(arp_question(own, Ipv4Addr::UNSPECIFIED, (address, whom))),
+        (IpAddr::V6(address), Some(link_local), None) => Some(solicitation(own, link_local, address)),
+        (IpAddr::V6(target), Some(link_local), Some(mac)) => {
+            let message = Message::Solicitation { target, source_mac: Some(own) };
+            let ndp = Ndp { source: link_local, destination: target, message };
+            Some(Frame { source: own, destination: mac, payload: Payload::Ndp(ndp) })
+        }
+        (IpAddr::V6(_), None, _) => None,
+    }
+}
+
 /// Both forms of an ARP announcement (contract 5.4): hosts differ in which one they believe.
 pub(crate) fn gratuitous_arp(own: Mac, address: Ipv4Addr) -> [Frame; 2] {
     [Operation::Request, Operation::Reply].map(|operation| {

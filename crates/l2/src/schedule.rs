@@ -63,6 +63,8 @@ pub(crate) enum Due {
     Round(IpAddr),
     /// The address is defended, by one frame (RFC 5227 section 2.4).
     Defence(IpAddr),
+    /// Everybody is asked for the address.
+    Question(IpAddr),
 }
 
 /// What is to be told, by address.
@@ -78,6 +80,7 @@ pub(crate) struct Schedule {
     /// Those whose rounds are over.
     refreshes: TimerTable<IpAddr>,
     defences: TimerTable<IpAddr>,
+    questions: TimerTable<IpAddr>,
     /// When the present pace began, and how many frames it has taken.
     pace_start: Instant,
     pace_frames: u32,
@@ -93,6 +96,7 @@ impl Schedule {
             again: TimerTable::new(),
             refreshes: TimerTable::new(),
             defences: TimerTable::new(),
+            questions: TimerTable::new(),
             pace_start: Instant::ZERO,
             pace_frames: 0,
         }
@@ -112,6 +116,20 @@ impl Schedule {
         }
     }
 
+    /// Has everybody asked for the address once.
+    pub(crate) fn inquire(&mut self, now: Instant, address: IpAddr) {
+        self.questions.set(address, now);
+    }
+
+    /// Has everybody told once more, unless that is about to happen anyway.
+    pub(crate) fn repeat(&mut self, now: Instant, address: IpAddr) {
+        if !self.rounds_left.contains_key(&address) {
+            self.refreshes.clear(&address);
+            self.again.set(address, now);
+            self.rounds_left.insert(address, 1);
+        }
+    }
+
     /// Forgets what is left to tell.
     pub(crate) fn stop(&mut self, address: &IpAddr) {
         self.rounds_left.remove(address);
@@ -119,6 +137,7 @@ impl Schedule {
         self.again.clear(address);
         self.refreshes.clear(address);
         self.defences.clear(address);
+        self.questions.clear(address);
     }
 
     /// When [`Schedule::take_due`] will have something.
@@ -127,7 +146,7 @@ impl Schedule {
         let paced = |due: Option<Instant>, limit: u32| {
             due.map(|due| if self.pace_is_full(limit) { due.max(self.pace_start + PACE) } else { due })
         };
-        let urgent = paced(soonest(&[&self.first, &self.defences, &self.again]), FRAMES_PER_PACE);
+        let urgent = paced(soonest(&[&self.first, &self.defences, &self.questions, &self.again]), FRAMES_PER_PACE);
         let refresh = paced(self.refreshes.next_deadline(), REFRESH_FRAMES_PER_PACE);
         urgent.into_iter().chain(refresh).min()
     }
@@ -147,6 +166,10 @@ impl Schedule {
         if let Some(address) = self.defences.pop_expired(now) {
             self.pace_frames = self.pace_frames.saturating_add(1);
             return Some(Due::Defence(address));
+        }
+        if let Some(address) = self.questions.pop_expired(now) {
+            self.pace_frames = self.pace_frames.saturating_add(1);
+            return Some(Due::Question(address));
         }
         if let Some(address) = self.again.pop_expired(now) {
             return Some(self.told(now, address));

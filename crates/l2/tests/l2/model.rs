@@ -135,7 +135,12 @@ impl Model {
                 self.handed_over.entry(address).or_insert(now + HAND_OVER_MAX);
             }
             Input::HandOver { .. } => {}
-            Input::SocketFailed { .. } | Input::Frame { .. } | Input::Tick => {}
+            Input::SocketFailed { .. }
+            | Input::Frame { .. }
+            | Input::Fellows(_)
+            | Input::Repeat { .. }
+            | Input::Ask { .. }
+            | Input::Tick => {}
             Input::Gateways(gateways) => self.gateways = gateways,
         }
         // A socket that is not wanted has not failed.
@@ -200,6 +205,16 @@ struct Driver {
     router_frames: u64,
 }
 
+/// The address that a frame asks everybody for, if it does.
+fn question_of(frame: &Frame) -> Option<IpAddr> {
+    let address = match frame.payload {
+        Payload::Arp(arp) if arp.sender_address.is_unspecified() => IpAddr::V4(arp.target_address),
+        Payload::Ndp(Ndp { message: Message::Solicitation { target, .. }, .. }) => IpAddr::V6(target),
+        Payload::Arp(_) | Payload::Ndp(_) => return None,
+    };
+    ADDRESSES.iter().any(|text| text.parse() == Ok(address)).then_some(address)
+}
+
 /// The router that a frame is for, if it is for one.
 fn router_of(frame: &Frame) -> Option<IpAddr> {
     match frame.payload {
@@ -236,6 +251,11 @@ impl Driver {
             Output::Action(Action::Send { interface, protocol, frame }) => {
                 assert!(self.open.contains(&(interface, protocol)), "sent without a socket");
                 let frame = Frame::decode(&frame).unwrap();
+                if let Some(address) = question_of(&frame) {
+                    assert!(model.handed_over.contains_key(&address), "{frame}");
+                    assert_eq!(model.live().get(&(interface, address)), Some(&frame.source), "{frame}");
+                    return;
+                }
                 if let Some(address) = router_of(&frame) {
                     let expected = Gateway { interface, address };
                     assert_eq!(model.gateways.get(&Family::of(&address)), Some(&expected), "{frame}");

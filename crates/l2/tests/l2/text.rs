@@ -19,8 +19,8 @@ use l2::wire::arp::Operation;
 use l2::wire::ndp::Message;
 use l2::wire::{Arp, Frame, Ndp, Payload};
 use l2::{
-    Action, Coverage, Exclusion, Gateway, Input, Interface, InterfaceFlags, InterfaceSet, OUTBOX_MAX, Output, Protocol,
-    Refresh, Report, Responder, Settings,
+    Action, Claimant, Coverage, Exclusion, Gateway, Input, Interface, InterfaceFlags, InterfaceSet, OUTBOX_MAX, Output,
+    Protocol, Refresh, Report, Responder, Settings,
 };
 
 pub(crate) fn index(number: u32) -> InterfaceIndex {
@@ -113,6 +113,11 @@ pub(crate) fn parse_input(line: &str) -> Input {
                 })
                 .collect(),
         ),
+        ["fellows", fellows @ ..] => Input::Fellows(fellows.iter().map(|fellow| fellow.parse().unwrap()).collect()),
+        ["repeat", address] => Input::Repeat { address: address.parse().unwrap() },
+        ["ask", fellow, "for", address] => {
+            Input::Ask { address: address.parse().unwrap(), fellow: fellow.parse().unwrap() }
+        }
         ["tick"] => Input::Tick,
         _ => {
             let (number, frame) = line.split_once(": ").unwrap_or_else(|| panic!("{line:?}"));
@@ -240,9 +245,14 @@ pub(crate) fn show(output: &Output) -> String {
             };
             format!("{family} on {interfaces}: {coverage}")
         }
-        Output::Report(Report::ForeignClaim { address, interface, mac, kind }) => {
-            format!("{address} claimed by {mac} on {interface} ({kind:?})")
+        Output::Report(Report::Conflict { address, interface, mac, kind, claimant }) => {
+            let whose = match claimant {
+                Claimant::Stranger => String::new(),
+                Claimant::Fellow(fellow) => format!(" of {fellow}"),
+            };
+            format!("{address} claimed by {mac}{whose} on {interface} ({kind:?})")
         }
+        Output::Report(Report::Answer { address, fellow }) => format!("{address} is with {fellow}"),
     }
 }
 
