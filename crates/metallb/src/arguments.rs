@@ -1,7 +1,8 @@
 //! The command line: MetalLB's flags with their names, defaults and variables (contract 7.1), and our own commands.
 
 use std::ffi::{OsStr, OsString};
-use std::num::NonZeroU64;
+use std::net::IpAddr;
+use std::num::{NonZeroU16, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -145,10 +146,6 @@ impl FutureCommonFlags {
 pub(crate) struct FutureControllerFlags {
     #[command(flatten)]
     common: FutureCommonFlags,
-    #[arg(long, env = "METALLB_ML_SECRET_NAME", hide = true)]
-    ml_secret_name: Option<String>,
-    #[arg(long, env = "METALLB_DEPLOYMENT", hide = true)]
-    deployment: Option<String>,
     #[arg(long, hide = true)]
     webhook_mode: Option<String>,
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
@@ -167,8 +164,6 @@ impl FutureControllerFlags {
     /// Those that were given, in order.
     pub(crate) fn given(&self) -> Vec<&'static str> {
         let own = named([
-            ("--ml-secret-name", is_set(self.ml_secret_name.as_ref())),
-            ("--deployment", is_set(self.deployment.as_ref())),
             ("--webhook-mode", self.webhook_mode.as_deref().is_some_and(|mode| mode != "disabled")),
             ("--disable-cert-rotation", self.disable_cert_rotation == Some(true)),
             ("--cert-dir", is_set(self.cert_dir.as_ref())),
@@ -185,29 +180,12 @@ impl FutureControllerFlags {
 pub(crate) struct FutureSpeakerFlags {
     #[command(flatten)]
     common: FutureCommonFlags,
-    #[arg(long, env = "METALLB_ML_BIND_ADDR", hide = true)]
-    ml_bindaddr: Option<String>,
-    #[arg(long, env = "METALLB_ML_BIND_PORT", hide = true)]
-    ml_bindport: Option<String>,
-    #[arg(long, env = "METALLB_ML_LABELS", hide = true)]
-    ml_labels: Option<String>,
-    #[arg(long, env = "METALLB_ML_SECRET_KEY_PATH", hide = true)]
-    ml_secret_key_path: Option<String>,
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
-    ml_wan_config: Option<bool>,
 }
 
 impl FutureSpeakerFlags {
     /// Those that were given, in order.
     pub(crate) fn given(&self) -> Vec<&'static str> {
-        let own = named([
-            ("--ml-bindaddr", is_set(self.ml_bindaddr.as_ref())),
-            ("--ml-bindport", is_set(self.ml_bindport.as_ref())),
-            ("--ml-labels", is_set(self.ml_labels.as_ref())),
-            ("--ml-secret-key-path", is_set(self.ml_secret_key_path.as_ref())),
-            ("--ml-wan-config", self.ml_wan_config == Some(true)),
-        ]);
-        [self.common.given(), own].concat()
+        self.common.given()
     }
 }
 
@@ -229,6 +207,14 @@ pub(crate) struct ControllerFlags {
     #[command(flatten)]
     pub(crate) common: CommonFlags,
 
+    /// Name of the Secret with the key of the speakers' memberlist, to be made if it is not there; none by default
+    #[arg(long, env = "METALLB_ML_SECRET_NAME", default_value = "", hide_default_value = true, value_name = "NAME")]
+    pub(crate) ml_secret_name: String,
+
+    /// Name of the Deployment of the controller, which owns that Secret
+    #[arg(long, env = "METALLB_DEPLOYMENT", default_value = "", hide_default_value = true, value_name = "NAME")]
+    pub(crate) deployment: String,
+
     #[command(flatten)]
     pub(crate) future: FutureControllerFlags,
 }
@@ -247,9 +233,12 @@ pub(crate) struct SpeakerFlags {
     #[arg(long, env = "METALLB_NODE_NAME", value_name = "NAME")]
     pub(crate) node_name: String,
 
-    /// Address of the node; not used, so whatever it is will do
+    /// Address of the node: others reach memberlist there if it listens on all addresses. Else not used
     #[arg(long, env = "METALLB_HOST", hide = true)]
     pub(crate) host: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) members: MemberFlags,
 
     /// Announce even from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
@@ -310,6 +299,47 @@ impl FromStr for RefreshInterval {
             time if time > Duration::from_secs(3600) => Err("it must be at most 1h".to_owned()),
             time => Ok(RefreshInterval(l2::Refresh::Every(time))),
         }
+    }
+}
+
+/// How a speaker finds the others and knows which are alive: by HashiCorp's memberlist (contract 5.2).
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MemberFlags {
+    /// Address for memberlist, usually the node's; without it there is none, and a dead node is noticed late
+    #[arg(long, env = "METALLB_ML_BIND_ADDR", default_value = "", hide_default_value = true, value_name = "ADDRESS")]
+    pub(crate) ml_bindaddr: Given<IpAddr>,
+
+    /// UDP and TCP port for memberlist; 7946 by default
+    #[arg(long, env = "METALLB_ML_BIND_PORT", default_value = "", hide_default_value = true, value_name = "PORT")]
+    pub(crate) ml_bindport: Given<NonZeroU16>,
+
+    /// Labels of the speakers' pods, by which they find each other; without them there is no memberlist. With
+    /// --manifests speakers are where the nodes are
+    #[arg(long, env = "METALLB_ML_LABELS", default_value = "", hide_default_value = true, value_name = "LABELS")]
+    pub(crate) ml_labels: String,
+
+    /// Directory with the file secretkey, read again when it changes; without it memberlist is not encrypted
+    #[arg(long, env = "METALLB_ML_SECRET_KEY_PATH", default_value = "", hide_default_value = true, value_name = "DIR")]
+    pub(crate) ml_secret_key_path: String,
+
+    /// Give memberlist more time, for nodes that are far from each other
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    pub(crate) ml_wan_config: bool,
+
+    /// File with the timing of memberlist
+    #[arg(long, default_value = "/etc/metallb/memberlist/config.json", hide = true)]
+    pub(crate) ml_config_file: PathBuf,
+}
+
+/// A value of a flag whose empty text is as good as no flag: variables are often set and empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Given<T>(pub(crate) Option<T>);
+
+impl<T: FromStr> FromStr for Given<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text.is_empty() { Ok(Given(None)) } else { text.parse().map(|value| Given(Some(value))) }
     }
 }
 
@@ -422,12 +452,12 @@ mod tests {
 
     #[test]
     fn flags_of_parts_to_come_are_taken_and_named() {
-        let line = "metallb speaker -node-name n1 --pprof-bind-address=:6060 -ml-labels app=metallb -ml-bindaddr= -ml-wan-config";
+        let line = "metallb speaker -node-name n1 --pprof-bind-address=:6060";
         let Command::Speaker(flags) = parse(line).unwrap().command else { panic!("not a speaker") };
-        assert_eq!(flags.future.given(), ["--pprof-bind-address", "--ml-labels", "--ml-wan-config"]);
-        let line = "metallb controller --webhook-mode disabled --ml-secret-name memberlist";
+        assert_eq!(flags.future.given(), ["--pprof-bind-address"]);
+        let line = "metallb controller --webhook-mode disabled --cert-dir x";
         let Command::Controller(flags) = parse(line).unwrap().command else { panic!("not a controller") };
-        assert_eq!(flags.future.given(), ["--ml-secret-name"]);
+        assert_eq!(flags.future.given(), ["--cert-dir"]);
     }
 
     #[test]
@@ -460,6 +490,24 @@ mod tests {
     }
 
     #[test]
+    fn contract_7_1_flags_of_memberlist() {
+        let Command::Speaker(flags) =
+            parse("metallb speaker -node-name n1 -ml-bindaddr= --ml-bindport=").unwrap().command
+        else {
+            panic!()
+        };
+        assert_eq!((flags.members.ml_bindaddr, flags.members.ml_bindport), (Given(None), Given(None)));
+        let line = "metallb speaker -node-name n1 -ml-bindaddr fd00::1 -ml-bindport=7 -ml-labels a=b,c=d -ml-wan-config \
+                    -ml-secret-key-path=/etc/ml";
+        let Command::Speaker(flags) = parse(line).unwrap().command else { panic!() };
+        let members = flags.members;
+        assert_eq!(members.ml_bindaddr, Given(Some("fd00::1".parse().unwrap())));
+        assert_eq!(members.ml_bindport, Given(NonZeroU16::new(7)));
+        assert_eq!((members.ml_labels.as_str(), members.ml_secret_key_path.as_str()), ("a=b,c=d", "/etc/ml"));
+        assert!(members.ml_wan_config);
+    }
+
+    #[test]
     fn arguments_of_other_programs_stay_as_they_are() {
         let words = ["metallb", "lab", "on", "client", "tcpdump", "-ni", "eth0"].map(OsString::from);
         assert_eq!(with_two_dashes(words.clone().into_iter()), words);
@@ -474,6 +522,9 @@ mod tests {
             "metallb speaker --node-name n1 --bgp-drain-time=-1s",
             "metallb speaker --node-name n1 --bgp-drain-time 2h",
             "metallb speaker --node-name n1 --bgp-listen-port 0",
+            "metallb speaker --node-name n1 --ml-bindport 0",
+            "metallb speaker --node-name n1 --ml-bindport 70000",
+            "metallb speaker --node-name n1 --ml-bindaddr node-1",
             "metallb controller --health-probe-port 70000",
             "metallb controller --no-such-flag",
             "metallb speaker --node-name n1 --manifests a --kubeconfig b",

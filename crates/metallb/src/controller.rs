@@ -1,11 +1,12 @@
 //! `metallb controller`: gives addresses to Services.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use api::{Component, IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
 use controller::{Controller, Input, Settings};
 use ipam::PoolUsage;
 use kit::{Instant, Outbox};
 use netio::clock::Clock;
+use source::kube::{Client, MemberKey};
 use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Writer};
 use telemetry::metrics::{ControllerReport, PoolReport, Work};
@@ -38,7 +39,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     let health = process::serve_health(Reach::Everywhere, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
     let instance = if flags.common.pod_name.is_empty() { "controller" } else { flags.common.pod_name.as_str() };
-    let (mut source, reviews) = process::source(
+    let (mut source, api) = process::source(
         &flags.common,
         "metallb-controller",
         instance,
@@ -49,7 +50,8 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         StatusFiles::Owned,
     )
     .await?;
-    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, &logs, &source, reviews).await?;
+    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, &logs, &source, api.as_ref()).await?;
+    make_member_key(flags, api, namespace.as_deref())?;
     let clock = Clock::start();
     let class = &flags.common.lb_class;
     let mut cluster = Cluster {
@@ -97,6 +99,23 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     };
     tracing::info!(op = "shutdown", signal, "done");
     source.writer.flush(process::FLUSH_TIMEOUT).await;
+    Ok(())
+}
+
+/// Makes sure that the Secret is there which speakers wait for (contract 7.7), beside everything else.
+fn make_member_key(flags: &ControllerFlags, api: Option<Client>, namespace: Option<&str>) -> Result<()> {
+    let (Some(client), false) = (api, flags.ml_secret_name.is_empty()) else { return Ok(()) };
+    anyhow::ensure!(
+        !flags.deployment.is_empty(),
+        "--ml-secret-name needs --deployment (METALLB_DEPLOYMENT): the Secret belongs to the Deployment of the controller"
+    );
+    let secret = MemberKey {
+        namespace: namespace.unwrap_or_default().to_owned(),
+        secret: flags.ml_secret_name.clone(),
+        deployment: flags.deployment.clone(),
+    };
+    let key = netio::gossip::new_secret().context("no random bytes for a key of memberlist")?;
+    tokio::spawn(async move { secret.ensure(client, key.reveal()).await });
     Ok(())
 }
 

@@ -23,8 +23,10 @@
 
 mod client;
 mod follow;
+mod member_key;
 mod message;
 mod owner;
+mod pods;
 mod request;
 mod reviews;
 mod sink;
@@ -40,8 +42,11 @@ use crate::connection::Reporter;
 use crate::counters::Counters;
 use crate::{CHANGES_WAITING_MAX, Change, Options, Source, Tasks, Writer};
 
+pub use ::kube::Client;
 pub use client::{ConnectError, connect};
 use follow::Follower;
+pub use member_key::MemberKey;
+pub use pods::{PODS_MAX, Pods};
 use request::Server;
 pub use reviews::{PathAccess, ReviewError, Reviews, User};
 use sink::ApiSink;

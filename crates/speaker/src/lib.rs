@@ -20,7 +20,7 @@ mod members;
 mod routes;
 mod verdict;
 
-pub use core::{Input, Options, Output, Speaker};
+pub use core::{Input, Options, Output, Rival, Speaker};
 pub use decide::{BgpGrant, Exclusion, Layer2Grant};
 pub use drain::DrainOptions;
 pub use election::{Rank, digest};

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kit::{Family, Instant, InterfaceIndex, Outbox};
-use l2::{ClaimKind, Counters, Coverage, Gateway, Input, InterfaceSet, Output, Report, Responder, Settings};
+use l2::{ClaimKind, Claimant, Counters, Coverage, Gateway, Input, InterfaceSet, Output, Report, Responder, Settings};
 use netio::gateways::{GatewayMonitor, Gateways};
 use netio::packet::{DropCounters, L2Io};
+use speaker::Rival;
 
 /// Interfaces that are named when none of them answers; a node can have hundreds.
 const OBSTACLES_TOLD_MAX: usize = 8;
@@ -18,6 +19,8 @@ pub(super) struct Segment {
     gateways: GatewayMonitor,
     out: Outbox<Output>,
     names: BTreeMap<InterfaceIndex, String>,
+    /// What the decisions have to know and were not told yet: as much as one call of the core says.
+    news: Vec<speaker::Input>,
 }
 
 impl Segment {
@@ -28,6 +31,7 @@ impl Segment {
             gateways: GatewayMonitor::new(),
             out: Outbox::with_limit(l2::OUTBOX_MAX),
             names: BTreeMap::new(),
+            news: Vec::new(),
         }
     }
 
@@ -39,6 +43,16 @@ impl Segment {
     /// Answers for the address no more.
     pub(super) fn withdraw(&mut self, now: Instant, address: IpAddr) {
         self.tell(now, Input::Withdraw { address });
+    }
+
+    /// Answers for the address until another machine has announced it.
+    pub(super) fn hand_over(&mut self, now: Instant, address: IpAddr) {
+        self.tell(now, Input::HandOver { address });
+    }
+
+    /// How many addresses are still answered for those who are to announce them.
+    pub(super) fn handing_over(&self) -> usize {
+        self.core.handing_over()
     }
 
     /// The next frame, failure of a socket or change of a default route. Safe to cancel.
@@ -84,9 +98,18 @@ impl Segment {
         while let Some(output) = self.out.pop() {
             match output {
                 Output::Action(action) => self.io.execute(action),
-                Output::Report(report) => self.log(&report),
+                Output::Report(report) => {
+                    self.log(&report);
+                    let news = self.news_of(report);
+                    self.news.extend(news);
+                }
             }
         }
+    }
+
+    /// What the decisions have to know, since this was asked last.
+    pub(super) fn take_news(&mut self) -> Vec<speaker::Input> {
+        std::mem::take(&mut self.news)
     }
 
     /// What keeps each of these interfaces from answering.
@@ -111,7 +134,7 @@ impl Segment {
                 let obstacles = self.obstacles(interfaces, *family);
                 tracing::warn!(%family, obstacles, "announced addresses are answered on no interface");
             }
-            Report::ForeignClaim { address, interface, mac, kind } => {
+            Report::Conflict { address, interface, mac, kind, claimant } => {
                 let interface = self.names.get(interface).map_or("?", String::as_str);
                 let by = match kind {
                     ClaimKind::ArpRequest => "ARP request",
@@ -119,8 +142,38 @@ impl Segment {
                     ClaimKind::NeighborSolicitation => "Neighbor Solicitation",
                     ClaimKind::NeighborAdvertisement => "Neighbor Advertisement",
                 };
-                tracing::warn!(ip = %address, interface, %mac, by, "another machine claims an address that is announced here");
+                let node = match claimant {
+                    Claimant::Fellow(fellow) => Some(fellow.to_string()),
+                    Claimant::Stranger => None,
+                };
+                tracing::warn!(
+                    event = "addressConflict",
+                    ip = %address,
+                    interface,
+                    %mac,
+                    by,
+                    node,
+                    "another machine answers for an address that is announced here"
+                );
             }
+            Report::Answer { .. } => {}
+        }
+    }
+
+    /// What the decisions have to know of a report.
+    fn news_of(&self, report: Report) -> Option<speaker::Input> {
+        match report {
+            Report::Coverage { .. } => None,
+            Report::Conflict { address, interface, mac, claimant, .. } => Some(speaker::Input::Conflict(Rival {
+                address,
+                interface: self.names.get(&interface).cloned().unwrap_or_default(),
+                mac,
+                fellow: match claimant {
+                    Claimant::Fellow(fellow) => Some(fellow),
+                    Claimant::Stranger => None,
+                },
+            })),
+            Report::Answer { fellow, .. } => Some(speaker::Input::Answered { fellow }),
         }
     }
 }

@@ -20,6 +20,7 @@ mod failover;
 mod interfaces;
 mod layer2;
 mod leaving;
+mod members;
 mod metrics;
 mod objects;
 mod peering;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         services::trials(),
         restarts::trials(),
         leaving::trials(),
+        members::trials(),
         peering::trials(),
         failover::trials(),
         configuration::trials(),
