@@ -8,10 +8,13 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use kit::{Duration, InterfaceIndex, Mac, Outbox};
+use kit::{Duration, Instant, InterfaceIndex, Mac, Outbox};
 use l2::wire::arp::Operation;
 use l2::wire::{Arp, Frame, Payload};
-use l2::{Counters, Coverage, Gateway, Input, InterfaceSet, OUTBOX_MAX, Output, Refresh, Report, Responder, Settings};
+use l2::{
+    Claimant, Counters, Coverage, Gateway, Input, InterfaceSet, OUTBOX_MAX, Output, Refresh, Report, Responder,
+    Settings,
+};
 use lab::testing::Trial;
 use lab::{Host, Lab, NeighbourState, Task, eventually};
 use netio::clock::Clock;
@@ -48,6 +51,8 @@ fn main() -> ExitCode {
         Trial::new("contract_5_3_excluded_and_unnamed_interfaces_are_silent", exclusion),
         Trial::new("a_frame_with_a_foreign_vlan_tag_is_ignored", vlan),
         Trial::new("claims_of_other_hosts_are_reported", foreign_claims),
+        Trial::new("rfc_5227_2_4_c_a_stranger_is_seen_within_a_second_and_told_once", defence),
+        Trial::new("a_node_that_gives_an_address_up_has_the_other_one_tell_everybody", partition_heals),
         Trial::new("ten_thousand_addresses_are_joined_and_answered", ten_thousand),
         Trial::new("without_room_for_groups_all_multicast_is_received", all_multicast),
         Trial::new("the_monitor_misses_nothing_when_it_cannot_keep_up", monitor_overflow),
@@ -501,7 +506,7 @@ fn rename(lab: &Lab) -> Result<()> {
         .iter()
         .filter_map(|report| match report {
             Report::Coverage { coverage, .. } => Some(coverage),
-            Report::ForeignClaim { .. } => None,
+            Report::Conflict { .. } | Report::Answer { .. } => None,
         })
         .collect();
     ensure!(coverages.first() == Some(&&Coverage::Absent), "{coverages:?}");
@@ -672,13 +677,111 @@ fn foreign_claims(lab: &Lab) -> Result<()> {
             let claims: Vec<Report> = node.reports.lock().unwrap().clone();
             let mac = thief.mac("eth0")?;
             let claimed = |report: &Report| {
-                matches!(report, Report::ForeignClaim { address: claimed, mac: by, .. }
+                matches!(report, Report::Conflict { address: claimed, mac: by, claimant: Claimant::Stranger, .. }
                 if *claimed == address.parse::<IpAddr>().unwrap() && *by == mac)
             };
             ensure!(claims.iter().any(claimed), "{claims:?}");
             Ok(())
         })?;
     }
+    Ok(())
+}
+
+/// A frame in which a station says to everybody that it has the address.
+fn gratuitous(mac: Mac, address: &str) -> Result<Frame> {
+    let address: Ipv4Addr = address.parse()?;
+    Ok(arp_frame(Arp {
+        operation: Operation::Reply,
+        sender_mac: mac,
+        sender_address: address,
+        target_mac: Mac::BROADCAST,
+        target_address: address,
+    }))
+}
+
+/// A stranger claims the address by a frame of its own: the client believes it until the node has defended the address.
+fn defence(lab: &Lab) -> Result<()> {
+    let (node, client, lan) = segment(lab)?;
+    make_impatient(&client)?;
+    make_patient(&client)?;
+    let thief = lab.host("thief")?;
+    thief.plug("eth0", &lan)?;
+    node.announce()?;
+    resolves_to(&client, V4, node.mac()?)?;
+    eventually(LIMIT, || {
+        let (counters, _) = node.counters()?;
+        ensure!(counters[&V4.parse::<IpAddr>()?].gratuitous == 10, "{counters:?}");
+        Ok(())
+    })?;
+    let capture = lab::capture::Capture::start(&client, "eth0", "arp")?;
+    let mac = thief.mac("eth0")?;
+    let clock = Clock::start();
+    exchange(&thief, gratuitous(mac, V4)?.encode())?;
+    eventually(LIMIT, || {
+        let reports = node.reports.lock().unwrap().clone();
+        let seen = |report: &&Report| matches!(report, Report::Conflict { mac: by, .. } if *by == mac);
+        ensure!(reports.iter().any(|report| seen(&report)), "{reports:?}");
+        Ok(())
+    })?;
+    // Half a second of it is in `exchange`; the rest is room for a busy machine.
+    let took = clock.now().since(Instant::ZERO);
+    ensure!(took < Duration::from_secs(2), "seen after {took}");
+    eventually(LIMIT, || is_known_as(&client, V4, node.mac()?))?;
+    // It goes on: nobody answers for as long as it does.
+    for _ in 0..5 {
+        exchange(&thief, gratuitous(mac, V4)?.encode())?;
+    }
+    let claims = capture.claims();
+    let own = node.mac()?;
+    let defences = claims.iter().filter(|claim| claim.mac == own && claim.destination == Mac::BROADCAST).count();
+    ensure!(defences == 1, "{defences} defences: {claims:?}");
+    Ok(())
+}
+
+/// Two nodes that did not hear each other both announced; when they do, the one gives the address up, and the clients on its
+/// side of the segment have to hear of the other.
+fn partition_heals(lab: &Lab) -> Result<()> {
+    let (first, client, lan) = segment(lab)?;
+    make_impatient(&client)?;
+    make_patient(&client)?;
+    let second = lab.host("second")?;
+    second.plug("eth0", &lan)?.address("10.0.0.3/24")?.address("fd00::3/64")?;
+    let second = Node::start(second, Exclusions::none())?;
+    first.tell(Input::Fellows(["10.0.0.3".parse()?, "fd00::3".parse()?].into()))?;
+    second.tell(Input::Fellows(["10.0.0.1".parse()?, "fd00::1".parse()?].into()))?;
+    // The kernels talk to each other, as those of nodes do.
+    for address in ["10.0.0.1", "fd00::1"] {
+        resolves_to(&second.host, address, first.mac()?)?;
+    }
+    for address in ["10.0.0.3", "fd00::3"] {
+        first.host.forget_neighbour(address.parse()?)?;
+        resolves_to(&first.host, address, second.mac()?)?;
+    }
+    first.announce()?;
+    for address in BOTH {
+        resolves_to(&client, address, first.mac()?)?;
+    }
+    second.announce()?;
+    for address in BOTH {
+        eventually(LIMIT, || is_known_as(&client, address, second.mac()?))?;
+    }
+    let rounds_are_over = |node: &Node| {
+        eventually(LIMIT, || {
+            let (counters, _) = node.counters()?;
+            ensure!(counters[&V4.parse::<IpAddr>()?].gratuitous >= 10, "{counters:?}");
+            Ok(())
+        })
+    };
+    rounds_are_over(&second)?;
+    for address in BOTH {
+        is_known_as(&client, address, second.mac()?)?;
+        second.tell(Input::HandOver { address: address.parse()? })?;
+    }
+    for address in BOTH {
+        eventually(LIMIT, || is_known_as(&client, address, first.mac()?))?;
+    }
+    let (left, _) = second.counters()?;
+    ensure!(left.is_empty(), "{left:?}");
     Ok(())
 }
 

@@ -36,7 +36,8 @@ fn the_addresses_of_the_other_nodes_are_told_when_they_change() {
           event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
           fellows {10.9.0.2, fd00::2}
           settled
-    "#]].assert_eq(&play(START));
+    "#]]
+    .assert_eq(&play(START));
     check(
         "node n2 ip:10.9.0.2 ip:fd00::2 zone=a
          node n2 ip:10.9.0.7
