@@ -12,6 +12,7 @@
 mod answer;
 mod fellow;
 mod gateway;
+pub mod host;
 mod interface;
 mod link;
 mod message;

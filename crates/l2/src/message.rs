@@ -47,6 +47,13 @@ pub enum Input {
     Gateways(BTreeMap<Family, Gateway>),
     /// Addresses of the other hosts that announce with us: what they claim is no conflict while an address moves.
     Fellows(BTreeSet<IpAddr>),
+    /// The station of a host, which [`Report::Unknown`] asked about; of no meaning unless it is one of [`Input::Fellows`].
+    Station {
+        /// An address of the host.
+        address: IpAddr,
+        /// Its station.
+        mac: Mac,
+    },
     /// Tell everybody once more where the address is, if it is announced here: another host says otherwise, and we come
     /// first. At most once in [`crate::REPEAT_INTERVAL`].
     Repeat {
@@ -148,6 +155,12 @@ pub enum Report {
         kind: ClaimKind,
         /// Who that is.
         claimant: Claimant,
+    },
+    /// A station that is not known claims an address. If it is that of one of the hosts that announce with us, the core should
+    /// be told within [`crate::CONFLICT_GRACE`]: [`Input::Station`]. At most one per station in ten seconds.
+    Unknown {
+        /// The station.
+        mac: Mac,
     },
     /// One of the hosts that announce with us has answered what [`Input::Ask`] asked for.
     Answer {

@@ -57,6 +57,8 @@ pub struct Responder {
     fellows: Fellows,
     /// Addresses that were asked for and not answered yet.
     questions: BTreeSet<IpAddr>,
+    /// Stations that were asked about.
+    unknown: BTreeMap<Mac, Instant>,
     /// What has been reported for each set of interfaces in use.
     scopes: BTreeMap<(InterfaceSet, Family), Scope>,
     /// Of these it must be looked at again.
@@ -139,6 +141,7 @@ impl Responder {
             gateways: Gateways::default(),
             fellows: Fellows::default(),
             questions: BTreeSet::new(),
+            unknown: BTreeMap::new(),
             links: BTreeMap::new(),
             addresses: BTreeMap::new(),
             own_macs: BTreeMap::new(),
@@ -161,6 +164,7 @@ impl Responder {
             Input::HandOver { address } => self.hand_over(now, address),
             Input::Gateways(gateways) => self.gateways.replace(&gateways),
             Input::Fellows(addresses) => self.fellows.replace(&addresses),
+            Input::Station { address, mac } => self.fellows.heard(address, mac),
             Input::Repeat { address } => self.repeat(now, address),
             Input::Ask { address, fellow } => self.ask_fellow(address, fellow, out),
             Input::Tick => {}
@@ -191,6 +195,16 @@ impl Responder {
     pub fn obstacles(&self, family: Family) -> impl Iterator<Item = (&Interface, Option<Obstacle>)> {
         let protocol = Protocol::for_family(family);
         self.links.values().map(move |link| (&link.face.interface, link.face.obstacle(protocol)))
+    }
+
+    /// The interfaces on which addresses of this family are answered, or would be if the kernel spoke IPv6 there.
+    pub fn meant(&self, family: Family) -> impl Iterator<Item = &Interface> {
+        let sets: Vec<&InterfaceSet> =
+            self.scopes.keys().filter(|(_, other)| *other == family).map(|(interfaces, _)| interfaces).collect();
+        self.obstacles(family).filter_map(move |(interface, obstacle)| {
+            let is_able = matches!(obstacle, None | Some(Obstacle::NoLinkLocal));
+            (is_able && sets.iter().any(|set| set.contains(&interface.name))).then_some(interface)
+        })
     }
 
     /// The addresses that are announced, in order, with what has happened to them.

@@ -506,7 +506,7 @@ fn rename(lab: &Lab) -> Result<()> {
         .iter()
         .filter_map(|report| match report {
             Report::Coverage { coverage, .. } => Some(coverage),
-            Report::Conflict { .. } | Report::Answer { .. } => None,
+            Report::Conflict { .. } | Report::Unknown { .. } | Report::Answer { .. } => None,
         })
         .collect();
     ensure!(coverages.first() == Some(&&Coverage::Absent), "{coverages:?}");

@@ -318,7 +318,7 @@ impl Node {
         if collection.step(&self.decisions, &self.segment) == Progress::Done
             && let Some(collection) = self.collection.take()
         {
-            collection.finish(self.work, &self.segment, &self.sessions);
+            collection.finish(self.work, &mut self.segment, &self.sessions);
         }
     }
 

@@ -11,5 +11,7 @@ pub mod gossip;
 pub mod interfaces;
 mod netlink;
 pub mod packet;
+pub mod settings;
+pub mod settings;
 pub mod unnumbered;
 mod watch;

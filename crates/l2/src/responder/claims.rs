@@ -29,6 +29,8 @@ pub const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
 const ANSWER_TIME: Duration = Duration::from_millis(200);
 /// Addresses that are asked for at one time.
 const QUESTIONS_MAX: usize = 64;
+/// Stations that are asked about in [`DEFEND_INTERVAL`].
+const UNKNOWN_MAX: usize = 64;
 
 /// What another machine said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +87,20 @@ impl Responder {
             conflict => {
                 *conflict = Some(Conflict { claim, last: now, claims: 1, state: State::Grace });
                 self.timers.set(Timer::Conflict(address), now + CONFLICT_GRACE);
+                self.ask_about(now, claim.mac, out);
             }
+        }
+    }
+
+    /// Whoever knows more than the segment has shown so far may say whose station this is.
+    fn ask_about(&mut self, now: Instant, mac: Mac, out: &mut Outbox<Output>) {
+        if self.fellows.at(mac).is_some() {
+            return;
+        }
+        self.unknown.retain(|_, asked| now.since(*asked) < DEFEND_INTERVAL);
+        if self.unknown.len() < UNKNOWN_MAX && !self.unknown.contains_key(&mac) {
+            self.unknown.insert(mac, now);
+            out.push(Output::Report(Report::Unknown { mac }));
         }
     }
 

@@ -138,6 +138,7 @@ impl Model {
             Input::SocketFailed { .. }
             | Input::Frame { .. }
             | Input::Fellows(_)
+            | Input::Station { .. }
             | Input::Repeat { .. }
             | Input::Ask { .. }
             | Input::Tick => {}

@@ -151,6 +151,7 @@ fn rfc_5227_2_4_the_announcement_of_another_is_answered_and_reported() {
         ",
         expect![[r#"
             1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.9
+                who is 02:00:00:00:00:aa?
                 1: 02:00:00:00:00:01 > 02:00:00:00:00:aa arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
             +1000ms
                 10800ms 10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpRequest)
@@ -265,6 +266,7 @@ fn foreign_claims_are_reported_once_a_second() {
         ",
         expect![[r#"
             1: 02:00:00:00:00:aa > 33:33:00:00:00:01 fe80::aa > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:aa flags [override]
+                who is 02:00:00:00:00:aa?
             1: 02:00:00:00:00:bb > 33:33:00:00:00:01 fe80::bb > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:bb flags [override]
             +999ms
                 10800ms fc00::9 claimed by 02:00:00:00:00:bb on 1 (NeighborAdvertisement)
@@ -521,6 +523,7 @@ fn contract_12_1_d14_a_new_mac_is_used_at_once_and_told() {
                 1: 02:00:00:00:00:11 > 02:00:00:00:00:aa arp reply 10.0.0.9 is-at 02:00:00:00:00:11 to 10.0.0.1
             1: 02:00:00:00:00:aa > 02:00:00:00:00:01 arp who-has 10.0.0.9 tell 10.0.0.1
             1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+                who is 02:00:00:00:00:01?
             +800ms
                 10800ms 10.0.0.9 claimed by 02:00:00:00:00:01 on 1 (ArpReply)
                 10800ms 1: 02:00:00:00:00:11 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
@@ -1077,6 +1080,7 @@ fn rfc_5227_2_4_c_a_stranger_is_answered_by_one_announcement_and_then_left_alone
         ",
         expect![[r#"
             1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+                who is 02:00:00:00:00:aa?
             +5000ms
                 10800ms 10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpReply)
                 10800ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
@@ -1087,6 +1091,7 @@ fn rfc_5227_2_4_c_a_stranger_is_answered_by_one_announcement_and_then_left_alone
                 10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpReply)
             +10000ms
             1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+                who is 02:00:00:00:00:aa?
             1: 02:00:00:00:00:aa > 33:33:00:00:00:01 fe80::aa > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:aa flags [override]
             +1000ms
                 35799ms 10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpReply)
@@ -1168,6 +1173,7 @@ fn a_claim_to_an_address_that_is_handed_over_or_given_up_meanwhile_is_no_conflic
         ",
         expect![[r#"
             1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+                who is 02:00:00:00:00:aa?
             1: 02:00:00:00:00:aa > 33:33:00:00:00:01 fe80::aa > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:aa flags [override]
             +700ms
             hand-over 10.0.0.9
@@ -1270,6 +1276,31 @@ fn a_fellow_that_asks_everybody_has_given_the_address_up_and_everybody_is_told()
             1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 0.0.0.0
                 1: 02:00:00:00:00:01 > 02:00:00:00:00:aa arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 0.0.0.0
             +10000ms
+        "#]],
+    );
+}
+
+#[test]
+fn whoever_knows_the_station_of_a_fellow_is_asked_before_it_counts_as_a_stranger() {
+    check_host(
+        "
+        fellows 10.0.0.2
+        1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:b2 to 10.0.0.9
+        1: 02:00:00:00:00:b2 > 33:33:00:00:00:01 fe80::2 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:b2 flags [override]
+        station 10.0.0.7 is-at 02:00:00:00:00:b2
+        station 10.0.0.2 is-at 02:00:00:00:00:b2
+        +900ms
+        ",
+        expect![[r#"
+            fellows 10.0.0.2
+            1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:b2 to 10.0.0.9
+                who is 02:00:00:00:00:b2?
+            1: 02:00:00:00:00:b2 > 33:33:00:00:00:01 fe80::2 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:b2 flags [override]
+            station 10.0.0.7 is-at 02:00:00:00:00:b2
+            station 10.0.0.2 is-at 02:00:00:00:00:b2
+            +900ms
+                10800ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 arp who-has 10.0.0.9 tell 0.0.0.0
+                10800ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 fe80::1 > fc00::9 neighbor solicitation who-has fc00::9 source 02:00:00:00:00:01
         "#]],
     );
 }

@@ -114,6 +114,9 @@ pub(crate) fn parse_input(line: &str) -> Input {
                 .collect(),
         ),
         ["fellows", fellows @ ..] => Input::Fellows(fellows.iter().map(|fellow| fellow.parse().unwrap()).collect()),
+        ["station", address, "is-at", mac] => {
+            Input::Station { address: address.parse().unwrap(), mac: mac.parse().unwrap() }
+        }
         ["repeat", address] => Input::Repeat { address: address.parse().unwrap() },
         ["ask", fellow, "for", address] => {
             Input::Ask { address: address.parse().unwrap(), fellow: fellow.parse().unwrap() }
@@ -252,6 +255,7 @@ pub(crate) fn show(output: &Output) -> String {
             };
             format!("{address} claimed by {mac}{whose} on {interface} ({kind:?})")
         }
+        Output::Report(Report::Unknown { mac }) => format!("who is {mac}?"),
         Output::Report(Report::Answer { address, fellow }) => format!("{address} is with {fellow}"),
     }
 }

@@ -87,8 +87,10 @@ impl Collection {
     }
 
     /// Adds what takes no time, and sends the report.
-    pub(super) fn finish(mut self, work: Work, segment: &Segment, sessions: &Sessions) {
+    pub(super) fn finish(mut self, work: Work, segment: &mut Segment, sessions: &Sessions) {
         self.report.work = work;
+        self.report.host_findings =
+            segment.inspect().into_iter().map(|(finding, interface)| (finding.code(), interface)).collect();
         let DropCounters { received, sent } = segment.drops();
         self.report.frames =
             FrameCounts { malformed: segment.malformed_frames(), dropped_received: received, dropped_sent: sent };
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_report_is_collected_step_by_step_unless_nobody_wants_it_any_more() {
-        let (decisions, segment) = (Speaker::new(Options::default()), Segment::new(SETTINGS));
+        let (decisions, mut segment) = (Speaker::new(Options::default()), Segment::new(SETTINGS));
         let (envelope, mut answer) = oneshot::channel();
         let mut collection = Collection::begin(envelope, "node-1");
         let mut steps = 1;
@@ -168,7 +170,7 @@ mod tests {
             steps += 1;
         }
         assert_eq!(steps, 3, "Services, addresses and the end, of which there are none");
-        collection.finish(Work { updates: 7, ..Work::default() }, &segment, &Sessions::new("node-1", 179, 0));
+        collection.finish(Work { updates: 7, ..Work::default() }, &mut segment, &Sessions::new("node-1", 179, 0));
         let report = answer.try_recv().unwrap();
         assert_eq!((report.node.as_str(), report.work.updates), ("node-1", 7));
 

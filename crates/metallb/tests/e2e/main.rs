@@ -15,6 +15,7 @@
 mod cluster;
 mod command_line;
 mod configuration;
+mod conflicts;
 mod edge;
 mod failover;
 mod interfaces;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         restarts::trials(),
         leaving::trials(),
         members::trials(),
+        conflicts::trials(),
         peering::trials(),
         failover::trials(),
         configuration::trials(),

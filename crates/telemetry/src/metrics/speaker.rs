@@ -47,6 +47,8 @@ pub struct SpeakerReport {
     pub layer2: Vec<Layer2Address>,
     /// Frames that went nowhere.
     pub frames: FrameCounts,
+    /// What about the host stands in the way of traffic: names in the code, and interfaces.
+    pub host_findings: Vec<(&'static str, String)>,
     /// The BGP sessions. Of two with the same labels the last counts.
     pub sessions: Vec<BgpSession>,
 }
@@ -222,6 +224,14 @@ pub(super) const FRAMES_DROPPED: [Family<u64, 1>; 1] = [Family::counter(
 )
 .by(["direction"])];
 
+pub(super) const HOST: [Family<(), 2>; 1] = [Family::gauge(
+    Origin::Ours,
+    "metallb_layer2_host_check_failed",
+    "1 for each setting of the host that stands in the way of traffic for announced addresses, by check and interface.",
+    |()| 1.0,
+)
+.by(["check", "interface"])];
+
 const fn of_session(family: Family<BgpSession, 0>) -> Family<BgpSession, 2> {
     family.by(["peer", "vrf"])
 }
@@ -355,6 +365,11 @@ impl Metrics for SpeakerReport {
         family::write(text, &FRAMES_DROPPED, |row| {
             row(["received"], &self.frames.dropped_received);
             row(["sent"], &self.frames.dropped_sent);
+        });
+        family::write(text, &HOST, |row| {
+            for (check, interface) in &self.host_findings {
+                row([check, interface], &());
+            }
         });
         let sessions: BTreeMap<[String; 2], &BgpSession> =
             self.sessions.iter().map(|session| (session.labels(), session)).collect();

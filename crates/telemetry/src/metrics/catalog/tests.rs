@@ -33,6 +33,7 @@ fn speaker_text() -> String {
             foreign_claims: 0,
         }],
         frames: FrameCounts::default(),
+        host_findings: vec![("noStrictARP", "eth0".to_owned())],
         sessions: vec![BgpSession {
             peer: "10.0.0.254:179".parse().unwrap(),
             vrf: None,
@@ -140,6 +141,7 @@ fn what_is_ours() {
         Speaker metallb_layer2_foreign_claims_total counter ip
         Speaker metallb_layer2_frames_malformed_total counter
         Speaker metallb_layer2_frames_dropped_total counter direction
+        Speaker metallb_layer2_host_check_failed gauge check,interface
         Speaker metallb_bgp_notifications_received counter peer,vrf
         Speaker metallb_bgp_established_total counter peer,vrf
         Speaker metallb_bgp_failed_attempts gauge peer,vrf
