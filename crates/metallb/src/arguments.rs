@@ -29,9 +29,17 @@ impl Arguments {
     pub(crate) fn read(words: impl Iterator<Item = OsString>) -> Result<Arguments, clap::Error> {
         let arguments = Arguments::try_parse_from(with_two_dashes(with_face_of_name(words).into_iter()))?;
         let common = match &arguments.command {
-            Command::Controller(flags) => &flags.common,
+            Command::Controller(flags) => {
+                if flags.common.manifests.is_some() && flags.webhook.webhook_mode == WebhookMode::OnlyWebhook {
+                    let text = "--webhook-mode=onlywebhook and --manifests: there is nobody who would ask";
+                    return Err(Arguments::command().error(ErrorKind::ArgumentConflict, text));
+                }
+                &flags.common
+            }
             Command::Speaker(flags) => &flags.common,
-            Command::Lab(_) | Command::Lint(_) | Command::Crds(_) => return Ok(arguments),
+            Command::Status(_) | Command::Lab(_) | Command::Lint(_) | Command::Convert(_) | Command::Crds(_) => {
+                return Ok(arguments);
+            }
         };
         match common.tls.policy() {
             Ok(_) => Ok(arguments),
@@ -42,14 +50,18 @@ impl Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Gives addresses to Services; one per cluster
+    /// Gives addresses to Services; one per cluster does, others stand by
     Controller(Box<ControllerFlags>),
     /// Announces addresses; one on every node
     Speaker(Box<SpeakerFlags>),
+    /// Shows what a running speaker knows: its BGP and BFD sessions
+    Status(crate::status::StatusCommand),
     /// Shows MetalLB at work on this machine, in network namespaces
     Lab(lab::command::LabCommand),
     /// Checks manifests before they are applied
     Lint(crate::lint::LintFlags),
+    /// Turns the ConfigMap of MetalLB up to 0.12 into objects
+    Convert(crate::convert::ConvertFlags),
     /// Prints the CustomResourceDefinitions
     Crds(crate::crds::CrdsFlags),
 }
@@ -146,16 +158,6 @@ impl FutureCommonFlags {
 pub(crate) struct FutureControllerFlags {
     #[command(flatten)]
     common: FutureCommonFlags,
-    #[arg(long, hide = true)]
-    webhook_mode: Option<String>,
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
-    disable_cert_rotation: Option<bool>,
-    #[arg(long, hide = true)]
-    cert_dir: Option<String>,
-    #[arg(long, hide = true)]
-    cert_service_name: Option<String>,
-    #[arg(long, hide = true)]
-    webhook_secret: Option<String>,
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     webhook_http2: Option<bool>,
 }
@@ -163,14 +165,7 @@ pub(crate) struct FutureControllerFlags {
 impl FutureControllerFlags {
     /// Those that were given, in order.
     pub(crate) fn given(&self) -> Vec<&'static str> {
-        let own = named([
-            ("--webhook-mode", self.webhook_mode.as_deref().is_some_and(|mode| mode != "disabled")),
-            ("--disable-cert-rotation", self.disable_cert_rotation == Some(true)),
-            ("--cert-dir", is_set(self.cert_dir.as_ref())),
-            ("--cert-service-name", is_set(self.cert_service_name.as_ref())),
-            ("--webhook-secret", is_set(self.webhook_secret.as_ref())),
-            ("--webhook-http2", self.webhook_http2 == Some(true)),
-        ]);
+        let own = named([("--webhook-http2", self.webhook_http2 == Some(true))]);
         [self.common.given(), own].concat()
     }
 }
@@ -215,8 +210,55 @@ pub(crate) struct ControllerFlags {
     #[arg(long, env = "METALLB_DEPLOYMENT", default_value = "", hide_default_value = true, value_name = "NAME")]
     pub(crate) deployment: String,
 
+    /// Write only while holding the Lease metallb-controller, so that any number of controllers may run
+    ///
+    /// Without it, a second controller may give out an address a second time. Manifests have no Lease.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub(crate) leader_elect: bool,
+
+    #[command(flatten)]
+    pub(crate) webhook: WebhookFlags,
+
     #[command(flatten)]
     pub(crate) future: FutureControllerFlags,
+}
+
+/// How the API server asks about objects before it takes them.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WebhookFlags {
+    /// Whether to serve the webhooks on port 9443; with onlywebhook, no addresses are given
+    ///
+    /// With --manifests there is nobody who would ask, and they are not served.
+    #[arg(long, default_value = "enabled", value_name = "MODE")]
+    pub(crate) webhook_mode: WebhookMode,
+
+    /// Leave the certificate of the webhooks, and whom the API server trusts, to somebody else: see --cert-dir
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    pub(crate) disable_cert_rotation: bool,
+
+    /// Directory with tls.crt and tls.key for the webhooks, read again when they change; with --disable-cert-rotation
+    #[arg(long, default_value = "/tmp/k8s-webhook-server/serving-certs", value_name = "DIR")]
+    pub(crate) cert_dir: PathBuf,
+
+    /// Service by which the API server calls the webhooks
+    #[arg(long, default_value = "metallb-webhook-service", value_name = "NAME")]
+    pub(crate) cert_service_name: String,
+
+    /// Secret with the certificate of the webhooks; made if it is not there
+    #[arg(long, default_value = "metallb-webhook-cert", value_name = "NAME")]
+    pub(crate) webhook_secret: String,
+}
+
+/// What a controller does about webhooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WebhookMode {
+    /// Serves them.
+    Enabled,
+    /// Does not.
+    Disabled,
+    /// Does nothing else.
+    #[value(name = "onlywebhook")]
+    OnlyWebhook,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -277,6 +319,10 @@ pub(crate) struct SpeakerFlags {
     /// How often the network is told of addresses about which nothing has happened, such as 120s; 0 for never
     #[arg(long, env = "METALLB_L2_REFRESH_INTERVAL", default_value = "120s", value_name = "TIME")]
     pub(crate) l2_refresh_interval: RefreshInterval,
+
+    /// Socket for metallb status; none for an empty path
+    #[arg(long, env = "METALLB_STATUS_SOCKET", default_value = crate::status::SOCKET, value_name = "PATH")]
+    pub(crate) status_socket: PathBuf,
 
     #[command(flatten)]
     pub(crate) future: FutureSpeakerFlags,
@@ -455,9 +501,30 @@ mod tests {
         let line = "metallb speaker -node-name n1 --pprof-bind-address=:6060";
         let Command::Speaker(flags) = parse(line).unwrap().command else { panic!("not a speaker") };
         assert_eq!(flags.future.given(), ["--pprof-bind-address"]);
-        let line = "metallb controller --webhook-mode disabled --cert-dir x";
+        let line = "metallb controller --webhook-http2";
         let Command::Controller(flags) = parse(line).unwrap().command else { panic!("not a controller") };
-        assert_eq!(flags.future.given(), ["--cert-dir"]);
+        assert_eq!(flags.future.given(), ["--webhook-http2"]);
+    }
+
+    #[test]
+    fn contract_7_1_flags_of_the_webhooks() {
+        let read = |line: &str| match parse(line).unwrap().command {
+            Command::Controller(flags) => flags.webhook,
+            _ => panic!("no controller"),
+        };
+        let usual = read("metallb controller");
+        assert_eq!((usual.webhook_mode, usual.disable_cert_rotation), (WebhookMode::Enabled, false));
+        assert_eq!(usual.cert_dir, Path::new("/tmp/k8s-webhook-server/serving-certs"));
+        assert_eq!(usual.cert_service_name, "metallb-webhook-service");
+        assert_eq!(usual.webhook_secret, "metallb-webhook-cert");
+        let given = read(
+            "metallb controller -webhook-mode onlywebhook --disable-cert-rotation -cert-dir=/certs \
+             --cert-service-name=s --webhook-secret w",
+        );
+        assert_eq!((given.webhook_mode, given.disable_cert_rotation), (WebhookMode::OnlyWebhook, true));
+        assert_eq!((given.cert_dir.as_path(), given.cert_service_name.as_str()), (Path::new("/certs"), "s"));
+        assert_eq!(given.webhook_secret, "w");
+        assert_eq!(read("metallb controller --webhook-mode=disabled").webhook_mode, WebhookMode::Disabled);
     }
 
     #[test]
@@ -476,6 +543,18 @@ mod tests {
         assert_eq!((flags.common.port, flags.common.metrics_cert_dir.as_str()), (0, "/etc/metrics"));
         let policy = flags.common.tls.policy().unwrap();
         assert_eq!((policy.to_string().as_str(), policy.left_out()), ("TLS 1.2 and 1.3", vec!["25"]));
+    }
+
+    #[test]
+    fn the_lease_is_ours_and_on_unless_taken_away() {
+        for (line, wanted) in [
+            ("metallb controller", true),
+            ("metallb controller -leader-elect", true),
+            ("metallb controller --leader-elect=false", false),
+        ] {
+            let Command::Controller(flags) = parse(line).unwrap().command else { panic!("no controller") };
+            assert_eq!(flags.leader_elect, wanted, "{line}");
+        }
     }
 
     #[test]
@@ -529,6 +608,8 @@ mod tests {
             "metallb controller --no-such-flag",
             "metallb speaker --node-name n1 --manifests a --kubeconfig b",
             "metallb controller --port 65536",
+            "metallb controller --webhook-mode maybe",
+            "metallb controller --webhook-mode onlywebhook --manifests a",
             "metallb controller --tls-min-version VersionTLS10",
             "metallb controller --tls-min-version VersionTLS12 --tls-cipher-suites TLS_NONE",
             "metallb controller --tls-curve-preferences 29,29",

@@ -4,18 +4,21 @@ use anyhow::{Context as _, Result};
 use api::{Component, IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
 use controller::{Controller, Input, Settings};
 use ipam::PoolUsage;
-use kit::{Instant, Outbox};
+use kit::{Duration, Instant, Outbox};
 use netio::clock::Clock;
 use source::kube::{Client, MemberKey};
 use source::manifests::StatusFiles;
-use source::{Change, PoolStatus, Writer};
+use source::{Change, LeaseOptions, Owner, PoolStatus, Writer};
+use telemetry::health::Health;
+use telemetry::logs::Logs;
 use telemetry::metrics::{ControllerReport, PoolReport, Work};
 
-use crate::arguments::ControllerFlags;
+use crate::arguments::{ControllerFlags, WebhookMode};
 use crate::configuration::{Configuration, Verdict};
 use crate::metrics::{self, Scrapes, count};
 use crate::process::{self, Reach, Shutdown};
 use crate::reports::Reports;
+use crate::webhook;
 
 /// What a controller reads.
 const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community];
@@ -25,6 +28,12 @@ const CHANGES_PER_TURN: usize = 256;
 
 /// What one turn may want written; the rest follows in the next one.
 const OUTBOX_LIMIT: usize = 1024;
+
+/// Time between two writes of one pool's counters: soon enough for whoever looks at them.
+const POOL_STATUS_PACE: Duration = Duration::from_secs(1);
+
+/// The Lease that controllers share.
+const LEASE: &str = "metallb-controller";
 
 /// Runs the controller until a signal ends it.
 pub(crate) fn run(flags: Box<ControllerFlags>) -> Result<()> {
@@ -38,6 +47,17 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     process::warn_of_unused(&flags.future.given());
     let health = process::serve_health(Reach::Everywhere, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
+    // Nobody would ask about a directory of manifests.
+    if let (Some(namespace), None) = (&namespace, &flags.common.manifests) {
+        match flags.webhook.webhook_mode {
+            WebhookMode::Disabled => {}
+            WebhookMode::Enabled => {
+                let (source, _) = webhook::source(flags, namespace).await?;
+                webhook::start(flags, namespace, source, &health).await?;
+            }
+            WebhookMode::OnlyWebhook => return serve_webhooks(flags, &logs, namespace, &health, shutdown).await,
+        }
+    }
     let instance = if flags.common.pod_name.is_empty() { "controller" } else { flags.common.pod_name.as_str() };
     let (mut source, api) = process::source(
         &flags.common,
@@ -47,6 +67,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         &KINDS,
         Reports::kinds(&Component::Controller),
         PoolStatus::Read,
+        flags.leader_elect.then(|| LeaseOptions { name: LEASE, holder: flags.common.pod_name.clone() }),
         StatusFiles::Owned,
     )
     .await?;
@@ -58,15 +79,22 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         decisions: Controller::new(Settings {
             namespace: namespace.clone().unwrap_or_default(),
             load_balancer_class: (!class.is_empty()).then(|| class.clone()),
+            pool_status_pace: POOL_STATUS_PACE,
         }),
         reports: Reports::new(Component::Controller, namespace.as_deref(), source.writer.clone()),
         configuration: Configuration::of_controller(namespace),
         writer: source.writer.clone(),
         out: Outbox::with_limit(OUTBOX_LIMIT),
         synced: false,
+        // Without a Lease there is nobody else.
+        leads: source.lease.is_none(),
+        owner: source.owner.borrow_and_update().clone(),
     };
+    if source.lease.is_some() {
+        cluster.writer.pause();
+    }
     cluster.reports.configuration(clock.now(), cluster.configuration.verdict());
-    cluster.reports.owned(clock.now(), &source.owner.borrow_and_update());
+    cluster.owned(clock.now());
     let mut changes = Vec::with_capacity(CHANGES_PER_TURN);
     let signal = loop {
         let now = clock.now();
@@ -81,14 +109,15 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
             signal = shutdown.wait() => break signal,
             () = clock.sleep_until(cluster.next_deadline()) => {}
             Ok(()) = source.owner.changed() => {
-                cluster.reports.owned(clock.now(), &source.owner.borrow_and_update());
+                cluster.owner = source.owner.borrow_and_update().clone();
+                cluster.owned(clock.now());
             }
             Ok(()) = source.connection.changed() => {
                 process::report_source(&health, &source.connection.borrow_and_update());
             }
             envelope = scrapes.next() => {
                 // Who asked may have gone.
-                let _sent = envelope.send(report(&cluster.decisions));
+                let _sent = envelope.send(cluster.report());
             }
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
@@ -99,6 +128,12 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     };
     tracing::info!(op = "shutdown", signal, "done");
     source.writer.flush(process::FLUSH_TIMEOUT).await;
+    if let Some(lease) = &source.lease
+        && lease.release(process::FLUSH_TIMEOUT).await
+        && cluster.leads
+    {
+        tracing::info!(op = "shutdown", lease = LEASE, "gave the Lease back");
+    }
     Ok(())
 }
 
@@ -119,6 +154,33 @@ fn make_member_key(flags: &ControllerFlags, api: Option<Client>, namespace: Opti
     Ok(())
 }
 
+/// Does nothing but answer the API server.
+async fn serve_webhooks(
+    flags: &ControllerFlags,
+    logs: &Logs,
+    namespace: &str,
+    health: &Health,
+    mut shutdown: Shutdown,
+) -> Result<()> {
+    let (source, api) = webhook::source(flags, namespace).await?;
+    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, logs, &source, api.as_ref()).await?;
+    webhook::start(flags, namespace, source, health).await?;
+    health.ready(process::READY_OBJECTS);
+    loop {
+        tokio::select! {
+            signal = shutdown.wait() => {
+                tracing::info!(op = "shutdown", signal, "done");
+                return Ok(());
+            }
+            envelope = scrapes.next() => {
+                let work = Work { is_loaded: health.missing().is_empty(), ..Work::default() };
+                // Who asked may have gone.
+                let _sent = envelope.send(ControllerReport { work, ..ControllerReport::default() });
+            }
+        }
+    }
+}
+
 /// Everything that a controller does, driven by one loop.
 struct Cluster {
     decisions: Controller,
@@ -128,6 +190,9 @@ struct Cluster {
     out: Outbox<Write>,
     /// Every object has been told once; before, a configuration would be half of the truth.
     synced: bool,
+    /// It is this process that writes.
+    leads: bool,
+    owner: Owner,
 }
 
 impl Cluster {
@@ -144,13 +209,39 @@ impl Cluster {
                 Change::Synced => {
                     self.synced = true;
                     self.validate(now);
-                    self.decide(now, Input::Synced);
+                    self.lead(now);
                 }
                 Change::ReportsSynced => self.reports.tell(now, report::Input::Listed),
+                Change::Leading(term) => {
+                    self.leads = true;
+                    self.writer.begin(term);
+                    self.owned(now);
+                    self.lead(now);
+                }
+                Change::Following => {
+                    self.leads = false;
+                    self.writer.pause();
+                    self.reports.resign(now);
+                    self.decide(now, Input::Resigned);
+                }
             }
         }
         if self.synced && is_last {
             self.validate(now);
+        }
+    }
+
+    /// Begins to decide, once everything is known and it is this process that does.
+    fn lead(&mut self, now: Instant) {
+        if self.synced && self.leads {
+            self.decide(now, Input::Synced);
+        }
+    }
+
+    /// Has the reports of this process belong to its pod, while it writes them.
+    fn owned(&mut self, now: Instant) {
+        if self.leads {
+            self.reports.owned(now, &self.owner);
         }
     }
 
@@ -216,6 +307,32 @@ impl Cluster {
             self.writer.write(write);
         }
     }
+
+    /// What a scrape is told. Who stands by knows of no addresses in use, and does not say that there are none.
+    fn report(&self) -> ControllerReport {
+        let stats = self.decisions.stats();
+        // As far as the status of a pool counts (D3).
+        let addresses = |number: u128| i64::try_from(number).unwrap_or(i64::MAX).unsigned_abs();
+        let pool = |usage: PoolUsage| PoolReport {
+            name: usage.name.to_string(),
+            ipv4_total: addresses(usage.usable_ipv4),
+            ipv6_total: addresses(usage.usable_ipv6),
+            ipv4_in_use: count(usage.in_use_ipv4),
+            ipv6_in_use: count(usage.in_use_ipv6),
+            services: count(usage.services),
+        };
+        ControllerReport {
+            work: Work {
+                updates: stats.updates,
+                update_errors: stats.update_errors,
+                is_loaded: stats.config_loaded,
+                is_stale: stats.config_stale,
+            },
+            pools: self.decisions.pool_usages().filter(|_| self.leads).map(pool).collect(),
+            services_unassigned: count(self.decisions.unassigned()),
+            statuses_restored: stats.statuses_restored,
+        }
+    }
 }
 
 fn counters(pool: &IPAddressPool) -> Option<PoolCounters> {
@@ -225,30 +342,4 @@ fn counters(pool: &IPAddressPool) -> Option<PoolCounters> {
         available_ipv4: status.available_ipv4,
         available_ipv6: status.available_ipv6,
     })
-}
-
-/// What a scrape is told.
-fn report(decisions: &Controller) -> ControllerReport {
-    let stats = decisions.stats();
-    // As far as the status of a pool counts (D3).
-    let addresses = |number: u128| i64::try_from(number).unwrap_or(i64::MAX).unsigned_abs();
-    let pool = |usage: PoolUsage| PoolReport {
-        name: usage.name.to_string(),
-        ipv4_total: addresses(usage.usable_ipv4),
-        ipv6_total: addresses(usage.usable_ipv6),
-        ipv4_in_use: count(usage.in_use_ipv4),
-        ipv6_in_use: count(usage.in_use_ipv6),
-        services: count(usage.services),
-    };
-    ControllerReport {
-        work: Work {
-            updates: stats.updates,
-            update_errors: stats.update_errors,
-            is_loaded: stats.config_loaded,
-            is_stale: stats.config_stale,
-        },
-        pools: decisions.pool_usages().map(pool).collect(),
-        services_unassigned: count(decisions.unassigned()),
-        statuses_restored: stats.statuses_restored,
-    }
 }

@@ -11,7 +11,7 @@ use api::Kind;
 use serve::Server;
 use source::kube::Client;
 use source::manifests::StatusFiles;
-use source::{Connection, Identity, PoolStatus, Source};
+use source::{Connection, Identity, LeaseOptions, PoolStatus, Source};
 use telemetry::health::Health;
 use telemetry::logs::{Format, Logs, Output};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -125,6 +125,7 @@ pub(crate) async fn source(
     kinds: &[Kind],
     reports: Vec<source::Reports>,
     pool_status: PoolStatus,
+    lease: Option<LeaseOptions>,
     status_files: StatusFiles,
 ) -> Result<(Source, Option<Client>)> {
     let options = source::Options {
@@ -137,6 +138,7 @@ pub(crate) async fn source(
             pod: (!flags.pod_name.is_empty()).then(|| flags.pod_name.clone()),
         },
         pool_status,
+        lease,
     };
     if let Some(directory) = &flags.manifests {
         return Ok((source::manifests::start(directory.clone(), options, status_files), None));

@@ -1,5 +1,6 @@
 //! `metallb speaker`: one loop that drives the decisions, ARP and NDP, and the BGP sessions of a node.
 
+mod answer;
 mod collection;
 mod members;
 mod segment;
@@ -18,12 +19,15 @@ use source::{Change, PoolStatus, Writer};
 use speaker::{DrainOptions, Exclusion, Input, Options, Output, Speaker};
 use sys::packet::{Capture, PacketSocket};
 use telemetry::metrics::{ConfigState, SpeakerReport, Work};
+use tokio::sync::mpsc::OwnedPermit;
 
 use crate::arguments::SpeakerFlags;
 use crate::configuration::{Configuration, Verdict};
 use crate::metrics::{self, Scrapes};
 use crate::process::{self, Reach, Shutdown};
 use crate::reports::Reports;
+use crate::status::{self, server::Piece};
+use answer::Answer;
 use collection::{Collection, Progress};
 use members::Members;
 use segment::Segment;
@@ -77,10 +81,12 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         &KINDS,
         Reports::kinds(&component),
         PoolStatus::Ignored,
+        None,
         StatusFiles::ReadOnly,
     )
     .await?;
     let mut scrapes: Scrapes<SpeakerReport> = metrics::serve(&flags.common, &logs, &source, api.as_ref()).await?;
+    let mut queries = status::server::serve(&flags.status_socket);
     let mut monitor = Monitor::start().await?;
     let clock = Clock::start();
     let mut node = Node {
@@ -97,13 +103,14 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         members: Members::new(flags, api.as_ref(), namespace.as_deref(), clock)?,
         configuration: Configuration::of_speaker(flags.node_name.clone(), namespace),
         segment: Segment::new(l2::Settings { refresh: flags.l2_refresh_interval.0, seed: seed() }),
-        sessions: Sessions::new(&flags.node_name, flags.bgp_listen_port, seed()),
+        sessions: Sessions::new(&flags.node_name, flags.bgp_listen_port, seed(), clock),
         writer: source.writer.clone(),
         exclusions,
         out: Outbox::with_limit(OUTBOX_LIMIT),
         synced: false,
         work: Work::default(),
         collection: None,
+        answer: None,
         leaving: Leaving::No,
     };
     node.reports.configuration(clock.now(), node.configuration.verdict());
@@ -129,6 +136,10 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
                 node.collection = Some(Collection::begin(envelope, &flags.node_name));
             }
             () = std::future::ready(()), if node.collection.is_some() => node.collect(),
+            query = queries.next(), if node.answer.is_none() => {
+                node.answer = Some(Answer::begin(query, clock.now(), jiff::Timestamp::now(), &node.sessions));
+            }
+            room = Answer::room(node.answer.as_ref()) => node.answer(&flags.node_name, room),
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
                 let is_last = source.changes.is_empty();
@@ -160,6 +171,8 @@ struct Node {
     work: Work,
     /// What is being collected for a scrape.
     collection: Option<Collection>,
+    /// What is being told to whoever asks on the socket.
+    answer: Option<Answer>,
     leaving: Leaving,
 }
 
@@ -249,6 +262,8 @@ impl Node {
                     self.decide(now, Input::Synced);
                 }
                 Change::ReportsSynced => self.reports.tell(now, report::Input::Listed),
+                // Every speaker writes what is of its node.
+                Change::Leading(_) | Change::Following => {}
             }
         }
         if self.synced && is_last {
@@ -322,6 +337,17 @@ impl Node {
         }
     }
 
+    /// Tells one more portion to whoever asks.
+    fn answer(&mut self, node: &str, room: Option<OwnedPermit<Piece>>) {
+        let more = match (&mut self.answer, room) {
+            (Some(answer), Some(room)) => answer.step(node, &self.sessions, room),
+            (Some(_) | None, _) => Progress::Done,
+        };
+        if more == Progress::Done {
+            self.answer = None;
+        }
+    }
+
     fn interface_changed(&mut self, now: Instant, change: &interfaces::Change, monitor: &Monitor) {
         let input = match change {
             interfaces::Change::Set(interface) => l2::Input::Interface(interface.for_responder(&self.exclusions)),
@@ -331,7 +357,7 @@ impl Node {
         let interfaces: Vec<_> = monitor.interfaces().into_values().collect();
         let may_announce = |interface: &&Interface| self.exclusions.decide(&interface.name) == l2::Exclusion::Allowed;
         let names: BTreeSet<String> = interfaces.iter().filter(may_announce).map(|it| it.name.clone()).collect();
-        self.sessions.interfaces_changed(now, interfaces);
+        log_sessions(self.sessions.interfaces_changed(now, interfaces));
         self.decide(now, Input::Interfaces(names));
     }
 

@@ -28,6 +28,8 @@ pub enum Input {
     Gone(ObjectRef),
     /// Who owns the objects: the uid of the pod, empty outside of one.
     Owner(String),
+    /// Somebody else writes from now on, until the owner is told again.
+    Resigned,
     /// All objects that are there have been seen.
     Listed,
     /// All that is to be said at the start has been said: what is left over from before may go.
@@ -111,6 +113,11 @@ impl Book {
             Input::Owner(uid) => {
                 self.owner = Some(uid);
                 self.dirty.extend(self.pages.keys().cloned());
+            }
+            Input::Resigned => {
+                self.owner = None;
+                self.timers = TimerTable::new();
+                self.pages.values_mut().for_each(|page| page.asked = None);
             }
             Input::Listed => self.listed = true,
             Input::Settled => {

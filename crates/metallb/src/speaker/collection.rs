@@ -7,11 +7,12 @@ use bgp::{MessageCounts, PeerView, State};
 use netio::packet::DropCounters;
 use speaker::{Decision, Refusal, Speaker};
 use telemetry::metrics::{
-    AnnouncedService, BgpMessages, BgpSession, FrameCounts, Layer2Address, Protocol, SpeakerReport, Work,
+    AnnouncedService, BfdReport, BfdSession, BgpMessages, BgpSession, FrameCounts, Layer2Address, Protocol,
+    SpeakerReport, Work,
 };
 
 use super::segment::Segment;
-use super::sessions::Sessions;
+use super::sessions::{BfdSnapshot, SessionId, Sessions};
 use crate::metrics::{Envelope, count};
 
 /// Services or addresses that are looked at between two turns of everything else.
@@ -95,6 +96,7 @@ impl Collection {
         self.report.frames =
             FrameCounts { malformed: segment.malformed_frames(), dropped_received: received, dropped_sent: sent };
         self.report.sessions = sessions.views().map(|(endpoint, view)| session(endpoint, &view)).collect();
+        self.report.bfd = sessions.bfd_status().map(|status| bfd_report(&status, sessions));
         // Who asked may have gone.
         let _sent = self.envelope.send(self.report);
     }
@@ -140,6 +142,32 @@ fn session(endpoint: &netio::bgp::Endpoint, view: &PeerView) -> BgpSession {
     }
 }
 
+fn bfd_report(status: &BfdSnapshot, sessions: &Sessions) -> BfdReport {
+    // Those that nobody watches are only told good-bye.
+    let watched = status.sessions.iter().filter(|session| !session.clients.is_empty());
+    BfdReport {
+        sessions: watched.map(|session| bfd_session(session, sessions)).collect(),
+        discarded: status.discards.iter().map(|(reason, count)| (reason.as_str(), *count)).collect(),
+        delay_max: status.delay_max.into(),
+    }
+}
+
+fn bfd_session(session: &bfd::SessionView<SessionId>, sessions: &Sessions) -> BfdSession {
+    let counters = &session.counters;
+    BfdSession {
+        peer: session.path.remote,
+        vrf: session.path.vrf.map(|index| sessions.interface_name(index)),
+        is_up: session.local.state == bfd::wire::State::Up,
+        control_packet_input: counters.control_packet_input,
+        control_packet_output: counters.control_packet_output,
+        echo_packet_input: counters.echo_packet_input,
+        echo_packet_output: counters.echo_packet_output,
+        session_up_events: counters.session_up_events,
+        session_down_events: counters.session_down_events,
+        zebra_notifications: counters.zebra_notifications,
+    }
+}
+
 fn messages(counts: &MessageCounts) -> BgpMessages {
     BgpMessages {
         opens: counts.opens,
@@ -152,6 +180,7 @@ fn messages(counts: &MessageCounts) -> BgpMessages {
 
 #[cfg(test)]
 mod tests {
+    use netio::clock::Clock;
     use speaker::Options;
     use tokio::sync::oneshot;
 
@@ -170,7 +199,11 @@ mod tests {
             steps += 1;
         }
         assert_eq!(steps, 3, "Services, addresses and the end, of which there are none");
-        collection.finish(Work { updates: 7, ..Work::default() }, &mut segment, &Sessions::new("node-1", 179, 0));
+        collection.finish(
+            Work { updates: 7, ..Work::default() },
+            &mut segment,
+            &Sessions::new("node-1", 179, 0, Clock::start()),
+        );
         let report = answer.try_recv().unwrap();
         assert_eq!((report.node.as_str(), report.work.updates), ("node-1", 7));
 

@@ -129,14 +129,11 @@ impl Members {
 
     /// A node is new or changed.
     pub(super) fn node_applied(&mut self, node: &Node) {
-        match &mut self.whereabouts {
-            Whereabouts::Pods(pods) => pods.look_again(),
-            Whereabouts::Nodes(nodes) => {
-                let internal = node.status.addresses.iter().filter(|address| address.type_ == "InternalIP");
-                let addresses = internal.filter_map(|address| address.address.parse().ok()).collect();
-                nodes.insert(node.metadata.name.clone(), addresses);
-                self.nodes_changed();
-            }
+        if let Whereabouts::Nodes(nodes) = &mut self.whereabouts {
+            let internal = node.status.addresses.iter().filter(|address| address.type_ == "InternalIP");
+            let addresses = internal.filter_map(|address| address.address.parse().ok()).collect();
+            nodes.insert(node.metadata.name.clone(), addresses);
+            self.nodes_changed();
         }
     }
 
@@ -192,13 +189,7 @@ impl Members {
         let (Some(setup), Stage::Member(member)) = (&mut self.setup, &mut self.stage) else { return None };
         match event {
             Event::Begun(_) => {}
-            Event::Gossip(input) => {
-                if member.tell(now, input) == Died::Somebody
-                    && let Whereabouts::Pods(pods) = &self.whereabouts
-                {
-                    pods.look_again();
-                }
-            }
+            Event::Gossip(input) => member.tell(now, input),
             Event::Found(addresses) => member.found(now, setup, addresses.iter()),
             Event::Key => {
                 if let Some(keyring) = setup.key.as_mut().and_then(|key| key.look(now)) {
@@ -231,7 +222,7 @@ impl Members {
     pub(super) fn leave(&mut self, now: Instant) {
         match &mut self.stage {
             Stage::Waiting | Stage::Due => self.setup = None,
-            Stage::Member(member) => drop(member.tell(now, gossip::Input::Leave)),
+            Stage::Member(member) => member.tell(now, gossip::Input::Leave),
         }
     }
 
@@ -295,13 +286,6 @@ fn profile(file: &Path, by_flag: Profile) -> Result<Profile> {
     }
 }
 
-/// Whether a member died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Died {
-    Somebody,
-    Nobody,
-}
-
 impl Member {
     fn begin(setup: &Setup, now: Instant) -> Result<Member> {
         let transport = Transport::bind(setup.bind).context(
@@ -338,8 +322,8 @@ impl Member {
         self.tell(now, gossip::Input::Peers { addresses });
     }
 
-    fn tell(&mut self, now: Instant, input: gossip::Input) -> Died {
-        let (mut died, mut has_changed) = (Died::Nobody, false);
+    fn tell(&mut self, now: Instant, input: gossip::Input) {
+        let mut has_changed = false;
         self.core.handle(now, input, &mut self.out);
         while let Some(output) = self.out.pop() {
             match self.transport.execute(output) {
@@ -353,9 +337,6 @@ impl Member {
                         why = %change.cause,
                         "memberlist"
                     );
-                    if change.state == gossip::MemberState::Dead {
-                        died = Died::Somebody;
-                    }
                 }
                 Some(Output::Left) => self.has_left = true,
                 Some(Output::Report(report)) => self.report(&report),
@@ -366,7 +347,6 @@ impl Member {
             self.news = Some(self.core.names().map(ToString::to_string).collect());
         }
         self.join_look();
-        died
     }
 
     fn report(&mut self, report: &Report) {

@@ -8,10 +8,12 @@
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "a test may panic"
+    reason = "a test may panic, and tells what it measured"
 )]
 
+mod bfd;
 mod cluster;
 mod command_line;
 mod configuration;
@@ -29,6 +31,7 @@ mod restarts;
 mod routes;
 mod services;
 mod sessions;
+mod status;
 
 use std::process::ExitCode;
 
@@ -48,6 +51,8 @@ fn main() -> ExitCode {
         configuration::trials(),
         command_line::trials(),
         metrics::trials(),
+        bfd::trials(),
+        status::trials(),
     ];
     lab::testing::main(modules.into_iter().flatten())
 }

@@ -1,17 +1,16 @@
 //! Where the pods with certain labels are: how speakers find each other (contract 5.2).
 //!
-//! Speakers may list pods and not watch them, so they are listed: soon after the start, and ever more rarely while nothing
-//! happens.
+//! Speakers may list pods and not watch them, so they are listed: at the start, and then ever more rarely. A pod that comes
+//! later finds those that are there by its own first list.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ::kube::api::ListParams;
 use ::kube::core::Request;
 use serde::{Deserialize, Deserializer};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::message::Page;
 use super::request::{Failure, Server};
@@ -31,7 +30,6 @@ const RETRY: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::fro
 #[derive(Debug)]
 pub struct Pods {
     addresses: watch::Receiver<Option<BTreeSet<IpAddr>>>,
-    soon: Arc<Notify>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -45,14 +43,13 @@ impl Pods {
     /// Begins to list the pods of a namespace that have these labels. Needs the right to list pods there.
     pub fn follow(client: ::kube::Client, namespace: &str, labels: &str) -> Pods {
         let (sender, addresses) = watch::channel(None);
-        let soon = Arc::new(Notify::new());
         let lister = Lister {
             server: Server::new(client),
             path: format!("/api/v1/namespaces/{namespace}/pods"),
             labels: labels.to_owned(),
         };
-        let task = tokio::spawn(lister.run(sender, Arc::clone(&soon)));
-        Pods { addresses, soon, task }
+        let task = tokio::spawn(lister.run(sender));
+        Pods { addresses, task }
     }
 
     /// Waits until the addresses are others than before, and gives them. Safe to cancel.
@@ -66,11 +63,6 @@ impl Pods {
                 return addresses;
             }
         }
-    }
-
-    /// Something happened for which a pod may be somewhere else: they are listed soon and more often again.
-    pub fn look_again(&self) {
-        self.soon.notify_one();
     }
 }
 
@@ -116,7 +108,7 @@ impl Pod {
 }
 
 impl Lister {
-    async fn run(self, found: watch::Sender<Option<BTreeSet<IpAddr>>>, soon: Arc<Notify>) {
+    async fn run(self, found: watch::Sender<Option<BTreeSet<IpAddr>>>) {
         let (mut rounds, mut failures): (u32, u32) = (0, 0);
         let mut last_error = String::new();
         loop {
@@ -148,14 +140,7 @@ impl Lister {
                     RETRY.delay(failures)
                 }
             };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = soon.notified() => {
-                    rounds = 0;
-                    // Not at once: many nodes may notice the same thing.
-                    tokio::time::sleep(PACE.delay(1)).await;
-                }
-            }
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -187,7 +172,7 @@ impl Lister {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use ::kube::client::{Body, Client};
     use http::{Request as HttpRequest, Response};
@@ -238,9 +223,5 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_hours(1), pods.next()).await.is_err());
         let before = asked.lock().unwrap().len();
         assert!((15..60).contains(&before), "{before} lists in an hour");
-        pods.look_again();
-        assert!(tokio::time::timeout(Duration::from_secs(20), pods.next()).await.is_err());
-        let after = asked.lock().unwrap().len();
-        assert!((2..10).contains(&(after - before)), "{} lists", after - before);
     }
 }

@@ -30,6 +30,7 @@ fn options() -> Options {
         namespace: "metallb-system".to_owned(),
         identity: Identity { component: "metallb-controller", instance: "host-1".to_owned(), pod: None },
         pool_status: PoolStatus::Read,
+        lease: None,
     }
 }
 

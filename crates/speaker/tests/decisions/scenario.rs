@@ -266,7 +266,7 @@ pub(crate) fn peer(name: &str, address: &str) -> Peer {
         router_id: None,
         node_selectors: SelectorList::default(),
         password: None,
-        bfd_profile: None,
+        bfd: None,
         graceful_restart: None,
         ebgp_multi_hop: false,
         ttl_security_hops: None,

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::family::{self, Family, flag, number};
-use super::{Metrics, Origin, Text, Work};
+use super::{BfdReport, Metrics, Origin, Text, Work};
 
 /// What the default VRF is called in FRR.
-const DEFAULT_VRF: &str = "default";
+pub(super) const DEFAULT_VRF: &str = "default";
 
 /// How an address is announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +51,8 @@ pub struct SpeakerReport {
     pub host_findings: Vec<(&'static str, String)>,
     /// The BGP sessions. Of two with the same labels the last counts.
     pub sessions: Vec<BgpSession>,
+    /// BFD, where a path is watched.
+    pub bfd: Option<BfdReport>,
 }
 
 /// A Service that is announced.
@@ -378,6 +380,9 @@ impl Metrics for SpeakerReport {
                 row([peer, vrf], session);
             }
         });
+        if let Some(bfd) = &self.bfd {
+            bfd.write(text);
+        }
         self.work.write(text);
     }
 }

@@ -7,8 +7,8 @@ use expect_test::expect;
 
 use super::*;
 use crate::metrics::{
-    AnnouncedService, BgpMessages, BgpSession, CertificateReport, ControllerReport, FrameCounts, Layer2Address,
-    PoolReport, ProcessReport, Protocol, RefusedServices, SpeakerReport, Work, render,
+    AnnouncedService, BfdReport, BfdSession, BgpMessages, BgpSession, CertificateReport, ControllerReport, FrameCounts,
+    Layer2Address, PoolReport, ProcessReport, Protocol, RefusedServices, SpeakerReport, Work, render,
 };
 
 /// A report that has a series of every family.
@@ -47,8 +47,25 @@ fn speaker_text() -> String {
             updates_treated_as_withdraw: 0,
             attributes_discarded: 0,
         }],
+        bfd: Some(bfd_report()),
     };
     render(&[&report, &process_report()])
+}
+
+fn bfd_report() -> BfdReport {
+    let session = BfdSession {
+        peer: "10.0.0.254".parse().unwrap(),
+        vrf: None,
+        is_up: false,
+        control_packet_input: 0,
+        control_packet_output: 0,
+        echo_packet_input: 0,
+        echo_packet_output: 0,
+        session_up_events: 0,
+        session_down_events: 0,
+        zebra_notifications: 0,
+    };
+    BfdReport { sessions: vec![session], discarded: [("port", 0)].into(), ..BfdReport::default() }
 }
 
 fn process_report() -> ProcessReport {
@@ -93,7 +110,7 @@ fn no_name_is_there_twice_and_each_says_what_it_is() {
     }
 }
 
-/// Contract 8, complete but for the series of BFD.
+/// Contract 8, complete.
 #[test]
 fn contract_8_names_types_and_labels() {
     let lines = lines(|origin| !matches!(origin, Origin::Ours | Origin::Common));
@@ -122,6 +139,14 @@ fn contract_8_names_types_and_labels() {
         Speaker metallb_bgp_route_refresh_sent counter peer,vrf
         Speaker metallb_bgp_total_sent counter peer,vrf
         Speaker metallb_bgp_total_received counter peer,vrf
+        Speaker metallb_bfd_session_up gauge peer,vrf
+        Speaker metallb_bfd_control_packet_input counter peer,vrf
+        Speaker metallb_bfd_control_packet_output counter peer,vrf
+        Speaker metallb_bfd_echo_packet_input counter peer,vrf
+        Speaker metallb_bfd_echo_packet_output counter peer,vrf
+        Speaker metallb_bfd_session_up_events counter peer,vrf
+        Speaker metallb_bfd_session_down_events counter peer,vrf
+        Speaker metallb_bfd_zebra_notifications counter peer,vrf
         Both metallb_k8s_client_updates_total counter
         Both metallb_k8s_client_update_errors_total counter
         Both metallb_k8s_client_config_loaded_bool gauge
@@ -147,6 +172,8 @@ fn what_is_ours() {
         Speaker metallb_bgp_failed_attempts gauge peer,vrf
         Speaker metallb_bgp_updates_treated_as_withdraw_total counter peer,vrf
         Speaker metallb_bgp_attributes_discarded_total counter peer,vrf
+        Speaker metallb_bfd_packets_discarded_total counter reason
+        Speaker metallb_bfd_delay_max_seconds gauge
         Both metallb_source_up gauge
         Both metallb_source_kinds_missing gauge
         Both metallb_source_unreadable_total counter
