@@ -316,12 +316,36 @@ pub(crate) struct SpeakerFlags {
     #[arg(long, env = "METALLB_BGP_LISTEN_PORT", default_value_t = 179, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) bgp_listen_port: u16,
 
+    /// How often the network is told of addresses about which nothing has happened, such as 120s; 0 for never
+    #[arg(long, env = "METALLB_L2_REFRESH_INTERVAL", default_value = "120s", value_name = "TIME")]
+    pub(crate) l2_refresh_interval: RefreshInterval,
+
     /// Socket for metallb status; none for an empty path
     #[arg(long, env = "METALLB_STATUS_SOCKET", default_value = crate::status::SOCKET, value_name = "PATH")]
     pub(crate) status_socket: PathBuf,
 
     #[command(flatten)]
     pub(crate) future: FutureSpeakerFlags,
+}
+
+/// How often addresses are told again: from 10 s, for a host may not announce what another one claims more often than that
+/// (RFC 5227 section 2.4), to an hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RefreshInterval(pub(crate) l2::Refresh);
+
+impl FromStr for RefreshInterval {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = GoDuration::parse(text).map_err(|error| error.to_string())?;
+        let micros = u64::try_from(time.as_nanos()).map_err(|_| "a time must not be negative".to_owned())? / 1000;
+        match Duration::from_micros(micros) {
+            Duration::ZERO => Ok(RefreshInterval(l2::Refresh::Never)),
+            time if time < Duration::from_secs(10) => Err("it must be 0 or at least 10s".to_owned()),
+            time if time > Duration::from_secs(3600) => Err("it must be at most 1h".to_owned()),
+            time => Ok(RefreshInterval(l2::Refresh::Every(time))),
+        }
+    }
 }
 
 /// How a speaker finds the others and knows which are alive: by HashiCorp's memberlist (contract 5.2).

@@ -102,7 +102,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         reports: Reports::new(component, namespace.as_deref(), source.writer.clone()),
         members: Members::new(flags, api.as_ref(), namespace.as_deref(), clock)?,
         configuration: Configuration::of_speaker(flags.node_name.clone(), namespace),
-        segment: Segment::new(),
+        segment: Segment::new(l2::Settings { refresh: flags.l2_refresh_interval.0, seed: seed() }),
         sessions: Sessions::new(&flags.node_name, flags.bgp_listen_port, seed(), clock),
         writer: source.writer.clone(),
         exclusions,
@@ -239,6 +239,9 @@ impl Node {
         if is_due(self.segment.next_deadline()) {
             self.segment.tell(now, l2::Input::Tick);
         }
+        for news in self.segment.take_news() {
+            self.decide(now, news);
+        }
         if is_due(self.decisions.next_deadline()) {
             self.decide(now, Input::Tick);
         }
@@ -330,7 +333,7 @@ impl Node {
         if collection.step(&self.decisions, &self.segment) == Progress::Done
             && let Some(collection) = self.collection.take()
         {
-            collection.finish(self.work, &self.segment, &self.sessions);
+            collection.finish(self.work, &mut self.segment, &self.sessions);
         }
     }
 
@@ -377,6 +380,11 @@ impl Node {
                 Output::AddressAnnounce { address, interfaces } => self.segment.announce(now, address, interfaces),
                 Output::AddressWithdraw { address } => self.segment.withdraw(now, address),
                 Output::AddressHandOver { address } => self.segment.hand_over(now, address),
+                Output::AddressRepeat { address } => self.segment.tell(now, l2::Input::Repeat { address }),
+                Output::AddressAsk { address, fellow } => {
+                    self.segment.tell(now, l2::Input::Ask { address, fellow });
+                }
+                Output::Fellows(addresses) => self.segment.tell(now, l2::Input::Fellows(addresses)),
                 Output::Watch(nodes) => self.members.watch(now, &nodes),
                 Output::PeerAdd(peer) => self.sessions.add(now, peer),
                 Output::PeerRemove(name) => self.sessions.remove(now, &name),

@@ -135,7 +135,8 @@ impl SpeakerProcess {
             node,
             core: Speaker::new(options),
             configuration: Configuration::new(Reader::Speaker(node.name()), sabotage),
-            responder: Responder::new(),
+            // A cluster at rest has nothing left to do.
+            responder: Responder::new(l2::Settings { refresh: l2::Refresh::Never, seed }),
             sockets: Sockets::default(),
             sessions: Sessions::new(node, epoch, seed),
             out: Outbox::with_limit(climate.speaker_outbox),
@@ -471,6 +472,9 @@ impl SpeakerProcess {
                 let old = std::mem::replace(&mut self.watched, nodes);
                 consistent(old != self.watched, &|| format!("told twice to watch {old:?}"))
             }
+            Output::AddressRepeat { address } => self.segment(now, l2::Input::Repeat { address }),
+            Output::AddressAsk { address, fellow } => self.segment(now, l2::Input::Ask { address, fellow }),
+            Output::Fellows(addresses) => self.segment(now, l2::Input::Fellows(addresses)),
             Output::PeerAdd(peer) => {
                 self.check_session_change(cause, &peer.name)?;
                 let is_new = self.claims.peers.insert(peer.name.clone(), Arc::clone(&peer)).is_none();
@@ -622,13 +626,15 @@ impl SpeakerProcess {
         }
     }
 
-    /// What a frame says is that an address is here. It has to be one that is announced on that interface; to one who
-    /// asked it may also be one that is handed over.
+    /// What a frame says is that an address is here, unless it asks. It has to be one that is announced on that interface; to
+    /// one who asked it may also be one that is handed over.
     fn check_frame(&self, now: Instant, interface: InterfaceIndex, frame: &Frame) -> Result<(), Violation> {
         let address = match frame.payload {
+            Payload::Arp(arp) if arp.sender_address.is_unspecified() => return Ok(()),
             Payload::Arp(arp) => IpAddr::V4(arp.sender_address),
             Payload::Ndp(ndp) => match ndp.message {
-                Message::Advertisement { target, .. } | Message::Solicitation { target, .. } => IpAddr::V6(target),
+                Message::Advertisement { target, .. } => IpAddr::V6(target),
+                Message::Solicitation { .. } => return Ok(()),
             },
         };
         let name = Lan::of_index(interface).map(Lan::interface).unwrap_or_default();

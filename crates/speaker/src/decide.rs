@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use kit::{Family, Labels};
 use l2::InterfaceSet;
 
+use crate::core::Conflicts;
 use crate::drain::Standing;
 use crate::election::Rank;
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
@@ -44,6 +45,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) pools: &'a PoolIndex,
     pub(crate) nodes: &'a BTreeMap<String, NodeFacts>,
     pub(crate) members: &'a Members,
+    /// Who is alive whatever the members say.
+    pub(crate) conflicts: &'a Conflicts,
     /// Whether this process takes part in elections for much longer.
     pub(crate) stay: Stay,
     pub(crate) peers: &'a BTreeMap<String, Arc<Peer>>,
@@ -121,16 +124,37 @@ fn rank(
     let is_here = node == around.node;
     let liveness = match around.members {
         Members::Alive(_) if is_here => Liveness::Alive,
+        _ if around.conflicts.hears(node) => Liveness::Alive,
         members => members.liveness(node, facts.ready)?,
     };
-    let leaves = is_here && around.stay == Stay::Leaves;
-    if leaves || node_refusal(facts, around.exclusion).is_some() {
+    if is_here && around.stay == Stay::Leaves {
+        return None;
+    }
+    Some((liveness, place(node, facts, advertisements, elected_by, around.exclusion)?))
+}
+
+/// The same if nobody asks whether it is alive.
+fn place(
+    node: &str,
+    facts: &NodeFacts,
+    advertisements: &[&L2Advertisement],
+    elected_by: &IpAddr,
+    exclusion: Exclusion,
+) -> Option<Rank> {
+    if node_refusal(facts, exclusion).is_some() {
         return None;
     }
     let mut selecting = advertisements.iter().filter(|it| it.node_selectors.matches(&facts.labels)).peekable();
     selecting.peek()?;
     let score = selecting.map(|advertisement| preference(advertisement, &facts.labels)).sum();
-    Some((liveness, Rank::new(score, node, elected_by)))
+    Some(Rank::new(score, node, elected_by))
+}
+
+/// The rank of a node in the election for the Service, if it is a candidate, whether it is alive or not.
+pub(crate) fn layer2_rank(node: &str, service: &ServiceFacts, around: &Surroundings<'_>) -> Option<Rank> {
+    let (addresses, pool) = addresses_and_pool(service, around.pools).ok()?;
+    let advertisements = layer2_advertisements(service, pool);
+    place(node, around.nodes.get(node)?, &advertisements, addresses.first()?, around.exclusion)
 }
 
 /// The weights of the preferences that match a node which the advertisement selects.

@@ -18,6 +18,11 @@ pub(crate) struct Holdings {
 }
 
 impl Holdings {
+    /// The Services that hold an address.
+    pub(crate) fn holders(&self, address: &IpAddr) -> impl Iterator<Item = &Key> {
+        self.holders.get(address).into_iter().flat_map(BTreeMap::keys)
+    }
+
     /// Replaces what one Service holds and tells the difference, address by address; those that nobody holds any more end
     /// like this.
     pub(crate) fn replace(

@@ -23,7 +23,7 @@ mod routes;
 mod verdict;
 pub mod watch;
 
-pub use core::{Input, Options, Output, Speaker};
+pub use core::{Input, Options, Output, Rival, Speaker};
 pub use decide::{BgpGrant, Exclusion, Layer2Grant};
 pub use drain::DrainOptions;
 pub use election::{Rank, digest};

@@ -1,5 +1,7 @@
 //! The speaker's state and its one entry point.
 
+#[path = "conflict.rs"]
+mod conflict;
 #[path = "leave.rs"]
 mod leave;
 #[path = "settle_peers.rs"]
@@ -26,6 +28,9 @@ use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
 use crate::layer2::Holdings;
 use crate::members::{Members, Watching};
 use crate::routes::Routes;
+pub(crate) use conflict::Conflicts;
+pub use conflict::Rival;
+
 use crate::verdict::{Decision, Protocol, Refusal};
 
 /// How many Services are decided in one step; the rest wait for the next tick, so that packets and keepalives never
@@ -69,6 +74,13 @@ pub enum Input {
     Interfaces(BTreeSet<String>),
     /// What is known of the other speakers; before the first time, there is no memberlist.
     Members(Members),
+    /// Another machine answers for an address that this node announces.
+    Conflict(Rival),
+    /// Another node has answered what [`Output::AddressAsk`] asked for.
+    Answered {
+        /// Its address.
+        fellow: IpAddr,
+    },
     /// Everything that exists has been told once: from now on it may be decided.
     Synced,
     /// This process is to end: [`Output::Left`] says when it may.
@@ -100,6 +112,20 @@ pub enum Output {
         /// The address.
         address: IpAddr,
     },
+    /// Tell everybody once more that the address is here.
+    AddressRepeat {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Ask another node whether it answers for the address.
+    AddressAsk {
+        /// The address.
+        address: IpAddr,
+        /// An address of that node.
+        fellow: IpAddr,
+    },
+    /// The addresses of the other nodes are these from now on.
+    Fellows(BTreeSet<IpAddr>),
     /// Find out quickly when one of these nodes dies, and of no others.
     Watch(BTreeSet<String>),
     /// Begin a session with the peer.
@@ -187,6 +213,7 @@ pub struct Speaker {
     nodes: BTreeMap<String, NodeFacts>,
     members: Members,
     watching: Watching,
+    conflicts: Conflicts,
     interfaces: BTreeSet<String>,
     /// Peers that have a session on this node.
     peers: BTreeMap<String, Arc<Peer>>,
@@ -244,28 +271,37 @@ impl Speaker {
             Input::EndpointSliceApplied(slice) => self.apply_slice(&slice),
             Input::EndpointSliceDeleted(key) => self.delete_slice(&key),
             Input::NodeApplied(node) => {
+                self.conflicts.node_applied(&node);
                 let facts = NodeFacts::read(&node, &self.options.drain.taints);
                 self.change_node(now, &node.metadata.name, Some(facts));
             }
-            Input::NodeDeleted(name) => self.change_node(now, &name, None),
+            Input::NodeDeleted(name) => {
+                self.conflicts.node_deleted(&name);
+                self.change_node(now, &name, None);
+            }
             Input::Interfaces(names) => self.change_interfaces(names),
             Input::Members(members) => self.change_members(members),
+            Input::Conflict(rival) => self.conflict(now, &rival, out),
+            Input::Answered { fellow } => self.answered(now, fellow),
             Input::Synced => self.synced = self.synced.max_settling(),
             Input::Leave { kept } => self.leave(now, kept),
             Input::Tick => {}
         }
         self.depart(now);
+        self.listen(now, out);
         self.work(out);
         self.left(out);
     }
 
-    /// The origin while work is left over, so that the next tick comes at once; else when the node has left.
+    /// The origin while work is left over, so that the next tick comes at once; else when the node has left, or when
+    /// another one is to be asked.
     pub fn next_deadline(&self) -> Option<Instant> {
         let is_busy = !self.dirty.is_empty()
             || self.routes.is_dirty()
             || !self.incomplete.is_empty()
             || !self.peer_steps.is_empty();
-        if self.may_decide() && is_busy { Some(Instant::ZERO) } else { self.departure.deadline() }
+        let waits = || [self.departure.deadline(), self.conflicts.deadline()].into_iter().flatten().min();
+        if self.may_decide() && is_busy { Some(Instant::ZERO) } else { waits() }
     }
 
     /// What was decided for a Service, by protocol; `None` for a Service that is not known or not decided yet.
@@ -441,6 +477,7 @@ impl Speaker {
             pools: &self.pools,
             nodes: &self.nodes,
             members: &self.members,
+            conflicts: &self.conflicts,
             stay: self.stay(),
             peers: &self.peers,
             interfaces: &self.interfaces,
@@ -469,6 +506,9 @@ impl Speaker {
                 && let Some(nodes) = self.watching.news()
             {
                 out.push(Output::Watch(nodes));
+            }
+            if let Some(addresses) = self.conflicts.fellows(&self.options.node) {
+                out.push(Output::Fellows(addresses));
             }
             while out.room() > 0
                 && let Some(key) = self.routes.pop_regiven()

@@ -127,7 +127,14 @@ impl Speaker {
         }
     }
 
-    fn event(&self, service: &Key, type_: EventType, reason: &'static str, message: String, out: &mut Outbox<Output>) {
+    pub(super) fn event(
+        &self,
+        service: &Key,
+        type_: EventType,
+        reason: &'static str,
+        message: String,
+        out: &mut Outbox<Output>,
+    ) {
         let facts = self.services.get(service).and_then(|state| state.facts.as_ref());
         out.push(Output::Write(Write::Event(Event {
             object: ObjectRef { kind: Kind::Service, key: service.clone() },

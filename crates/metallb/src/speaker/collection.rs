@@ -75,6 +75,7 @@ impl Collection {
                     requests_received: counters.requests,
                     responses_sent: counters.responses,
                     gratuitous_sent: counters.gratuitous,
+                    gateways_told: counters.gateway_frames,
                     foreign_claims: counters.foreign_claims,
                 }));
                 let is_over = self.report.layer2.len() == before;
@@ -87,8 +88,10 @@ impl Collection {
     }
 
     /// Adds what takes no time, and sends the report.
-    pub(super) fn finish(mut self, work: Work, segment: &Segment, sessions: &Sessions) {
+    pub(super) fn finish(mut self, work: Work, segment: &mut Segment, sessions: &Sessions) {
         self.report.work = work;
+        self.report.host_findings =
+            segment.inspect().into_iter().map(|(finding, interface)| (finding.code(), interface)).collect();
         let DropCounters { received, sent } = segment.drops();
         self.report.frames =
             FrameCounts { malformed: segment.malformed_frames(), dropped_received: received, dropped_sent: sent };
@@ -183,9 +186,11 @@ mod tests {
 
     use super::*;
 
+    const SETTINGS: l2::Settings = l2::Settings { refresh: l2::Refresh::Never, seed: 0 };
+
     #[test]
     fn a_report_is_collected_step_by_step_unless_nobody_wants_it_any_more() {
-        let (decisions, segment) = (Speaker::new(Options::default()), Segment::new());
+        let (decisions, mut segment) = (Speaker::new(Options::default()), Segment::new(SETTINGS));
         let (envelope, mut answer) = oneshot::channel();
         let mut collection = Collection::begin(envelope, "node-1");
         let mut steps = 1;
@@ -196,7 +201,7 @@ mod tests {
         assert_eq!(steps, 3, "Services, addresses and the end, of which there are none");
         collection.finish(
             Work { updates: 7, ..Work::default() },
-            &segment,
+            &mut segment,
             &Sessions::new("node-1", 179, 0, Clock::start()),
         );
         let report = answer.try_recv().unwrap();

@@ -17,6 +17,7 @@ mod bfd;
 mod cluster;
 mod command_line;
 mod configuration;
+mod conflicts;
 mod edge;
 mod failover;
 mod interfaces;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         restarts::trials(),
         leaving::trials(),
         members::trials(),
+        conflicts::trials(),
         peering::trials(),
         failover::trials(),
         configuration::trials(),

@@ -87,6 +87,7 @@ impl World {
             Output::Unsay(report) => {
                 assert!(self.shown.remove(&report.object("m")).is_some(), "{report:?} was not shown");
             }
+            Output::AddressRepeat { .. } | Output::AddressAsk { .. } | Output::Fellows(_) => {}
             Output::Write(_) | Output::Settled | Output::Left => {}
         }
     }

@@ -10,6 +10,7 @@
 )]
 
 mod bgp;
+mod conflicts;
 mod incremental;
 mod layer2;
 mod members;

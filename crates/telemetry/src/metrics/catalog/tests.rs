@@ -29,9 +29,11 @@ fn speaker_text() -> String {
             requests_received: 0,
             responses_sent: 0,
             gratuitous_sent: 0,
+            gateways_told: 0,
             foreign_claims: 0,
         }],
         frames: FrameCounts::default(),
+        host_findings: vec![("noStrictARP", "eth0".to_owned())],
         sessions: vec![BgpSession {
             peer: "10.0.0.254:179".parse().unwrap(),
             vrf: None,
@@ -160,9 +162,11 @@ fn what_is_ours() {
         Controller metallb_allocator_services_unassigned gauge
         Controller metallb_allocator_statuses_restored_total counter
         Speaker metallb_speaker_services_not_announced gauge protocol,reason
+        Speaker metallb_layer2_gateway_sent_total counter ip
         Speaker metallb_layer2_foreign_claims_total counter ip
         Speaker metallb_layer2_frames_malformed_total counter
         Speaker metallb_layer2_frames_dropped_total counter direction
+        Speaker metallb_layer2_host_check_failed gauge check,interface
         Speaker metallb_bgp_notifications_received counter peer,vrf
         Speaker metallb_bgp_established_total counter peer,vrf
         Speaker metallb_bgp_failed_attempts gauge peer,vrf
