@@ -43,14 +43,14 @@ fn the_addresses_of_the_other_nodes_are_told_when_they_change() {
          node n2 ip:10.9.0.7
          node n3 ip:10.9.0.3
          delete node n2",
-        expect![[r#"
+        expect![[r"
             > node n2 ip:10.9.0.7
               fellows {10.9.0.7}
             > node n3 ip:10.9.0.3
               fellows {10.9.0.3, 10.9.0.7}
             > delete node n2
               fellows {10.9.0.3}
-        "#]],
+        "]],
     );
 }
 
@@ -163,12 +163,8 @@ fn a_node_that_memberlist_finds_again_needs_no_questions_any_more() {
 
 #[test]
 fn events_are_bounded_whatever_is_claimed() {
-    let mut script = START.to_owned();
-    for n in 10..110 {
-        script.push_str(&format!("svc s{n} 10.0.0.{n}\neps s{n} n2:ready\n"));
-    }
-    for n in 10..110 {
-        script.push_str(&format!("conflict 10.0.0.{n} on eth0 by 02:00:00:00:00:aa\n"));
-    }
+    let services = (10..110).map(|n| format!("svc s{n} 10.0.0.{n}\neps s{n} n2:ready\n"));
+    let conflicts = (10..110).map(|n| format!("conflict 10.0.0.{n} on eth0 by 02:00:00:00:00:aa\n"));
+    let script: String = std::iter::once(START.to_owned()).chain(services).chain(conflicts).collect();
     assert_eq!(play(&script).matches("addressConflict").count(), 64);
 }
