@@ -107,9 +107,14 @@ impl Responder {
     /// The grace is over, and the address is still to be announced here.
     pub(super) fn grace_over(&mut self, now: Instant, address: IpAddr, out: &mut Outbox<Output>) {
         let Some(announcement) = self.addresses.get_mut(&address) else { return };
+        let Some(claim) = announcement.conflict.map(|conflict| conflict.claim) else { return };
+        let is_fellow = self.fellows.at(claim.mac).is_some();
+        let Some(announcement) = self.announced_on(claim.interface, &address) else {
+            // It is announced elsewhere by now, where nobody has claimed it.
+            return self.claim_is_over(address);
+        };
         let Some(conflict) = &mut announcement.conflict else { return };
-        let claim = conflict.claim;
-        if self.fellows.at(claim.mac).is_some() {
+        if is_fellow {
             conflict.state = State::Doubtful;
             self.timers.set(Timer::Unanswered(address), now + ANSWER_TIME);
             return self.ask(address, (claim.interface, claim.mac), out);
@@ -135,6 +140,13 @@ impl Responder {
         if self.fellows.at(mac).is_some() {
             self.repeat(now, address);
         }
+    }
+
+    fn claim_is_over(&mut self, address: IpAddr) {
+        if let Some(announcement) = self.addresses.get_mut(&address) {
+            announcement.conflict = None;
+        }
+        self.conflict_forget(address);
     }
 
     pub(super) fn conflict_forget(&mut self, address: IpAddr) {

@@ -1186,6 +1186,34 @@ fn a_claim_to_an_address_that_is_handed_over_or_given_up_meanwhile_is_no_conflic
 }
 
 #[test]
+fn a_claim_on_an_interface_that_the_address_has_left_meanwhile_is_no_conflict() {
+    check_host(
+        "
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+        announce 10.0.0.9 on eth1
+        +20000ms
+        ",
+        expect![[r#"
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+                who is 02:00:00:00:00:aa?
+            announce 10.0.0.9 on eth1
+                IPv4 on eth1: eth1
+                2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:02 to 10.0.0.9
+            +20000ms
+                11100ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                11100ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:02 to 10.0.0.9
+                12200ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                12200ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:02 to 10.0.0.9
+                13300ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                13300ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:02 to 10.0.0.9
+                14400ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                14400ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:02 to 10.0.0.9
+        "#]],
+    );
+}
+
+#[test]
 fn who_asks_for_an_address_that_it_does_not_have_hears_which_fellow_has_it() {
     check_host(
         "
