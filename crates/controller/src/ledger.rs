@@ -165,7 +165,9 @@ impl Seen {
 
     /// The status that shows this assignment and leaves alone what others wrote into it (D8).
     pub(crate) fn with(&self, holding: Option<&Holding>) -> Vec<Ingress> {
-        let mut ingress = Vec::with_capacity(self.entries.len());
+        let addresses = holding.map_or(0, |holding| holding.addresses.iter().count());
+        // No room to spare: thousands of these wait to be written when a controller starts.
+        let mut ingress = Vec::with_capacity(self.entries.len().saturating_add(addresses));
         for wanted in holding.into_iter().flat_map(|holding| holding.addresses.iter()) {
             let present = self.entries.iter().find(|entry| entry.address() == Some(wanted));
             let new = || Ingress { ip: Some(wanted.to_string()), ..Ingress::default() };
