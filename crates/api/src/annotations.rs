@@ -16,6 +16,9 @@ pub const ALLOW_SHARED_IP: &str = "allow-shared-ip";
 /// Service: the pool its addresses come from; written by the controller only.
 pub const ALLOCATED_FROM_POOL: &str = "metallb.io/ip-allocated-from-pool";
 
+/// Service: the type of the condition that tells why nobody announces it; only there while that is so.
+pub const ANNOUNCED: &str = "metallb.io/Announced";
+
 /// Node: its presence keeps the node from announcing anything.
 pub const EXCLUDE_FROM_LOAD_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// EndpointSlice: the Service it belongs to.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use api::core::Ingress;
-use api::{Key, ObjectRef, PoolCounters, Report, ReportParts, Write};
+use api::{Condition, Key, ObjectRef, PoolCounters, Report, ReportParts, Write};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -29,6 +29,8 @@ const PAUSE: Backoff = Backoff { min: Duration::from_millis(250), max: Duration:
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Target {
     Service(Key),
+    /// Our condition in the status of a Service: another field of another owner than its addresses.
+    Condition(Key),
     Pool(Key),
     Report(ObjectRef),
 }
@@ -37,6 +39,7 @@ pub(crate) enum Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     Service { service: Key, uid: String, ingress: Vec<Ingress>, pool: Option<String> },
+    Condition { service: Key, uid: String, condition: Option<Condition> },
     Pool { pool: Key, counters: PoolCounters },
     Report { object: ObjectRef, report: Report, parts: ReportParts },
     ReportGone { object: ObjectRef, uid: String },
@@ -46,6 +49,7 @@ impl Status {
     pub(crate) fn target(&self) -> Target {
         match self {
             Status::Service { service, .. } => Target::Service(service.clone()),
+            Status::Condition { service, .. } => Target::Condition(service.clone()),
             Status::Pool { pool, .. } => Target::Pool(pool.clone()),
             Status::Report { object, .. } | Status::ReportGone { object, .. } => Target::Report(object.clone()),
         }
@@ -108,6 +112,7 @@ impl Queue {
         let status = match write {
             Write::Event(event) => return self.events.push(event, now, wall),
             Write::ServiceStatus { service, uid, ingress, pool } => Status::Service { service, uid, ingress, pool },
+            Write::ServiceCondition { service, uid, condition } => Status::Condition { service, uid, condition },
             Write::PoolStatus { pool, status: counters } => Status::Pool { pool, counters },
             Write::Report { object, report, parts } => Status::Report { object, report, parts },
             Write::ReportGone { object, uid } => Status::ReportGone { object, uid },

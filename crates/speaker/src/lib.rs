@@ -16,11 +16,15 @@ mod drain;
 mod election;
 mod facts;
 mod layer2;
+mod overview;
 mod routes;
+mod silence;
 mod verdict;
 
 pub use core::{Input, Options, Output, Speaker};
 pub use decide::{BgpGrant, Exclusion, Layer2Grant};
 pub use drain::DrainOptions;
 pub use election::{Rank, digest};
+pub use overview::{Answer, Overview, OverviewInput};
+pub use silence::Silence;
 pub use verdict::{Decision, Gate, Protocol, Refusal, Verdict};

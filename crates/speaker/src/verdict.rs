@@ -201,6 +201,33 @@ impl Refusal {
         }
     }
 
+    /// The reason that a condition on the Service has for it.
+    pub const fn condition_reason(&self) -> &'static str {
+        match self {
+            Refusal::NotLoadBalancer => "NotLoadBalancer",
+            Refusal::OtherClass => "OtherClass",
+            Refusal::NoAddress => "NoAddress",
+            Refusal::InvalidAddress(_) => "InvalidAddress",
+            Refusal::NotInPool(_) => "NotInPool",
+            Refusal::SeveralPools => "SeveralPools",
+            Refusal::NoAdvertisement(_) => "NoAdvertisement",
+            Refusal::ServiceNotSelected(_) => "ServiceNotSelected",
+            Refusal::NoEndpoints => "NoEndpoints",
+            Refusal::SharedWithServiceSelector => "SharedWithServiceSelector",
+            Refusal::NodeUnknown => "NodeUnknown",
+            Refusal::NodeNotSelected => "NodeNotSelected",
+            Refusal::ConflictingAdvertisements(..) => "ConflictingAdvertisements",
+            Refusal::NetworkUnavailable => "NetworkUnavailable",
+            Refusal::ExcludedByLabel => "ExcludedByLabel",
+            Refusal::Drained(_) => "Drained",
+            Refusal::NodeNotReady => "NodeNotReady",
+            Refusal::NoLocalEndpoints => "NoLocalEndpoints",
+            Refusal::NotElected(_) => "NotElected",
+            Refusal::NoSuchInterface(_) => "NoSuchInterface",
+            Refusal::NoPeer => "NoPeer",
+        }
+    }
+
     /// What the reader can do about it; `None` where things are as they should be.
     pub const fn hint(&self) -> Option<&'static str> {
         match self {

@@ -4,13 +4,16 @@
 //! annotation always went through that subresource (contract 2.1, 12.3). The patch names the uid of the Service it is
 //! meant for, so that a successor of the same name never gets it; it names no resource version, since a status that is
 //! not written because someone changed a label would be lost. What others wrote beside it stays.
+//!
+//! The condition of a Service goes by server-side apply under a name of its own, so that it is taken away again without a
+//! look at the conditions of others.
 
 use std::time::Duration;
 
 use ::kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use ::kube::core::Request;
 use api::core::Ingress;
-use api::{ALLOCATED_FROM_POOL, Key, Kind, ObjectRef, Report, ReportParts};
+use api::{ALLOCATED_FROM_POOL, Condition, Key, Kind, ObjectRef, Report, ReportParts};
 use http::header::{ACCEPT, HeaderValue};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -22,6 +25,8 @@ use crate::queue::{Job, Outcome, Status};
 use crate::writer::Sink;
 use crate::{Identity, Owner};
 
+/// The owner of our condition in the status of Services.
+const CONDITION_MANAGER: &str = "metallb-conditions";
 /// Where events go that are about objects without a namespace.
 const DEFAULT_NAMESPACE: &str = "default";
 /// Asks for the metadata of what was written instead of the whole object, which nobody looks at here.
@@ -66,7 +71,7 @@ impl ApiSink {
 
     async fn status(&self, status: &Status) -> Result<(), Failure> {
         let (path, key, patch) = match status {
-            Status::Service { uid, .. } if uid.is_empty() => {
+            Status::Service { uid, .. } | Status::Condition { uid, .. } if uid.is_empty() => {
                 return Err(Failure::Unreadable(
                     "a status without a uid could reach any Service of the name".to_owned(),
                 ));
@@ -74,6 +79,9 @@ impl ApiSink {
             Status::Service { service, uid, ingress, pool } => {
                 let path = format!("/api/v1/namespaces/{}/services", service.namespace);
                 (path, service, service_patch(uid, ingress, pool.as_deref()))
+            }
+            Status::Condition { service, uid, condition } => {
+                return self.condition(service, uid, condition.as_ref()).await;
             }
             Status::Pool { pool, counters } => {
                 let path = super::follow::path(Kind::IPAddressPool, &pool.namespace);
@@ -84,6 +92,16 @@ impl ApiSink {
         };
         let params = PatchParams { field_manager: Some(self.identity.component.to_owned()), ..PatchParams::default() };
         let request = Request::new(path).patch_subresource("status", &key.name, &params, &Patch::Merge(&patch));
+        self.server.get(small(request)).await.map(drop)
+    }
+
+    /// Applies our condition of a Service, or nothing, which takes away the one that was.
+    async fn condition(&self, service: &Key, uid: &str, condition: Option<&Condition>) -> Result<(), Failure> {
+        let params = PatchParams::apply(CONDITION_MANAGER).force();
+        let now = seconds(Timestamp::now());
+        let path = format!("/api/v1/namespaces/{}/services", service.namespace);
+        let patch = Patch::Apply(condition_patch(service, uid, condition, &now));
+        let request = Request::new(path).patch_subresource("status", &service.name, &params, &patch);
         self.server.get(small(request)).await.map(drop)
     }
 
@@ -196,6 +214,18 @@ fn service_patch(uid: &str, ingress: &[Ingress], pool: Option<&str>) -> Value {
     })
 }
 
+fn condition_patch(service: &Key, uid: &str, condition: Option<&Condition>, now: &str) -> Value {
+    let mut patch = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "namespace": service.namespace, "name": service.name, "uid": uid },
+    });
+    if let (Some(patch), Some(condition)) = (patch.as_object_mut(), condition) {
+        patch.insert("status".to_owned(), json!({ "conditions": [condition.clone().at(now)] }));
+    }
+    patch
+}
+
 /// A time as Kubernetes writes it, in whole seconds.
 fn seconds(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
@@ -221,6 +251,7 @@ fn tell(job: &Job, failure: &Failure, outcome: Outcome) {
     let (what, object): (&str, &Key) = match job {
         Job::Status(Status::Pool { pool, .. }) => ("pool status", pool),
         Job::Status(Status::Service { service, .. }) => ("service status", service),
+        Job::Status(Status::Condition { service, .. }) => ("service condition", service),
         Job::Status(Status::Report { object, .. } | Status::ReportGone { object, .. }) => {
             (object.kind.name(), &object.key)
         }

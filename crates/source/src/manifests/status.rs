@@ -1,14 +1,16 @@
 //! The status files: `status/<kind>.<namespace>.<name>.yaml`, with the kind in lower case. Each holds the status of one
 //! object and, of a Service, the annotation that names its pool. They are written whole, in one step, so that readers
-//! see the old one or the new one.
+//! see the old one or the new one. Addresses and condition of a Service are written apart from each other, so each leaves
+//! in the file what the other has written.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use api::core::{Ingress, LoadBalancerStatus, ServiceStatus};
+use api::core::ServiceStatus;
 use api::{ALLOCATED_FROM_POOL, Key, Kind, Object, ObjectRef, PoolCounters, Report};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -40,7 +42,7 @@ impl Target {
 
     fn kind_and_key(&self) -> (Kind, &Key) {
         match self {
-            Target::Service(key) => (Kind::Service, key),
+            Target::Service(key) | Target::Condition(key) => (Kind::Service, key),
             Target::Pool(key) => (Kind::IPAddressPool, key),
             Target::Report(object) => (object.kind, &object.key),
         }
@@ -63,6 +65,9 @@ impl Target {
         Target::of(&ObjectRef { kind: *kind, key })
     }
 }
+
+/// Held by who writes half of the status of a Service: the other half is read before.
+static HALVES: Mutex<()> = Mutex::new(());
 
 /// What a status file holds.
 #[derive(Debug, Default, Deserialize)]
@@ -225,7 +230,7 @@ fn read(path: &Path, target: &Target) -> io::Result<Content> {
     let text = fs::read_to_string(path)?;
     let StatusFile { mut metadata, status } = serde_saphyr::from_str(&text).map_err(io::Error::other)?;
     let status = match target {
-        Target::Service(_) => StatusContent::Service {
+        Target::Service(_) | Target::Condition(_) => StatusContent::Service {
             status: serde_json::from_value(status)?,
             pool: metadata.annotations.remove(ALLOCATED_FROM_POOL),
         },
@@ -263,13 +268,17 @@ pub(super) fn write(directory: &Path, status: &Status, uid: &str) -> io::Result<
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name of the object cannot be that of a file"));
     };
     fs::create_dir_all(directory)?;
-    let text = serde_saphyr::to_string(&content(status, uid)).map_err(io::Error::other)?;
+    let alone = matches!(target, Target::Service(_) | Target::Condition(_))
+        .then(|| HALVES.lock().unwrap_or_else(PoisonError::into_inner));
+    let path = directory.join(name);
+    let before = alone.as_ref().and_then(|_| read(&path, &target).ok()).filter(|content| content.uid == uid);
+    let text = serde_saphyr::to_string(&content(status, uid, before)).map_err(io::Error::other)?;
     let temporary = directory.join(format!("{TEMPORARY_PREFIX}{:016x}", random()));
     let result = (|| {
         let mut file = File::create_new(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_data()?;
-        fs::rename(&temporary, directory.join(name))
+        fs::rename(&temporary, path)
     })();
     if result.is_err() {
         remove(&temporary);
@@ -277,7 +286,8 @@ pub(super) fn write(directory: &Path, status: &Status, uid: &str) -> io::Result<
     result
 }
 
-fn content(status: &Status, uid: &str) -> Value {
+/// What the file says, given what it said before of the same object.
+fn content(status: &Status, uid: &str, before: Option<Content>) -> Value {
     let target = status.target();
     let (kind, key) = target.kind_and_key();
     let mut metadata = json!({ "namespace": key.namespace, "name": key.name, "uid": uid });
@@ -286,12 +296,20 @@ fn content(status: &Status, uid: &str) -> Value {
             fields.insert(field.to_owned(), value);
         }
     };
+    let (mut of_service, mut from) = match before.map(|content| content.status) {
+        Some(StatusContent::Service { status, pool }) => (status, pool),
+        Some(StatusContent::Pool(_) | StatusContent::Report(_)) | None => (ServiceStatus::default(), None),
+    };
     let status = match status {
         Status::Service { ingress, pool, .. } => {
-            if let Some(pool) = pool {
-                add("annotations", json!({ ALLOCATED_FROM_POOL: pool }));
-            }
-            service_status(ingress)
+            of_service.load_balancer.ingress.clone_from(ingress);
+            from.clone_from(pool);
+            json!(of_service)
+        }
+        Status::Condition { condition, .. } => {
+            let now = Timestamp::now().to_string();
+            of_service.conditions = condition.iter().map(|condition| condition.clone().at(&now)).collect();
+            json!(of_service)
         }
         Status::Pool { counters, .. } => json!(counters),
         Status::Report { object, report, .. } => {
@@ -301,9 +319,8 @@ fn content(status: &Status, uid: &str) -> Value {
         }
         Status::ReportGone { .. } => Value::Null,
     };
+    if let Some(pool) = from {
+        add("annotations", json!({ ALLOCATED_FROM_POOL: pool }));
+    }
     json!({ "apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata, "status": status })
-}
-
-fn service_status(ingress: &[Ingress]) -> Value {
-    json!(ServiceStatus { load_balancer: LoadBalancerStatus { ingress: ingress.to_vec() } })
 }
