@@ -1,7 +1,9 @@
 //! `metallb controller`: gives addresses to Services.
 
+mod conditions;
+
 use anyhow::Result;
-use api::{Component, IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
+use api::{Component, ConfigurationVerdict, IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
 use controller::{Controller, Input, Settings};
 use ipam::PoolUsage;
 use kit::{Instant, Outbox};
@@ -15,6 +17,7 @@ use crate::configuration::{Configuration, Verdict};
 use crate::metrics::{self, Scrapes, count};
 use crate::process::{self, Reach, Shutdown};
 use crate::reports::Reports;
+use conditions::{Conditions, Verdicts};
 
 /// What a controller reads.
 const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community];
@@ -49,6 +52,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         StatusFiles::Owned,
     )
     .await?;
+    let mut beside = conditions::source(&flags.common, namespace.as_deref()).await?;
     let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, &logs, &source, reviews).await?;
     let clock = Clock::start();
     let class = &flags.common.lb_class;
@@ -58,6 +62,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
             load_balancer_class: (!class.is_empty()).then(|| class.clone()),
         }),
         reports: Reports::new(Component::Controller, namespace.as_deref(), source.writer.clone()),
+        conditions: Conditions::new(class.clone(), namespace.clone(), source.writer.clone()),
         configuration: Configuration::of_controller(namespace),
         writer: source.writer.clone(),
         out: Outbox::with_limit(OUTBOX_LIMIT),
@@ -65,7 +70,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     };
     cluster.reports.configuration(clock.now(), cluster.configuration.verdict());
     cluster.reports.owned(clock.now(), &source.owner.borrow_and_update());
-    let mut changes = Vec::with_capacity(CHANGES_PER_TURN);
+    let (mut changes, mut changes_beside) = (Vec::with_capacity(CHANGES_PER_TURN), Vec::new());
     let signal = loop {
         let now = clock.now();
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
@@ -74,6 +79,9 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         }
         if is_due(cluster.reports.next_deadline()) {
             cluster.reports.tell(now, report::Input::Tick);
+        }
+        if is_due(cluster.conditions.next_deadline()) {
+            cluster.show(now);
         }
         tokio::select! {
             signal = shutdown.wait() => break signal,
@@ -86,12 +94,17 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
             }
             envelope = scrapes.next() => {
                 // Who asked may have gone.
-                let _sent = envelope.send(report(&cluster.decisions));
+                let _sent = envelope.send(report(&cluster.decisions, &cluster.conditions));
             }
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
                 let is_last = source.changes.is_empty();
                 cluster.objects_changed(clock.now(), changes.drain(..), is_last);
+            }
+            count = beside.changes.recv_many(&mut changes_beside, CHANGES_PER_TURN) => {
+                anyhow::ensure!(count > 0, "the source of objects beside ended");
+                cluster.conditions.changed(changes_beside.drain(..));
+                cluster.show(clock.now());
             }
         }
     };
@@ -105,6 +118,7 @@ struct Cluster {
     decisions: Controller,
     configuration: Configuration,
     reports: Reports,
+    conditions: Conditions,
     writer: Writer,
     out: Outbox<Write>,
     /// Every object has been told once; before, a configuration would be half of the truth.
@@ -113,7 +127,18 @@ struct Cluster {
 
 impl Cluster {
     fn next_deadline(&self) -> Option<Instant> {
-        self.decisions.next_deadline().into_iter().chain(self.reports.next_deadline()).min()
+        let cores = [self.decisions.next_deadline(), self.reports.next_deadline(), self.conditions.next_deadline()];
+        cores.into_iter().flatten().min()
+    }
+
+    /// Has what is wrong with Services told.
+    fn show(&mut self, now: Instant) {
+        let verdict = self.configuration.verdict();
+        let refused = match &verdict {
+            ConfigurationVerdict::Invalid(why) => Some(why.as_str()),
+            ConfigurationVerdict::Unknown | ConfigurationVerdict::Valid { .. } => None,
+        };
+        self.conditions.work(now, &Verdicts { decisions: &self.decisions, refused });
     }
 
     /// Takes in changes of objects; the configuration is looked at when no other change waits.
@@ -137,6 +162,7 @@ impl Cluster {
 
     fn object_applied(&mut self, now: Instant, object: Object) {
         let Some(object) = self.reports.applied(now, object) else { return };
+        self.conditions.applied(now, &object);
         match object {
             Object::Service(service) => self.decide(now, Input::Service(Box::new(service))),
             Object::Namespace(namespace) => self.decide(now, Input::Namespace(Box::new(namespace))),
@@ -151,6 +177,7 @@ impl Cluster {
 
     fn object_deleted(&mut self, now: Instant, reference: &ObjectRef) {
         self.reports.deleted(now, reference);
+        self.conditions.deleted(now, reference);
         self.configuration.delete(reference);
         match reference.kind {
             Kind::Service => self.decide(now, Input::ServiceDeleted(reference.key.clone())),
@@ -192,8 +219,12 @@ impl Cluster {
                 Write::Event(event) => {
                     tracing::info!(event = event.reason, object = %event.object, "{}", event.message);
                 }
-                Write::PoolStatus { .. } | Write::Report { .. } | Write::ReportGone { .. } => {}
+                Write::PoolStatus { .. }
+                | Write::ServiceCondition { .. }
+                | Write::Report { .. }
+                | Write::ReportGone { .. } => {}
             }
+            self.conditions.decided(&write);
             self.writer.write(write);
         }
     }
@@ -209,7 +240,7 @@ fn counters(pool: &IPAddressPool) -> Option<PoolCounters> {
 }
 
 /// What a scrape is told.
-fn report(decisions: &Controller) -> ControllerReport {
+fn report(decisions: &Controller, conditions: &Conditions) -> ControllerReport {
     let stats = decisions.stats();
     // As far as the status of a pool counts (D3).
     let addresses = |number: u128| i64::try_from(number).unwrap_or(i64::MAX).unsigned_abs();
@@ -230,6 +261,7 @@ fn report(decisions: &Controller) -> ControllerReport {
         },
         pools: decisions.pool_usages().map(pool).collect(),
         services_unassigned: count(decisions.unassigned()),
+        services_not_announced: conditions.told().collect(),
         statuses_restored: stats.statuses_restored,
     }
 }

@@ -143,12 +143,16 @@ impl Notices {
         if self.dirty.is_empty() { self.timers.next_deadline() } else { Some(Instant::ZERO) }
     }
 
-    /// How many Services show that something is wrong, by reason: for the metrics. Costs O(n) in the number of Services.
-    pub fn shown(&self) -> BTreeMap<&str, u64> {
+    /// How many Services show what is wrong with them, by reason: for the metrics. Costs O(n) in the number of Services.
+    pub fn told(&self) -> BTreeMap<&'static str, u64> {
         let mut numbers = BTreeMap::new();
-        for condition in self.services.values().filter_map(|entry| entry.shown.as_ref()) {
-            let number: &mut u64 = numbers.entry(condition.reason.as_str()).or_default();
-            *number = number.saturating_add(1);
+        for entry in self.services.values() {
+            if let Some(Verdict::Wrong { notice, .. }) = &entry.verdict
+                && entry.shown.is_some()
+            {
+                let number: &mut u64 = numbers.entry(notice.reason).or_default();
+                *number = number.saturating_add(1);
+            }
         }
         numbers
     }

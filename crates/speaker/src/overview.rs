@@ -135,6 +135,11 @@ impl Overview {
         self.dirty.pop_first()
     }
 
+    /// Whether there is one.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// How a Service is.
     pub fn answer(&self, service: &Key) -> Answer {
         let view = self.services.get(service);

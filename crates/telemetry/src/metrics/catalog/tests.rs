@@ -13,7 +13,11 @@ use crate::metrics::{
 
 /// A report that has a series of every family.
 fn controller_text() -> String {
-    let report = ControllerReport { pools: vec![PoolReport::default()], ..ControllerReport::default() };
+    let report = ControllerReport {
+        pools: vec![PoolReport::default()],
+        services_not_announced: vec![("NoEndpoints", 1)],
+        ..ControllerReport::default()
+    };
     render(&[&report, &process_report()])
 }
 
