@@ -12,6 +12,7 @@
 mod bgp;
 mod incremental;
 mod layer2;
+mod overview;
 mod reports;
 mod scenario;
 mod sessions;

@@ -160,6 +160,10 @@ mod tests {
             # HELP metallb_allocator_statuses_restored_total Number of statuses of Services that something else had changed and that were set back.
             # TYPE metallb_allocator_statuses_restored_total counter
             metallb_allocator_statuses_restored_total 0
+            # HELP metallb_controller_services_not_announced Number of Services without an address or that nobody announces, by the reason in their condition metallb.io/Announced.
+            # TYPE metallb_controller_services_not_announced gauge
+            metallb_controller_services_not_announced{reason="NoAddressAvailable"} 5
+            metallb_controller_services_not_announced{reason="NoEndpoints"} 2
             # HELP metallb_k8s_client_updates_total Number of changes of Services, nodes and the configuration that have been worked on.
             # TYPE metallb_k8s_client_updates_total counter
             metallb_k8s_client_updates_total 0

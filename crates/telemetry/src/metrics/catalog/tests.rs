@@ -138,6 +138,7 @@ fn what_is_ours() {
     expect![[r#"
         Controller metallb_allocator_services_unassigned gauge
         Controller metallb_allocator_statuses_restored_total counter
+        Controller metallb_controller_services_not_announced gauge reason
         Speaker metallb_speaker_services_not_announced gauge protocol,reason
         Speaker metallb_layer2_foreign_claims_total counter ip
         Speaker metallb_layer2_frames_malformed_total counter
