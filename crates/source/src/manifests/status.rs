@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use api::core::ServiceStatus;
-use api::{ALLOCATED_FROM_POOL, Key, Kind, Object, ObjectRef, PoolCounters, Report};
+use api::core::LoadBalancerStatus;
+use api::{ALLOCATED_FROM_POOL, Condition, Key, Kind, Object, ObjectRef, PoolCounters, Report};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -92,9 +92,25 @@ struct Content {
 
 #[derive(Debug)]
 enum StatusContent {
-    Service { status: ServiceStatus, pool: Option<String> },
+    Service(OfService),
     Pool(PoolCounters),
     Report(Box<Object>),
+}
+
+/// What is written of a Service.
+#[derive(Debug, Default)]
+struct OfService {
+    /// Its addresses and their pool; none before they were written for the first time: then the manifest's count.
+    addresses: Option<(LoadBalancerStatus, Option<String>)>,
+    conditions: Vec<Condition>,
+}
+
+/// The status of a Service as it stands in a file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ServiceStatusFields {
+    load_balancer: Option<LoadBalancerStatus>,
+    conditions: Vec<Condition>,
 }
 
 /// The folder of the status files.
@@ -151,12 +167,15 @@ impl StatusFolder {
         let content = Target::of(&object.reference()).and_then(|target| self.entries.get(&target)?.content.as_ref());
         let Some(content) = content.filter(|content| content.uid == object.metadata().uid) else { return };
         match (object, &content.status) {
-            (Object::Service(service), StatusContent::Service { status, pool }) => {
-                service.status.clone_from(status);
-                match pool {
-                    Some(pool) => service.metadata.annotations.insert(ALLOCATED_FROM_POOL.to_owned(), pool.clone()),
-                    None => service.metadata.annotations.remove(ALLOCATED_FROM_POOL),
-                };
+            (Object::Service(service), StatusContent::Service(OfService { addresses, conditions })) => {
+                service.status.conditions.clone_from(conditions);
+                if let Some((load_balancer, pool)) = addresses {
+                    service.status.load_balancer.clone_from(load_balancer);
+                    match pool {
+                        Some(pool) => service.metadata.annotations.insert(ALLOCATED_FROM_POOL.to_owned(), pool.clone()),
+                        None => service.metadata.annotations.remove(ALLOCATED_FROM_POOL),
+                    };
+                }
             }
             (Object::IPAddressPool(pool), StatusContent::Pool(counters)) => pool.status = Some(*counters),
             _ => {}
@@ -167,7 +186,7 @@ impl StatusFolder {
     pub(super) fn reports(&self) -> impl Iterator<Item = &Object> {
         self.entries.values().filter_map(|entry| match &entry.content.as_ref()?.status {
             StatusContent::Report(object) => Some(object.as_ref()),
-            StatusContent::Service { .. } | StatusContent::Pool(_) => None,
+            StatusContent::Service(_) | StatusContent::Pool(_) => None,
         })
     }
 
@@ -230,10 +249,11 @@ fn read(path: &Path, target: &Target) -> io::Result<Content> {
     let text = fs::read_to_string(path)?;
     let StatusFile { mut metadata, status } = serde_saphyr::from_str(&text).map_err(io::Error::other)?;
     let status = match target {
-        Target::Service(_) | Target::Condition(_) => StatusContent::Service {
-            status: serde_json::from_value(status)?,
-            pool: metadata.annotations.remove(ALLOCATED_FROM_POOL),
-        },
+        Target::Service(_) | Target::Condition(_) => {
+            let ServiceStatusFields { load_balancer, conditions } = serde_json::from_value(status)?;
+            let pool = metadata.annotations.remove(ALLOCATED_FROM_POOL);
+            StatusContent::Service(OfService { addresses: load_balancer.map(|it| (it, pool)), conditions })
+        }
         Target::Pool(_) => StatusContent::Pool(serde_json::from_value(status)?),
         Target::Report(reference) => {
             let object = Object::from_value(reference.kind, json!({ "metadata": &metadata, "status": status }))?;
@@ -296,20 +316,19 @@ fn content(status: &Status, uid: &str, before: Option<Content>) -> Value {
             fields.insert(field.to_owned(), value);
         }
     };
-    let (mut of_service, mut from) = match before.map(|content| content.status) {
-        Some(StatusContent::Service { status, pool }) => (status, pool),
-        Some(StatusContent::Pool(_) | StatusContent::Report(_)) | None => (ServiceStatus::default(), None),
+    let mut of_service = match before.map(|content| content.status) {
+        Some(StatusContent::Service(of_service)) => of_service,
+        Some(StatusContent::Pool(_) | StatusContent::Report(_)) | None => OfService::default(),
     };
     let status = match status {
         Status::Service { ingress, pool, .. } => {
-            of_service.load_balancer.ingress.clone_from(ingress);
-            from.clone_from(pool);
-            json!(of_service)
+            of_service.addresses = Some((LoadBalancerStatus { ingress: ingress.clone() }, pool.clone()));
+            service_status(&of_service)
         }
         Status::Condition { condition, .. } => {
             let now = Timestamp::now().to_string();
             of_service.conditions = condition.iter().map(|condition| condition.clone().at(&now)).collect();
-            json!(of_service)
+            service_status(&of_service)
         }
         Status::Pool { counters, .. } => json!(counters),
         Status::Report { object, report, .. } => {
@@ -319,8 +338,19 @@ fn content(status: &Status, uid: &str, before: Option<Content>) -> Value {
         }
         Status::ReportGone { .. } => Value::Null,
     };
-    if let Some(pool) = from {
+    if let Some((_, Some(pool))) = of_service.addresses {
         add("annotations", json!({ ALLOCATED_FROM_POOL: pool }));
     }
     json!({ "apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata, "status": status })
+}
+
+fn service_status(of_service: &OfService) -> Value {
+    let mut status = serde_json::Map::new();
+    if let Some((load_balancer, _)) = &of_service.addresses {
+        status.insert("loadBalancer".to_owned(), json!(load_balancer));
+    }
+    if !of_service.conditions.is_empty() {
+        status.insert("conditions".to_owned(), json!(of_service.conditions));
+    }
+    status.into()
 }
