@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::core::{EndpointSlice, Node, Service};
-use api::{Component, ConfigurationVerdict, Key, Object, ObjectRef, Report};
+use api::{Key, Kind, Object, ObjectRef};
 use config::{Config, Peer};
 
 use crate::decide::{self, Backends, Exclusion, Surroundings};
@@ -288,16 +288,14 @@ impl Overview {
 
     fn report_applied(&mut self, object: &Object) {
         let reference = object.reference();
-        if let Object::ConfigurationState(_) = object {
-            let Some(Report::Configuration { component: Component::Speaker(node), verdict }) = Report::read(object)
-            else {
-                return self.report_deleted(&reference);
-            };
-            let complaint = match verdict {
-                ConfigurationVerdict::Invalid(why) => Some(why),
-                ConfigurationVerdict::Unknown | ConfigurationVerdict::Valid { .. } => None,
-            };
-            if self.speakers.insert(node, complaint.clone()) != Some(complaint) {
+        if let Object::ConfigurationState(state) = object {
+            let labels = &state.metadata.labels;
+            let node = labels.get(api::STATUS_CONFIGURATION_NODE);
+            let is_speaker = labels.get(api::STATUS_COMPONENT).is_some_and(|component| component == "speaker");
+            let Some(node) = node.filter(|_| is_speaker) else { return };
+            let is_invalid = state.status.result.as_deref() == Some("Invalid");
+            let complaint = is_invalid.then(|| state.status.error_summary.clone().unwrap_or_default());
+            if self.speakers.insert(node.clone(), complaint.clone()) != Some(complaint) {
                 self.mark_silent();
             }
             return;
@@ -321,9 +319,7 @@ impl Overview {
     fn report_deleted(&mut self, reference: &ObjectRef) {
         // The name of the state of a speaker has its node in it.
         let node = reference.key.name.strip_prefix("speaker-");
-        if reference.kind == api::Kind::ConfigurationState
-            && node.is_some_and(|node| self.speakers.remove(node).is_some())
-        {
+        if reference.kind == Kind::ConfigurationState && node.is_some_and(|node| self.speakers.remove(node).is_some()) {
             self.mark_silent();
         }
         let Some(service) = self.reports.remove(reference) else { return };

@@ -233,14 +233,18 @@ impl Conditions {
     fn tell(&mut self, now: Instant, notification: Notification) {
         self.notices.handle(now, notification, &mut self.out);
         while let Some(write) = self.out.pop() {
-            if let Write::ServiceCondition { service, condition, .. } = &write {
-                let told = condition.as_ref().map(|condition| (condition.reason.as_str(), condition.message.as_str()));
-                match told {
-                    Some((reason, message)) => {
-                        tracing::info!(event = "notAnnounced", %service, reason, "{message}");
-                    }
-                    None => tracing::info!(event = "announcedAgain", %service, "nothing is wrong any more"),
+            match &write {
+                Write::ServiceCondition { service, condition: Some(condition), .. } => tracing::info!(
+                    event = "conditionSet",
+                    %service,
+                    reason = condition.reason,
+                    why = condition.message,
+                    "service is told why nobody announces it"
+                ),
+                Write::ServiceCondition { service, condition: None, .. } => {
+                    tracing::info!(event = "conditionRemoved", %service, "nothing is wrong with the service any more");
                 }
+                _ => {}
             }
             self.writer.write(write);
         }

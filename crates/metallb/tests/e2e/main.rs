@@ -14,6 +14,7 @@
 
 mod cluster;
 mod command_line;
+mod conditions;
 mod configuration;
 mod edge;
 mod failover;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         leaving::trials(),
         peering::trials(),
         failover::trials(),
+        conditions::trials(),
         configuration::trials(),
         command_line::trials(),
         metrics::trials(),

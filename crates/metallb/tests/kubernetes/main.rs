@@ -14,6 +14,7 @@
 )]
 
 mod chart;
+mod conditions;
 mod definitions;
 mod manifest;
 mod metrics;
@@ -44,6 +45,8 @@ fn main() -> ExitCode {
         Trial::new("restarts_move_nothing", restarts::restarts),
         Trial::new("contract_1_9_status_objects_show_who_announces_what", reports::announcements),
         Trial::new("contract_1_9_states_of_the_configuration_follow_it", reports::configuration_states),
+        Trial::new("a_service_that_nobody_announces_says_why", conditions::conditions_of_services),
+        Trial::new("with_the_rights_of_an_older_chart_nothing_else_is_disturbed", conditions::fewer_rights),
         Trial::new("services_are_served_with_kube_proxy_in_nftables_mode", |lab| {
             services::services(lab, ProxyMode::Nftables)
         }),

@@ -15,15 +15,11 @@ use crate::site::{LIMIT, SEGMENT, Site, configuration, on_site, service, slices}
 use crate::{manifest, metrics};
 
 /// Rights of parts that are on their way: user, resource, verbs. A right that is used does not belong here, and the test says so.
-const AWAITED: [(User, &str, &[&str]); 11] = [
+const AWAITED: [(User, &str, &[&str]); 7] = [
     // Webhooks.
-    (User::Controller, "nodes", &["list", "watch"]),
     (User::Controller, "validatingwebhookconfigurations", &["get", "patch"]),
     (User::Controller, "customresourcedefinitions", &["get", "patch"]),
     (User::Controller, "bfdprofiles", &["list", "watch"]),
-    (User::Controller, "bgpadvertisements", &["list", "watch"]),
-    (User::Controller, "bgppeers", &["list", "watch"]),
-    (User::Controller, "l2advertisements", &["list", "watch"]),
     (User::Controller, "secrets", &["create", "get", "list", "watch", "patch"]),
     // Memberlist.
     (User::Controller, "deployments", &["get"]),

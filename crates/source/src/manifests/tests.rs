@@ -484,7 +484,8 @@ async fn a_condition_and_addresses_leave_each_other_alone() {
         NoEndpoints 10.0.0.1 {"metallb.io/ip-allocated-from-pool": "pool-1"}
         NoEndpoints 10.0.0.2 {"metallb.io/ip-allocated-from-pool": "pool-2"}
          10.0.0.2 {"metallb.io/ip-allocated-from-pool": "pool-2"}
-    "#]].assert_eq(&story);
+    "#]]
+    .assert_eq(&story);
     expect![[r#"
         apiVersion: v1
         kind: Service
@@ -498,7 +499,8 @@ async fn a_condition_and_addresses_leave_each_other_alone() {
           loadBalancer:
             ingress:
             - ip: "10.0.0.2"
-    "#]].assert_eq(&directory.read("status/service.shop.web.yaml"));
+    "#]]
+    .assert_eq(&directory.read("status/service.shop.web.yaml"));
 }
 
 /// Many at once, in any order: the two halves of one file are never mixed up with those of another time.
