@@ -20,8 +20,8 @@ fn wait_condition(cluster: &Cluster, service: &str, reason: &str, piece: &str) -
         let status = cluster.status_file(service);
         let wanted = format!("reason: {reason}\n");
         ensure!(status.contains(&wanted) && status.contains("type: metallb.io/Announced"), "{reason} wanted: {status}");
-        // Long texts are folded.
-        let flat = status.split_whitespace().collect::<Vec<_>>().join(" ");
+        // Long texts are folded, and quotes in them have a backslash.
+        let flat = status.split_whitespace().collect::<Vec<_>>().join(" ").replace('\\', "");
         ensure!(flat.contains(piece), "{piece:?} wanted: {status}");
         Ok(())
     })
