@@ -82,7 +82,7 @@ pub(crate) fn conditions_of_services(lab: &Lab) -> Result<()> {
         site.apply(&[advertisement(json!({"nodeSelectors": selectors}))])?;
         let after = wait_condition(site, "lan", "NodeNotSelected", "node1, node2: ")?;
         ensure!(before["lastTransitionTime"] == after["lastTransitionTime"], "{before} {after}");
-        site.apply(&[advertisement(json!({"nodeSelectors": null}))])?;
+        site.apply(&[advertisement(json!({"nodeSelectors": []}))])?;
         wait_none(site, "lan")?;
 
         // Without an address: told by AllocationFailed, and healed with a new request.
