@@ -152,7 +152,7 @@ pub(crate) fn fewer_rights(lab: &Lab) -> Result<()> {
         site.wait_ingress("lan", &SEGMENT)?;
         wait_condition(site, "wrong", "UnknownPool", "unknown pool \"none\"")?;
         ensure!(conditions(site, "lan")?.is_empty(), "nobody can know why lan is not announced");
-        let warnings = || controller.log().lines().filter(|line| line.contains("cannot read")).count();
+        let warnings = || controller.log().lines().filter(|line| line.contains("cannot list resource")).count();
         ensure!(warnings() == 1, "{} warnings: {}", warnings(), controller.log());
         let denied = site.cluster.audit()?.into_iter().filter(|it| it.code == 403);
         let others: Vec<_> = denied.filter(|it| it.resource != "endpointslices").collect();
