@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 export CARGO_BUILD_JOBS ?= 2
 
-.PHONY: help demo cluster test check bench fuzz manifests image deny clean
+.PHONY: help demo cluster test check bench fuzz docs manifests image deny clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ bench: ## Measures what we promise, beside what it is compared with
 
 fuzz: ## Fuzzes what bytes from the network go through, for an hour or two; shows the coverage
 	@scripts/fuzz.sh
+
+docs: ## Builds the documentation as a site (mdbook, built the first time) and says where
+	@scripts/docs.sh
 
 manifests: ## Makes the chart's copy of the definitions and the plain manifests anew
 	@scripts/rust.sh

@@ -7,6 +7,9 @@ echo "== controller: addresses for 100,000 Services"
 cargo run --release --quiet -p controller --example allocation
 echo "== gossip: what membership costs, and how quickly and calmly the dead are found"
 cargo run --release --quiet -p gossip --example swim_figures
+echo "== layer 2: a node dies under the eyes of its clients, forty times (8 minutes)"
+cargo build --release --quiet --bin metallb
+cargo run --release --quiet -p lab --example node_loss "$(scripts/target.sh)/release/metallb"
 # `scripts/bench.sh long` adds what takes minutes.
 if [ "${1:-}" = long ]; then
   scripts/memberlist.sh

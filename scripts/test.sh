@@ -62,6 +62,9 @@ scripts/test-tools.sh
 # each has phases with one core.
 start go-programs 2400 sh -c 'scripts/memberlist.sh && scripts/kubernetes.sh && scripts/helm.sh'
 
+# Another one of few cores: a program of its own, which nothing waits for.
+start site 900 scripts/docs.sh
+
 need format 60 sh -c 'cargo fmt --check && cargo fmt --check --manifest-path tests/fuzz/Cargo.toml &&
   cargo fmt --check --manifest-path tests/oracle/Cargo.toml'
 need lints 1800 cargo clippy --workspace --all-targets --quiet -- -D warnings
@@ -69,6 +72,7 @@ need lints 1800 cargo clippy --workspace --all-targets --quiet -- -D warnings
 need tests-build 1800 cargo test --workspace --no-run --quiet
 need image-build 1800 sh -c 'scripts/pod.sh && scripts/static.sh'
 finish go-programs
+finish site
 [ "$failed" = 0 ] || exit 1
 
 # The end-to-end binaries, by the name of the test.

@@ -15,6 +15,11 @@ pub const LOAD_BALANCER_IPS: &str = "loadBalancerIPs";
 pub const ALLOW_SHARED_IP: &str = "allow-shared-ip";
 /// Service: the pool its addresses come from; written by the controller only.
 pub const ALLOCATED_FROM_POOL: &str = "metallb.io/ip-allocated-from-pool";
+/// The annotation of a Service by which a controller makes sure that no write of the one before it arrives any more; gone
+/// with the next status.
+pub const FENCED_BY: &str = "metallb.io/fenced-by";
+/// The annotation of the controller's Lease that names the Services to which writes may be under way.
+pub const LEASE_OPEN: &str = "metallb.io/open-writes";
 
 /// Service: the type of the condition that tells why nobody announces it; only there while that is so.
 pub const ANNOUNCED: &str = "metallb.io/Announced";

@@ -15,6 +15,7 @@ pub mod core;
 pub mod crd;
 mod document;
 mod duration;
+pub mod legacy;
 mod meta;
 mod object;
 mod peer;

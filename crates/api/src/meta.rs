@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{ANNOTATION_PREFIX, LEGACY_ANNOTATION_PREFIX};
@@ -59,6 +60,11 @@ pub struct ObjectMeta {
     /// The objects whose end is the end of this one too. Kept where somebody here looks at it: see `source::slim`.
     #[serde(deserialize_with = "null_to_default", skip_serializing_if = "Vec::is_empty")]
     pub owner_references: Vec<OwnerReference>,
+    /// Who wrote the addresses in the status of a Service, by the name that the API server keeps with the fields; empty if
+    /// it knows of nobody. Only read.
+    #[serde(rename = "managedFields", deserialize_with = "ingress_writer", skip_serializing)]
+    #[schemars(skip)]
+    pub ingress_writer: String,
 }
 
 /// An object whose end is the end of another too.
@@ -91,6 +97,45 @@ fn is_zero(number: &i64) -> bool {
 /// Kubernetes writes absent lists and maps as `null` in places.
 pub(crate) fn null_to_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
+}
+
+/// The manager that wrote `status.loadBalancer.ingress` last.
+fn ingress_writer<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    let managers: Vec<Manager> = null_to_default(d)?;
+    let wrote = |manager: &Manager| manager.fields.status.load_balancer.ingress.is_some();
+    let last = managers.into_iter().filter(wrote).max_by(|a, b| a.time.cmp(&b.time));
+    Ok(last.map(|manager| manager.manager).unwrap_or_default())
+}
+
+/// An entry of `managedFields`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Manager {
+    manager: String,
+    time: String,
+    #[serde(rename = "fieldsV1")]
+    fields: ManagedObject,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ManagedObject {
+    #[serde(rename = "f:status")]
+    status: ManagedStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ManagedStatus {
+    #[serde(rename = "f:loadBalancer")]
+    load_balancer: ManagedLoadBalancer,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ManagedLoadBalancer {
+    #[serde(rename = "f:ingress")]
+    ingress: Option<IgnoredAny>,
 }
 
 fn only_ours<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, String>, D::Error> {

@@ -58,3 +58,29 @@ pub enum Discard {
     #[error("the echo packet has an old or unknown sequence number")]
     EchoReplayed,
 }
+
+impl Discard {
+    /// A short name, for metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Discard::Truncated => "truncated",
+            Discard::Version => "version",
+            Discard::LengthTooShort => "lengthTooShort",
+            Discard::LengthBeyondPayload => "lengthBeyondPayload",
+            Discard::DetectMultiplierZero => "detectMultiplierZero",
+            Discard::Multipoint => "multipoint",
+            Discard::MyDiscriminatorZero => "myDiscriminatorZero",
+            Discard::YourDiscriminatorUnknown => "yourDiscriminatorUnknown",
+            Discard::YourDiscriminatorZero => "yourDiscriminatorZero",
+            Discard::NoSession => "noSession",
+            Discard::Authenticated => "authenticated",
+            Discard::Port => "port",
+            Discard::Vrf => "vrf",
+            Discard::TtlSingleHop => "ttlSingleHop",
+            Discard::TtlMultiHop => "ttlMultiHop",
+            Discard::EchoForged => "echoForged",
+            Discard::EchoTtl => "echoTtl",
+            Discard::EchoReplayed => "echoReplayed",
+        }
+    }
+}

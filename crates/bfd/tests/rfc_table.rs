@@ -6,8 +6,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Where tests of BFD are.
-const SOURCES: [&str; 5] =
-    ["crates/bfd/src", "crates/bfd/tests", "crates/netio/src/bfd", "crates/sys/src/udp.rs", "crates/lab/tests/bfd"];
+const SOURCES: [&str; 7] = [
+    "crates/bfd/src",
+    "crates/bfd/tests",
+    "crates/netio/src/bfd",
+    "crates/sys/src/udp.rs",
+    "crates/lab/tests/bfd",
+    "crates/speaker/src/watch.rs",
+    "crates/metallb/tests/e2e/bfd.rs",
+];
 
 /// The root of the repository.
 fn root() -> PathBuf {

@@ -59,4 +59,4 @@ pub use config::{
 pub use event::{CloseReason, ConnectError, ConnectionId, Input, OUTBOX_LIMIT, Output, StopReason};
 pub use peer::Peer;
 pub use route::{GRACEFUL_SHUTDOWN, RouteAttributes, RouteState};
-pub use view::{Counters, DownReason, FamilyView, MessageCounts, PeerView, SessionView, State};
+pub use view::{Counters, DownReason, FamilyView, MessageCounts, PeerView, RouteView, SentRoute, SessionView, State};

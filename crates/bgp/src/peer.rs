@@ -18,7 +18,7 @@ use kit::{Duration, Family, Instant, Outbox, Rng, TimerTable};
 use crate::backoff::{BackOff, Cause, STABLE_AFTER};
 use crate::negotiation::{Direction, LocalOpen, Negotiated, Offer, Refusal, RoutesKept, keepalive_time};
 use crate::rib_out::Wanted;
-use crate::view::{Counters, DownReason, FamilyView, MessageCounts, PeerView, SessionView, State};
+use crate::view::{Counters, DownReason, FamilyView, MessageCounts, PeerView, RouteView, SessionView, State};
 use crate::wire::{self, Disposition, Issue, MessageType, Notification};
 use crate::{Beginning, ConnectionId, Input, Mode, Output, PeerConfig, RouteState, StopReason};
 
@@ -219,7 +219,18 @@ impl Peer {
         }
     }
 
-    /// Everything that an operator may ask.
+    /// The routes that the peer should have behind this prefix, in order: for those who take them in portions.
+    pub fn routes_after(&self, prefix: Option<&IpNet>) -> impl Iterator<Item = RouteView> {
+        let sent = |prefix: &IpNet| match &self.phase {
+            Phase::Established(session) => session.rib_out.sent(prefix),
+            Phase::Idle | Phase::Opening(_) => None,
+        };
+        let view =
+            move |prefix: &IpNet| RouteView { prefix: *prefix, state: self.route_state(prefix), sent: sent(prefix) };
+        self.wanted.after(prefix).map(view)
+    }
+
+    /// Everything that an operator may ask, but for the routes.
     pub fn view(&self) -> PeerView {
         let families = Family::ALL.map(|family| self.family_view(family));
         let sum = |of: fn(&FamilyView) -> usize| families.iter().map(of).fold(0, usize::saturating_add);

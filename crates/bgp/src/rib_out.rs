@@ -14,7 +14,7 @@ use crate::wire::{
     self, AfiSafi, Announcer, AsPath, AsnSize, LOCAL_PREF_DEFAULT, MessageLimit, NextHop, PathAttributes,
     RefreshKnowledge, RefreshSubtype, Relation, RouteRefresh, family_of,
 };
-use crate::{RouteAttributes, RouteState};
+use crate::{RouteAttributes, RouteState, SentRoute};
 
 /// How many prefixes are looked at in one part of the work.
 const BATCH: usize = 1024;
@@ -57,6 +57,12 @@ impl Wanted {
 
     pub(crate) fn count(&self, family: Family) -> usize {
         self.counts.get(family)
+    }
+
+    /// The prefixes behind this one, in order.
+    pub(crate) fn after(&self, prefix: Option<&IpNet>) -> impl Iterator<Item = &IpNet> {
+        let begin = prefix.map_or(Bound::Unbounded, |prefix| Bound::Excluded(*prefix));
+        self.routes.range((begin, Bound::Unbounded)).map(|(prefix, _)| prefix)
     }
 }
 
@@ -132,6 +138,11 @@ impl SessionPath {
             extended_communities: route.extended_communities.iter().filter(stays).copied().collect(),
             ..PathAttributes::default()
         }
+    }
+
+    /// True when the peer cannot tell one from the other.
+    fn looks_the_same(&self, one: &RouteAttributes, other: &RouteAttributes) -> bool {
+        one == other || self.attributes(one) == self.attributes(other)
     }
 }
 
@@ -304,6 +315,13 @@ impl AdjRibOut {
         self.path.next_hop(family)
     }
 
+    /// A route as the peer has it; `None` if it has none to this prefix.
+    pub(crate) fn sent(&self, prefix: &IpNet) -> Option<SentRoute> {
+        let sent = self.sent.get(prefix).filter(|sent| sent.outcome == Outcome::Announced)?;
+        let next_hop = self.path.next_hop(family_of(prefix)).ok()?;
+        Some(SentRoute { next_hop, attributes: self.path.attributes(&sent.attributes) })
+    }
+
     /// How far a wanted route got.
     pub(crate) fn route_state(&self, prefix: &IpNet, wanted: &Arc<RouteAttributes>) -> RouteState {
         let family = family_of(prefix);
@@ -319,8 +337,10 @@ impl AdjRibOut {
         }
     }
 
+    /// RFC 4271 section 9.2: what would look as it did before is not sent again.
     fn is_current(&self, sent: &Sent, family: Family, wanted: &Arc<RouteAttributes>) -> bool {
-        sent.epoch == self.epochs.get(family) && (Arc::ptr_eq(&sent.attributes, wanted) || sent.attributes == *wanted)
+        let is_same = || self.path.looks_the_same(&sent.attributes, wanted);
+        sent.epoch == self.epochs.get(family) && (Arc::ptr_eq(&sent.attributes, wanted) || is_same())
     }
 
     /// Does one part of the work: appends messages as long as there are fewer than `room` bytes, and returns how many

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
 use kit::{Asn, Duration, Family, HoldTime, Instant, RouterId};
 
+use crate::RouteState;
 use crate::event::{CloseReason, ConnectError};
-use crate::wire::{Capability, Notification};
+use crate::wire::{Capability, NextHop, Notification, PathAttributes};
 
 /// The states of RFC 4271 section 8.2.2, of a peer with at most one connection each way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,7 +100,27 @@ pub struct FamilyView {
     /// Prefixes that it has.
     pub announced: usize,
     /// Why routes of this family do not go out at all; `None` when they do.
-    pub blocked: Option<crate::RouteState>,
+    pub blocked: Option<RouteState>,
+}
+
+/// A route that a peer should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteView {
+    /// The destination.
+    pub prefix: IpNet,
+    /// How far it got.
+    pub state: RouteState,
+    /// What the peer was told, if it has the route.
+    pub sent: Option<SentRoute>,
+}
+
+/// A route as the peer has it from us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentRoute {
+    /// Where packets for it go.
+    pub next_hop: NextHop,
+    /// Everything else.
+    pub attributes: PathAttributes,
 }
 
 /// Counts of messages, per type.

@@ -145,7 +145,9 @@ fn every_test_that_names_an_rfc_is_in_the_table() {
     let tests = tests();
     let forgotten: Vec<&String> = tests
         .iter()
-        .filter(|(name, path)| name.starts_with("rfc") && is_ours(path) && !named.contains(name.as_str()))
+        // Those of BFD are in a table of their own.
+        .filter(|(name, path)| name.starts_with("rfc") && !name.starts_with("rfc588") && is_ours(path))
+        .filter(|(name, _)| !named.contains(name.as_str()))
         .map(|(name, _)| name)
         .collect();
     assert!(forgotten.is_empty(), "not in docs/rfc/bgp.md: {forgotten:?}");

@@ -35,13 +35,13 @@ pub struct Review {
 /// change: objects may be created in any order.
 pub fn review(objects: &Objects, change: &Change, namespace: &str) -> Review {
     match change {
-        Change::Create(object) => {
+        // R18: an object elsewhere is not read, whether it is new or changes.
+        Change::Create(object) | Change::Update(object) => {
             let mut report = Report::new(object.reference());
             outside(&object.reference().key, namespace, &mut report);
             let refusals = report.into_findings();
             if refusals.is_empty() { review_object(objects, object) } else { Review { refusals, ..Review::default() } }
         }
-        Change::Update(object) => review_object(objects, object),
         Change::Delete(reference) => Review { refusals: review_deletion(objects, reference), ..Review::default() },
     }
 }

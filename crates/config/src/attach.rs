@@ -9,7 +9,7 @@ use kit::{Family, RemoteAs};
 use crate::advertisements::PoolChoice;
 use crate::finding::{Finding, Report};
 use crate::validate::Context;
-use crate::{BfdProfile, BgpAdvertisement, L2Advertisement, Peer, Pool};
+use crate::{BgpAdvertisement, L2Advertisement, Peer, Pool};
 
 /// An advertisement that could be read, and the pools it is for.
 pub(crate) type Read<T> = BTreeMap<Key, (PoolChoice, Arc<T>)>;
@@ -42,7 +42,6 @@ pub(crate) fn check(
     pools: &BTreeMap<Key, Pool>,
     bgp: &Read<BgpAdvertisement>,
     peers: &BTreeMap<Key, Peer>,
-    profiles: &BTreeMap<String, BfdProfile>,
     context: &Context<'_>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -56,7 +55,7 @@ pub(crate) fn check(
         different_preferences(advertisement, &chosen, context, &mut report);
         findings.extend(report.into_findings());
     }
-    findings.extend(echo(pools, peers, profiles));
+    findings.extend(echo(pools, peers));
     findings
 }
 
@@ -203,14 +202,8 @@ fn different_preferences(
 }
 
 /// Rule 34: BFD echo does not go with IPv6 addresses.
-fn echo(
-    pools: &BTreeMap<Key, Pool>,
-    peers: &BTreeMap<Key, Peer>,
-    profiles: &BTreeMap<String, BfdProfile>,
-) -> Vec<Finding> {
-    let has_echo = |peer: &Peer| {
-        peer.bfd_profile.as_ref().and_then(|name| profiles.get(name)).is_some_and(|profile| profile.echo_mode)
-    };
+fn echo(pools: &BTreeMap<Key, Pool>, peers: &BTreeMap<Key, Peer>) -> Vec<Finding> {
+    let has_echo = |peer: &Peer| peer.bfd.as_ref().is_some_and(|bfd| bfd.profile.echo_mode);
     let mut findings = Vec::new();
     for (key, peer) in peers.iter().filter(|(_, peer)| has_echo(peer)) {
         let announced = pools.values().filter(|pool| pool.has_family(Family::V6)).find_map(|pool| {

@@ -97,7 +97,7 @@ impl Peer {
             router_id,
             node_selectors,
             password,
-            bfd_profile,
+            bfd,
             graceful_restart,
             ebgp_multi_hop,
             ttl_security_hops,
@@ -110,6 +110,8 @@ impl Peer {
         } else {
             FieldChange::Reset
         };
+        // Only BFD asks how far away the peer is.
+        let hops = if new.bfd.is_some() { FieldChange::AtOnce } else { FieldChange::None };
         let remote =
             if is_wider(*remote_as, new.remote_as, self.local_as()) { FieldChange::AtOnce } else { FieldChange::Reset };
         let same_place = match (endpoint, &new.endpoint) {
@@ -133,9 +135,9 @@ impl Peer {
             ("routerID", *router_id != new.router_id, FieldChange::Reset),
             ("nodeSelectors", *node_selectors != new.node_selectors, FieldChange::None),
             ("password", *password != new.password, FieldChange::Reset),
-            ("bfdProfile", *bfd_profile != new.bfd_profile, FieldChange::None),
+            ("bfdProfile", *bfd != new.bfd, FieldChange::AtOnce),
             ("enableGracefulRestart", *graceful_restart != new.graceful_restart, FieldChange::NextSession),
-            ("ebgpMultiHop", *ebgp_multi_hop != new.ebgp_multi_hop, FieldChange::None),
+            ("ebgpMultiHop", *ebgp_multi_hop != new.ebgp_multi_hop, hops),
             ("ttlSecurityHops", *ttl_security_hops != new.ttl_security_hops, FieldChange::Reset),
             ("vrf", *vrf != new.vrf, FieldChange::Reset),
             ("dualStackAddressFamily", *dual_stack_address_family != new.dual_stack_address_family, families),
@@ -231,12 +233,20 @@ mod tests {
             router_id: None,
             node_selectors: SelectorList::default(),
             password: None,
-            bfd_profile: None,
+            bfd: None,
             graceful_restart: None,
             ebgp_multi_hop: false,
             ttl_security_hops: None,
             vrf: None,
             dual_stack_address_family: false,
+        }
+    }
+
+    fn watched(name: &str, interval_ms: u64) -> crate::PeerBfd {
+        let receive_interval = Some(Duration::from_millis(interval_ms));
+        crate::PeerBfd {
+            name: name.to_owned(),
+            profile: crate::BfdProfile { receive_interval, ..crate::BfdProfile::default() },
         }
     }
 
@@ -261,8 +271,12 @@ mod tests {
             |peer| peer.node_selectors = SelectorList(vec![kit::Selector::label("a", "b")]),
             expect!["nothing nodeSelectors"],
         );
-        check(|peer| peer.bfd_profile = Some("fast".to_owned()), expect!["nothing bfdProfile"]);
+        check(|peer| peer.bfd = Some(watched("fast", 50)), expect!["soft bfdProfile"]);
         check(|peer| peer.ebgp_multi_hop = true, expect!["nothing ebgpMultiHop"]);
+        let watched_peer = Peer { bfd: Some(watched("fast", 50)), ..peer() };
+        check_from(watched_peer.clone(), |peer| peer.bfd = Some(watched("fast", 100)), expect!["soft bfdProfile"]);
+        check_from(watched_peer.clone(), |peer| peer.bfd = None, expect!["soft bfdProfile"]);
+        check_from(watched_peer, |peer| peer.ebgp_multi_hop = true, expect!["soft ebgpMultiHop"]);
         check(|peer| peer.connect_time = Some(Duration::from_secs(7)), expect!["soft connectTime"]);
         check(|peer| peer.keepalive_time = Some(Duration::from_secs(7)), expect!["soft keepaliveTime"]);
         check(|peer| peer.hold_time = HoldTime::from_secs(9).ok(), expect!["soft holdTime (next session: holdTime)"]);
@@ -345,7 +359,7 @@ mod tests {
             router_id: "192.0.2.9".parse().ok(),
             node_selectors: SelectorList(vec![kit::Selector::label("a", "b")]),
             password: Some(Secret::new("x")),
-            bfd_profile: Some("fast".to_owned()),
+            bfd: Some(watched("fast", 50)),
             graceful_restart: Some(crate::GracefulRestart { time: Duration::from_secs(60), notification: false }),
             ebgp_multi_hop: true,
             ttl_security_hops: std::num::NonZeroU8::new(1),

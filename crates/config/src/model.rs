@@ -184,8 +184,8 @@ pub struct Peer {
     pub node_selectors: SelectorList,
     /// TCP MD5 password, from the field or from its Secret.
     pub password: Option<Secret>,
-    /// BFD profile by name.
-    pub bfd_profile: Option<String>,
+    /// How the path to it is watched by BFD; not at all if absent.
+    pub bfd: Option<PeerBfd>,
     /// Keep routes across a restart of ours.
     pub graceful_restart: Option<GracefulRestart>,
     /// The peer is more than one hop away.
@@ -270,6 +270,15 @@ impl std::fmt::Display for PeerEndpoint {
             PeerEndpoint::Range { network, .. } => network.fmt(f),
         }
     }
+}
+
+/// The BFD profile of a peer: what its `bfdProfile` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerBfd {
+    /// The name.
+    pub name: String,
+    /// What it says.
+    pub profile: BfdProfile,
 }
 
 /// Timing of BFD sessions (contract 1.7); what is absent takes FRR's defaults.

@@ -13,7 +13,7 @@ use crate::password::password;
 use crate::selectors::selector_list;
 use crate::timers::{connect_time, graceful_restart_time, hold_and_keepalive};
 use crate::validate::Context;
-use crate::{BfdProfile, ConnectionMode, GracefulRestart, Peer, PeerEndpoint};
+use crate::{BfdProfile, ConnectionMode, GracefulRestart, Peer, PeerBfd, PeerEndpoint};
 
 /// The port of BGP.
 const BGP_PORT: u16 = 179;
@@ -26,7 +26,12 @@ const RANGE_LIMIT_MAX: i64 = 1000;
 const SECURITY_HOPS_MAX: i64 = 254;
 
 /// Reads one peer; `None` when something in it cannot be used.
-pub(crate) fn peer(written: &BGPPeer, context: &Context<'_>, report: &mut Report) -> Option<Peer> {
+pub(crate) fn peer(
+    written: &BGPPeer,
+    profiles: &BTreeMap<String, BfdProfile>,
+    context: &Context<'_>,
+    report: &mut Report,
+) -> Option<Peer> {
     let spec = &written.spec;
     let my_asn = my_asn(spec, report);
     let remote_as = remote_as(spec, report);
@@ -68,7 +73,7 @@ pub(crate) fn peer(written: &BGPPeer, context: &Context<'_>, report: &mut Report
         router_id,
         node_selectors,
         password,
-        bfd_profile: text(spec.bfd_profile.as_deref()).map(str::to_owned),
+        bfd: bfd(written, profiles, context, report),
         graceful_restart,
         ebgp_multi_hop: spec.ebgp_multi_hop.unwrap_or(false),
         ttl_security_hops,
@@ -357,17 +362,19 @@ fn port(spec: &BGPPeerSpec, report: &mut Report) -> Option<u16> {
 }
 
 /// Rule 18, and what a profile asks for that a session cannot give.
-pub(crate) fn check_profile(
-    peer: &Peer,
+fn bfd(
+    written: &BGPPeer,
     profiles: &BTreeMap<String, BfdProfile>,
     context: &Context<'_>,
     report: &mut Report,
-) {
+) -> Option<PeerBfd> {
     const PLACE: &str = "/spec/bfdProfile";
-    let Some(name) = &peer.bfd_profile else { return };
-    match profiles.get(name) {
+    let name = text(written.spec.bfd_profile.as_deref())?;
+    let profile = profiles.get(name);
+    match profile {
         None => {
-            let message = format!("peer {:?} referencing non existing bfd profile {name:?}", peer.name);
+            let peer = &written.metadata.name;
+            let message = format!("peer {peer:?} referencing non existing bfd profile {name:?}");
             let known: Vec<&str> = context.objects.bfd_profiles.keys().map(|key| key.name.as_str()).collect();
             let hint = match api::closest(name, known.iter().copied()) {
                 Some(close) => format!("did you mean {close:?}?"),
@@ -375,7 +382,7 @@ pub(crate) fn check_profile(
             };
             report.error("bfd-profile-missing", PLACE, message).hint(hint).transient();
         }
-        Some(profile) if profile.echo_mode && peer.ebgp_multi_hop => {
+        Some(profile) if profile.echo_mode && written.spec.ebgp_multi_hop == Some(true) => {
             report
                 .warning(
                     "bfd-echo-multi-hop",
@@ -386,6 +393,7 @@ pub(crate) fn check_profile(
         }
         Some(_) => {}
     }
+    Some(PeerBfd { name: name.to_owned(), profile: profile?.clone() })
 }
 
 /// D20: two peers with one endpoint in one VRF that can run on one node would be two sessions that fight.

@@ -193,7 +193,7 @@ fn read_everything(context: &Context<'_>, findings: &mut Vec<Finding>) -> Config
     warn_of_twins(Kind::L2Advertisement, objects.l2_advertisements.iter().map(|(key, it)| (key, &it.spec)), findings);
     warn_of_twins(Kind::BGPAdvertisement, objects.bgp_advertisements.iter().map(|(key, it)| (key, &it.spec)), findings);
     attach::attach(&mut pools, &l2, &bgp, context);
-    findings.extend(attach::check(&pools, &bgp, &peers, &profiles, context));
+    findings.extend(attach::check(&pools, &bgp, &peers, context));
     if context.scope == Scope::Everything {
         warn_of_silent_pools(&pools, findings);
     }
@@ -254,8 +254,7 @@ fn read_peers(
             continue;
         }
         let mut report = Report::new(reference);
-        if let Some(peer) = peers::peer(written, context, &mut report) {
-            peers::check_profile(&peer, profiles, context, &mut report);
+        if let Some(peer) = peers::peer(written, profiles, context, &mut report) {
             peers.insert(key.clone(), peer);
         }
         findings.extend(report.into_findings());

@@ -479,7 +479,7 @@ fn a_whole_configuration() {
            password: Some(
             ***,
            ),
-           bfd_profile: None,
+           bfd: None,
            graceful_restart: None,
            ebgp_multi_hop: true,
            ttl_security_hops: None,
@@ -527,8 +527,25 @@ fn a_whole_configuration() {
            password: Some(
             ***,
            ),
-           bfd_profile: Some(
-            "fast",
+           bfd: Some(
+            PeerBfd {
+             name: "fast",
+             profile: BfdProfile {
+              receive_interval: Some(
+               100ms,
+              ),
+              transmit_interval: None,
+              detect_multiplier: Some(
+               5,
+              ),
+              echo_interval: None,
+              echo_mode: false,
+              passive_mode: false,
+              minimum_ttl: Some(
+               10,
+              ),
+             },
+            },
            ),
            graceful_restart: Some(
             GracefulRestart {
@@ -584,6 +601,13 @@ fn admission_refuses_what_a_change_makes_wrong_and_nothing_else() {
     // Rule 1.
     check(
         create(r#"IPAddressPool default/new {"addresses": ["203.0.113.0/24"]}"#),
+        expect![
+            "error[wrong-namespace] /metadata/namespace of IPAddressPool default/new: resource must be created in metallb-system namespace"
+        ],
+    );
+    // R18: as well when it changes.
+    check(
+        Change::Update(Box::new(object(r#"IPAddressPool default/new {"addresses": ["203.0.113.0/24"]}"#))),
         expect![
             "error[wrong-namespace] /metadata/namespace of IPAddressPool default/new: resource must be created in metallb-system namespace"
         ],

@@ -56,7 +56,11 @@ struct Bench {
 impl Bench {
     fn new(pools: Vec<Pool>, make: fn(u32) -> Service) -> Self {
         let mut bench = Bench {
-            controller: Controller::new(Settings { namespace: "metallb-system".into(), load_balancer_class: None }),
+            controller: Controller::new(Settings {
+                namespace: "metallb-system".into(),
+                load_balancer_class: None,
+                pool_status_pace: kit::Duration::ZERO,
+            }),
             out: Outbox::with_limit(OUTBOX),
             make,
             pools: pools.iter().map(|pool| pool.name.as_str().into()).collect(),

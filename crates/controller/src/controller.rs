@@ -10,10 +10,10 @@ use api::core::{Namespace, Service};
 use api::{Key, PoolCounters, Write};
 use config::Config;
 use ipam::{Allocator, Holder, Pinning, Pool, PoolName, PoolUsage};
-use kit::{Instant, Outbox, TimerTable};
+use kit::{Duration, Instant, Outbox, TimerTable};
 
 use crate::decide::Had;
-use crate::demand::{Demand, Leftovers, holder};
+use crate::demand::{Ask, Demand, Leftovers, holder};
 use crate::ledger::{Ledger, Seen};
 use crate::pools::Pools;
 use crate::problem::Problem;
@@ -48,8 +48,10 @@ pub enum Input {
     },
     /// An IPAddressPool is gone.
     PoolDeleted(String),
-    /// Every Service, namespace and pool that exists was told.
+    /// Every Service, namespace and pool that exists was told, and it is this controller that decides.
     Synced,
+    /// Another controller decides from now on, until [`Input::Synced`] comes again.
+    Resigned,
     /// Time has passed.
     Tick,
 }
@@ -61,6 +63,9 @@ pub struct Settings {
     pub namespace: String,
     /// The load balancer class that is served; `None` for Services without one (`--lb-class`).
     pub load_balancer_class: Option<String>,
+    /// Time between two writes of one pool's counters. Thousands of Services that come one after the other cost a write
+    /// each for their addresses, and should not cost a second one for a number that people look at.
+    pub pool_status_pace: Duration,
 }
 
 /// Numbers for the metrics of contract 8.2.
@@ -84,7 +89,7 @@ pub(crate) struct Record {
     pub(crate) uid: Box<str>,
     pub(crate) demand: Demand,
     pub(crate) ledger: Ledger,
-    /// Addresses that it lost to a change of the pools, until that is dealt with.
+    /// Addresses that it lost to a change of the pools, until that is dealt with; a part of them may be held for it.
     pub(crate) lost: Option<Box<ipam::Addresses>>,
     /// The status was there before us and has not been looked at: the addresses in it are what the Service has.
     pub(crate) is_new: bool,
@@ -100,6 +105,8 @@ pub(crate) enum Timer {
     Service(Holder),
     /// Look again at the status of a pool.
     Pool(PoolName),
+    /// The status of a pool may be written again.
+    PoolPace(PoolName),
 }
 
 /// Decides which Service gets which addresses.
@@ -145,13 +152,13 @@ impl Controller {
     /// A controller that knows nothing yet.
     pub fn new(settings: Settings) -> Self {
         Controller {
+            pools: Pools::new(settings.pool_status_pace),
             settings,
             allocator: Allocator::new(),
             services: BTreeMap::new(),
             dirty: BTreeSet::new(),
             queue: Queue::default(),
             opportunities: Opportunities::default(),
-            pools: Pools::default(),
             timers: TimerTable::new(),
             stats: Stats::default(),
             phase: Phase::Blind,
@@ -184,7 +191,7 @@ impl Controller {
                 }
             }
             Input::PoolStatus { pool, status } => self.pools.seen(now, pool.into(), status, &mut self.timers),
-            Input::PoolDeleted(pool) => self.pools.gone(pool.into(), &mut self.timers),
+            Input::PoolDeleted(pool) => self.pools.gone(now, pool.into(), &mut self.timers),
             Input::Synced => {
                 self.phase = match self.phase {
                     Phase::Blind | Phase::Synced => Phase::Synced,
@@ -193,6 +200,7 @@ impl Controller {
                     Phase::Active => Phase::Active,
                 }
             }
+            Input::Resigned => self.resign(),
             Input::Tick => {}
         }
         self.work(now, out);
@@ -202,6 +210,11 @@ impl Controller {
     pub fn next_deadline(&self) -> Option<Instant> {
         let has_work = !self.dirty.is_empty() || !self.opportunities.is_empty() || self.pools.has_changes();
         if has_work && self.phase == Phase::Active { Some(self.now) } else { self.timers.next_deadline() }
+    }
+
+    /// What a Service has, and from which pool, whatever its status shows at the moment.
+    pub fn assignment(&self, service: &Key) -> Option<(ipam::Addresses, &PoolName)> {
+        self.allocator.holding(&holder(service)).map(|holding| (holding.addresses, &holding.pool))
     }
 
     /// How full each pool is, by name; for the metrics of contract 8.1.
@@ -236,10 +249,8 @@ impl Controller {
         let had_pools = self.allocator.has_pools();
         let replaced = self.allocator.replace(config.pools.values().map(|pool| pool_of(pool)).collect());
         for (holder, addresses) in replaced.uncovered {
-            if let Some(record) = self.services.get_mut(&holder) {
-                record.lost = Some(Box::new(addresses));
-                self.mark(holder);
-            }
+            self.lose(&holder, addresses);
+            self.mark(holder);
         }
         for holder in replaced.moved {
             if let Some(record) = self.services.get_mut(&holder) {
@@ -268,6 +279,27 @@ impl Controller {
         };
     }
 
+    /// Forgets what was decided and goes back to what the cluster shows: from now on that is what another controller wrote.
+    fn resign(&mut self) {
+        self.phase = match self.phase {
+            Phase::Blind | Phase::Synced => Phase::Blind,
+            Phase::Configured | Phase::Active => Phase::Configured,
+        };
+        let services = std::mem::take(&mut self.services);
+        for holder in services.keys() {
+            // Who waits for it is asked by another one.
+            let _vacancies = self.allocator.release(holder);
+        }
+        (self.queue, self.opportunities) = (Queue::default(), Opportunities::default());
+        self.timers = TimerTable::new();
+        self.dirty.clear();
+        self.pools.resign();
+        for (holder, record) in services {
+            let Record { uid, demand, ledger, .. } = *record;
+            self.insert(holder, uid, demand, ledger.seen);
+        }
+    }
+
     /// Claims every assignment that the cluster shows before anything is given out, so that a restart moves nothing: who
     /// has most first, then by name. What nobody else holds stays where it is, even if its Service wishes another. Those
     /// without are served in the order in which they were told, which is by name where an API server lists them.
@@ -275,22 +307,37 @@ impl Controller {
         self.phase = Phase::Active;
         let mut assigned: Vec<(Reverse<usize>, Holder, ipam::Addresses)> = Vec::new();
         for (holder, record) in &self.services {
-            if let (Demand::Serve(ask), Had::Addresses(addresses)) = (&record.demand, record.ledger.seen.assignment())
-                && ask.stack.as_ref().is_ok_and(|stack| stack.allows(&addresses))
-            {
+            if let (Demand::Serve(_), Had::Addresses(addresses)) = (&record.demand, record.ledger.seen.assignment()) {
                 assigned.push((Reverse(addresses.iter().count()), holder.clone(), addresses));
             }
         }
         assigned.sort_unstable_by(|a, b| (a.0, a.1.as_str()).cmp(&(b.0, b.1.as_str())));
+        let mut refused = Vec::new();
         for (_, holder, addresses) in assigned {
             let Some(Demand::Serve(ask)) = self.services.get(&holder).map(|record| &record.demand) else { continue };
-            // A claim that is refused is looked at, and told about, when the Service's turn comes.
-            let _ = self.allocator.claim(&ask.client, &addresses);
+            let is_allowed = ask.stack.as_ref().is_ok_and(|stack| stack.allows(&addresses));
+            if !is_allowed || self.allocator.claim(&ask.client, &addresses).is_err() {
+                refused.push((holder, addresses));
+            }
+        }
+        for (holder, addresses) in refused {
+            self.lose(&holder, addresses);
         }
         for holder in self.services.keys().cloned().collect::<Vec<_>>() {
             self.mark(holder);
         }
         self.phase
+    }
+
+    /// A Service cannot have these addresses any more. Whether it keeps one of two is decided, and told, when its turn
+    /// comes; until then nobody else may take it.
+    fn lose(&mut self, holder: &Holder, addresses: ipam::Addresses) {
+        let Some(record) = self.services.get_mut(holder) else { return };
+        record.lost = Some(Box::new(addresses));
+        let Demand::Serve(Ask { client, stack: Ok(stack), .. }) = &record.demand else { return };
+        let may_stay = |part: &ipam::Addresses| *stack == ipam::Stack::Dual || stack.allows(part);
+        let mut parts = addresses.iter().map(ipam::Addresses::one).filter(may_stay);
+        let _held = parts.find(|part| self.allocator.claim(client, part).is_ok());
     }
 
     fn service_applied(&mut self, service: Service) {
@@ -308,22 +355,26 @@ impl Controller {
             record.demand = demand;
             record.ledger.seen = seen;
         } else {
-            let concerns_us = match demand {
-                Demand::Serve(_) => true,
-                Demand::Nothing(Leftovers::All) => seen.has_addresses() || seen.pool.is_some(),
-                Demand::Nothing(Leftovers::Ours) => seen.pool.is_some(),
-                Demand::Nothing(Leftovers::Unchanged) => false,
-            };
-            if !concerns_us {
-                return;
-            }
+            self.insert(holder.clone(), uid, demand, seen);
+        }
+        self.mark(holder);
+    }
+
+    /// A Service is new to us, if it concerns us.
+    fn insert(&mut self, holder: Holder, uid: Box<str>, demand: Demand, seen: Seen) {
+        let concerns_us = match demand {
+            Demand::Serve(_) => true,
+            Demand::Nothing(Leftovers::All) => seen.has_addresses() || seen.pool.is_some(),
+            Demand::Nothing(Leftovers::Ours) => seen.pool.is_some(),
+            Demand::Nothing(Leftovers::Unchanged) => false,
+        };
+        if concerns_us {
             let ledger = Ledger::new(seen);
             // Whoever comes first is served first, if not all can be at once.
             let ticket = Some(Box::new(self.queue.ticket()));
             let record = Record { uid, demand, ledger, lost: None, is_new: true, problem: None, ticket };
-            self.services.insert(holder.clone(), Box::new(record));
+            self.services.insert(holder, Box::new(record));
         }
-        self.mark(holder);
     }
 
     /// Forgets a Service and offers what it had to others.
@@ -381,6 +432,7 @@ impl Controller {
                 }
             }
             Timer::Pool(pool) => self.pools.pause_over(pool),
+            Timer::PoolPace(pool) => self.pools.pace_over(pool),
         }
     }
 }

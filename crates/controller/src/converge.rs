@@ -53,7 +53,10 @@ impl Controller {
             deprecated.map(|annotation| teller.deprecated(annotation)).for_each(&mut tell);
         }
         if let Step::Restore(_, News::Fresh) | Step::Pause(_, News::Fresh) = step {
-            tell(teller.overwritten(&record.ledger.seen.text(), holding));
+            tell(teller.overwritten(&record.ledger.seen, holding));
+        }
+        if let Step::Leave(_, News::Fresh) = step {
+            tell(teller.left_alone(&record.ledger.seen, holding));
         }
         look_again(&mut self.timers, holder, step);
         let is_error = problem.as_ref().is_some_and(|problem| problem.keeps.is_none());
@@ -64,13 +67,12 @@ impl Controller {
 
     /// What a Service has: what we gave it, or had to take from it, or what its status showed before we came.
     fn had(&self, holder: &Holder) -> Had {
-        if let Some(holding) = self.allocator.holding(holder) {
-            return Had::Addresses(holding.addresses);
-        }
-        match self.services.get(holder).map(|record| (&record.lost, record)) {
-            Some((Some(lost), _)) => Had::Addresses(**lost),
-            Some((None, record)) if record.is_new => record.ledger.seen.assignment(),
-            Some(_) | None => Had::Nothing,
+        let Some(record) = self.services.get(holder) else { return Had::Nothing };
+        match (&record.lost, self.allocator.holding(holder)) {
+            (Some(lost), _) => Had::Addresses(**lost),
+            (None, Some(holding)) => Had::Addresses(holding.addresses),
+            (None, None) if record.is_new => record.ledger.seen.assignment(),
+            (None, None) => Had::Nothing,
         }
     }
 
@@ -96,14 +98,16 @@ impl Controller {
         if step.writes() {
             out.push(status(holder, record, None));
         }
+        let teller = Teller { holder, uid: &record.uid };
         if let Step::Restore(_, News::Fresh) | Step::Pause(_, News::Fresh) = step {
-            let teller = Teller { holder, uid: &record.uid };
-            out.push(Write::Event(teller.overwritten(&record.ledger.seen.text(), None)));
+            out.push(Write::Event(teller.overwritten(&record.ledger.seen, None)));
+        }
+        if let Step::Leave(_, News::Fresh) = step {
+            out.push(Write::Event(teller.left_alone(&record.ledger.seen, None)));
         }
         look_again(&mut self.timers, holder, step);
-        match record.ledger.contested_until(now) {
+        match record.ledger.unsettled_until(now) {
             _ if leftovers == Leftovers::Unchanged => self.forget(holder),
-            // Whoever writes it may do so again.
             Some(until) if step == Step::Settled => self.timers.set(Timer::Service(holder.clone()), until),
             None if step == Step::Settled => self.forget(holder),
             Some(_) | None => {}
@@ -147,7 +151,9 @@ fn status(holder: &Holder, record: &Record, holding: Option<&Holding>) -> Write 
 fn look_again(timers: &mut TimerTable<Timer>, holder: &Holder, step: Step) {
     let timer = Timer::Service(holder.clone());
     match step {
-        Step::Write(at) | Step::Repeat(at) | Step::Restore(at, _) | Step::Pause(at, _) => timers.set(timer, at),
+        Step::Write(at) | Step::Repeat(at) | Step::Restore(at, _) | Step::Pause(at, _) | Step::Leave(at, _) => {
+            timers.set(timer, at);
+        }
         Step::Settled => timers.clear(&timer),
         Step::Wait => {}
     }

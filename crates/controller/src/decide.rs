@@ -107,17 +107,25 @@ fn nothing(allocator: &mut Allocator, ask: &Ask, had: Had, cause: Cause) -> Deci
     Decided { cleared, problem: Some(Problem { cause, keeps: None }), vacancies, ..Decided::default() }
 }
 
-/// A Service without valid addresses gets some. Of those it had, what can stay stays.
+/// A Service without valid addresses gets some. Of those it had, what can stay stays, also when it wishes something else
+/// that it cannot have (D7).
 fn assign(allocator: &mut Allocator, ask: &Ask, stack: Stack, previous: Option<&Addresses>) -> Decided {
     let result =
         want(ask, stack, previous).and_then(|want| allocator.allocate(&ask.client, &want).map_err(Cause::Refused));
-    match result {
-        Ok(grant) => granted(allocator, ask, stack, previous, grant),
-        Err(cause) => {
-            let vacancies = allocator.release(&ask.client.holder);
-            Decided { problem: Some(Problem { cause, keeps: None }), vacancies, ..Decided::default() }
-        }
-    }
+    let cause = match result {
+        Ok(grant) => return granted(allocator, ask, stack, previous, grant),
+        Err(cause) => cause,
+    };
+    let part = previous.and_then(|previous| valid_part(allocator, ask, stack, previous));
+    let keeps = part.as_ref().map(|grant| grant.addresses);
+    let vacancies = part.map_or_else(|| allocator.release(&ask.client.holder), |grant| grant.vacancies);
+    Decided { problem: Some(Problem { cause, keeps }), has: keeps, vacancies, ..Decided::default() }
+}
+
+/// The first of the addresses it had that it may have alone.
+fn valid_part(allocator: &mut Allocator, ask: &Ask, stack: Stack, previous: &Addresses) -> Option<Grant> {
+    let alone = previous.iter().map(Addresses::one).filter(|alone| stack.allows(alone));
+    alone.into_iter().find_map(|alone| allocator.claim(&ask.client, &alone).ok())
 }
 
 /// A Service with valid addresses gets what it wishes, if that is something else and can be had.

@@ -7,6 +7,7 @@ use ipam::{Allocator, Holder, Holding};
 
 use crate::decide::{Cleared, Gained, Loss, want};
 use crate::demand::{Ask, key};
+use crate::ledger::Seen;
 use crate::problem::{Cause, Problem};
 
 const IP_ALLOCATED: &str = "IPAllocated";
@@ -88,17 +89,42 @@ impl Teller<'_> {
         self.event(EventType::Warning, DEPRECATED_ANNOTATION, message)
     }
 
-    pub(crate) fn overwritten(&self, shown: &str, holding: Option<&Holding>) -> Event {
-        let right = match holding {
-            Some(holding) => format!("{} from pool {:?}", holding.addresses, holding.pool),
-            None => "no address".to_owned(),
-        };
+    pub(crate) fn overwritten(&self, seen: &Seen, holding: Option<&Holding>) -> Event {
         let message = format!(
-            "Something else set the status of service {:?} to {shown}; it is set back to {right}. \
+            "{} set the status of service {:?} to {}; it is set back to {}. \
              Another load balancer may be serving it too",
-            self.holder
+            writer(seen),
+            self.holder,
+            seen.text(),
+            right(holding),
         );
         self.event(EventType::Warning, STATUS_OVERWRITTEN, message)
+    }
+
+    pub(crate) fn left_alone(&self, seen: &Seen, holding: Option<&Holding>) -> Event {
+        let message = format!(
+            "{} keeps setting the status of service {:?} to {}; it is left alone now, though it should be {}. \
+             Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by \
+             spec.loadBalancerClass",
+            writer(seen),
+            self.holder,
+            seen.text(),
+            right(holding),
+        );
+        self.event(EventType::Warning, STATUS_OVERWRITTEN, message)
+    }
+}
+
+/// Who wrote a status.
+fn writer(seen: &Seen) -> String {
+    if seen.writer.is_empty() { "Something else".to_owned() } else { format!("{:?}", seen.writer) }
+}
+
+/// What a status should show.
+fn right(holding: Option<&Holding>) -> String {
+    match holding {
+        Some(holding) => format!("{} from pool {:?}", holding.addresses, holding.pool),
+        None => "no address".to_owned(),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A status that differs is not always somebody else's doing: our own write may still be on its way, or an older one
 //! may arrive late. Only what we neither wrote nor saw before we wrote is foreign, and then it is set back with growing
-//! pauses: two controllers that each insist must not keep the API server busy.
+//! pauses; and somebody who insists is left alone, but for one write in ten minutes that finds out whether it still does: two
+//! load balancers that both serve a Service must not keep the API server busy, or make its address flap.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -16,6 +17,8 @@ use crate::demand::address;
 
 /// The pause before a foreign status is set back again; doubles each time.
 pub(crate) const RESTORE_PAUSE: Duration = Duration::from_secs(1);
+/// A status that was set back this often in a row is left alone.
+const RESTORES_MAX: u32 = 5;
 /// The longest such pause.
 pub(crate) const RESTORE_PAUSE_MAX: Duration = Duration::from_secs(300);
 /// After this time without a foreign status the next one is set back at once.
@@ -27,8 +30,17 @@ pub(crate) const REPEAT_PAUSE: Duration = Duration::from_secs(60);
 const REPEAT_PAUSE_MAX: Duration = Duration::from_secs(900);
 /// The mode of an address that the API server fills in.
 const VIP: &str = "VIP";
-/// How many statuses from before our newest write are remembered; one more counts as foreign and is looked at again.
+/// How many statuses from before our newest write are remembered; an older one counts as foreign and is looked at again.
 const IN_FLIGHT_MAX: usize = 8;
+
+/// Remembers this as the newest, and forgets the oldest if there are too many.
+pub(crate) fn remember<T: PartialEq>(memory: &mut Vec<T>, newest: T) {
+    memory.retain(|one| *one != newest);
+    if memory.len() >= IN_FLIGHT_MAX {
+        memory.remove(0);
+    }
+    memory.push(newest);
+}
 
 /// A status as the cluster shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +48,8 @@ pub(crate) struct Seen {
     entries: Box<[Entry]>,
     /// The annotation that names the pool.
     pub(crate) pool: Option<PoolName>,
+    /// Who wrote the list, if the API server knows.
+    pub(crate) writer: Box<str>,
 }
 
 /// An entry of the list. There are as many as Services, and nearly all are one of the first two.
@@ -102,7 +116,7 @@ impl Seen {
         let pool = service.metadata.annotations.remove(api::ALLOCATED_FROM_POOL);
         let entries = service.status.load_balancer.ingress.into_iter().map(Entry::of).collect();
         let pool = pool.map(|pool| allocator.pool_name(&pool).cloned().unwrap_or_else(|| pool.into()));
-        Seen { entries, pool }
+        Seen { entries, pool, writer: service.metadata.ingress_writer.into() }
     }
 
     /// True when there is an address in it, or something in the place of one.
@@ -170,6 +184,10 @@ struct Shown {
 }
 
 impl Shown {
+    fn is_vacant(&self) -> bool {
+        self.addresses == "[]"
+    }
+
     fn in_status(seen: &Seen) -> Self {
         Shown { addresses: seen.list(), pool: seen.pool.clone() }
     }
@@ -193,11 +211,21 @@ pub(crate) struct Ledger {
     in_flight: Box<[Shown]>,
     /// The newest write, until it is seen to have arrived: whatever is shown now, this will be shown next.
     newest: Option<Box<Shown>>,
+    /// What may still pass by although something newer seems to have arrived.
+    echoes: Option<Box<Echoes>>,
     /// How often the newest write was repeated.
     repeated: u32,
     /// A pause is over.
     is_due: bool,
     contest: Option<Box<Contest>>,
+}
+
+/// Earlier writes of ours. A status that was right, was changed and is right again is seen twice; who takes the first
+/// time for the second must not take what comes between for somebody else's.
+#[derive(Clone, Debug)]
+struct Echoes {
+    written: Vec<Shown>,
+    until: Instant,
 }
 
 /// Somebody else writes the status too.
@@ -208,6 +236,10 @@ struct Contest {
     last: Instant,
     /// The foreign status that was told about.
     told: Option<Shown>,
+    /// The foreign status that is left alone.
+    left: Option<Shown>,
+    /// Since when the status has been right again.
+    right_since: Option<Instant>,
 }
 
 /// What to do about a status.
@@ -225,6 +257,8 @@ pub(crate) enum Step {
     Restore(Instant, News),
     /// It is foreign, but was set back a moment ago: look again at this time.
     Pause(Instant, News),
+    /// It is foreign, and whoever wrote it insists: leave it alone until this time.
+    Leave(Instant, News),
 }
 
 impl Step {
@@ -258,15 +292,22 @@ impl Ledger {
             self.in_flight = Box::default();
             self.newest = None;
             self.repeated = 0;
+            self.forget_echoes(now, &Shown::of(holding));
+            if let Some(contest) = &mut self.contest {
+                contest.right_since.get_or_insert(now);
+            }
             return Step::Settled;
         }
         if is_outdated || self.seen.shows(holding) {
-            self.expect(holding);
+            self.expect(now, holding);
             self.repeated = 0;
             return Step::Write(now + REPEAT_PAUSE);
         }
-        if !self.in_flight.contains(&Shown::in_status(&self.seen)) {
-            return self.contest(now, holding);
+        let shown = Shown::in_status(&self.seen);
+        match self.echo_until(now, &shown) {
+            Some(until) if self.newest.is_none() => return Step::Pause(until, News::Stale),
+            None if !self.in_flight.contains(&shown) => return self.contest(now, holding),
+            Some(_) | None => {}
         }
         match (is_due, self.contested_until(now)) {
             (false, _) => Step::Wait,
@@ -288,36 +329,74 @@ impl Ledger {
         self.contest.as_ref().map(|contest| contest.last + CALM).filter(|until| now < *until)
     }
 
+    /// Until when a status that is right may turn out not to be: somebody else wrote it, or a write of ours may pass by.
+    pub(crate) fn unsettled_until(&self, now: Instant) -> Option<Instant> {
+        let echoes = self.echoes.as_ref().map(|echoes| echoes.until).filter(|until| now < *until);
+        self.contested_until(now).max(echoes)
+    }
+
     fn contest(&mut self, now: Instant, holding: Option<&Holding>) -> Step {
-        let contest = self.contest.get_or_insert_with(|| Box::new(Contest { restored: 0, last: now, told: None }));
-        if now.since(contest.last) >= CALM {
-            contest.restored = 0;
-            contest.told = None;
+        let contest = self.contest.get_or_insert_with(|| {
+            Box::new(Contest { restored: 0, last: now, told: None, left: None, right_since: None })
+        });
+        let shown = Shown::in_status(&self.seen);
+        let has_gone = shown.is_vacant() && contest.left.as_ref().is_some_and(|left| !left.is_vacant());
+        let was_right = contest.right_since.take().is_some_and(|since| now.since(since) >= CALM);
+        let is_calm = now.since(contest.last) >= CALM;
+        if has_gone || was_right || (is_calm && contest.left.is_none()) {
+            (contest.restored, contest.told, contest.left) = (0, None, None);
+        } else if is_calm {
+            // One write finds out whether it is still insisted on.
+            contest.restored = RESTORES_MAX.saturating_sub(1);
+        } else if contest.left.as_ref() == Some(&shown) {
+            return Step::Leave(contest.last + CALM, News::Stale);
         }
-        let shown = Some(Shown::in_status(&self.seen));
+        let shown = Some(shown);
         let news = if contest.told == shown { News::Stale } else { News::Fresh };
         contest.told = shown;
         let due = contest.last + pause(contest.restored);
         if now < due {
             return Step::Pause(due, news);
         }
+        if contest.restored >= RESTORES_MAX {
+            let is_news = contest.left.is_none();
+            contest.left.clone_from(&contest.told);
+            let step = Step::Leave(contest.last + CALM, if is_news { News::Fresh } else { News::Stale });
+            // What is shown is not on its way to what should be.
+            (self.in_flight, self.newest) = (Box::default(), None);
+            return step;
+        }
         contest.restored = contest.restored.saturating_add(1);
         contest.last = now;
         let again = now + pause(contest.restored);
-        self.expect(holding);
+        self.expect(now, holding);
         Step::Restore(again, news)
     }
 
     /// A write goes out. Until it arrives, the cluster may show what it shows now and what was written before.
-    fn expect(&mut self, written: Option<&Holding>) {
+    fn expect(&mut self, now: Instant, written: Option<&Holding>) {
         let mut in_flight = std::mem::take(&mut self.in_flight).into_vec();
         for shown in [Shown::in_status(&self.seen), Shown::of(written)] {
-            if in_flight.len() < IN_FLIGHT_MAX && !in_flight.contains(&shown) {
-                in_flight.push(shown);
-            }
+            remember(&mut in_flight, shown);
         }
         self.in_flight = in_flight.into();
-        self.newest = Some(Box::new(Shown::of(written)));
+        let written = Shown::of(written);
+        self.newest = Some(Box::new(written.clone()));
+        let echoes = self.echoes.get_or_insert_with(|| Box::new(Echoes { written: Vec::new(), until: now }));
+        echoes.until = now + REPEAT_PAUSE;
+        remember(&mut echoes.written, written);
+    }
+
+    /// Until when this may be an earlier write of ours that passes by; `None` if it is not.
+    fn echo_until(&self, now: Instant, shown: &Shown) -> Option<Instant> {
+        let echoes = self.echoes.as_ref().filter(|echoes| now < echoes.until && echoes.written.contains(shown))?;
+        Some(echoes.until)
+    }
+
+    /// Forgets them when their time is over, and when what is shown is all that was written lately: so it is with most
+    /// Services.
+    fn forget_echoes(&mut self, now: Instant, shown: &Shown) {
+        self.echoes.take_if(|echoes| now >= echoes.until || echoes.written.iter().all(|written| written == shown));
     }
 }
 

@@ -7,7 +7,7 @@
 //! time to see whether the program comes back. The network loses packets, or this node itself is slow: nothing has
 //! happened at all.
 //!
-//! They are told apart by asking the kernel of the node beside its program (`docs/adr/0006-watching-owners.md`):
+//! They are told apart by asking the kernel of the node beside its program (`docs/adr/0007-watching-owners.md`):
 //!
 //! | program | kernel | so | it is dead after |
 //! |---|---|---|---|
@@ -69,7 +69,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Chosen in `docs/adr/0006-watching-owners.md`.
+    /// Chosen in `docs/adr/0007-watching-owners.md`.
     pub const DEFAULT: Patience = Patience {
         silent: Duration::from_millis(325),
         closed: Duration::from_secs(1),

@@ -10,6 +10,9 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod answer;
+mod fellow;
+mod gateway;
+pub mod host;
 mod interface;
 mod link;
 mod message;
@@ -17,7 +20,11 @@ mod responder;
 mod schedule;
 pub mod wire;
 
+pub use gateway::Gateway;
 pub use interface::{Coverage, Exclusion, Interface, InterfaceFlags, InterfaceSet, Obstacle, Protocol};
-pub use message::{Action, ClaimKind, Input, Output, Report};
-pub use responder::{CLAIM_INTERVAL, Counters, OUTBOX_MAX, Responder, SOCKET_RETRY};
-pub use schedule::{FRAMES_PER_PACE, PACE, ROUND_INTERVAL, ROUNDS, frames_per_round};
+pub use message::{Action, ClaimKind, Claimant, Input, Output, Report};
+pub use responder::{
+    CLAIM_INTERVAL, CONFLICT_GRACE, Counters, DEFEND_INTERVAL, HAND_OVER_MAX, OUTBOX_MAX, REPEAT_INTERVAL, Responder,
+    SOCKET_RETRY, Settings,
+};
+pub use schedule::{FRAMES_PER_PACE, PACE, REFRESH_FRAMES_PER_PACE, ROUND_INTERVAL, ROUNDS, Refresh, frames_per_round};

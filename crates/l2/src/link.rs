@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use kit::{Instant, Mac};
 
-use crate::schedule::Schedule;
+use crate::schedule::{Refresh, Schedule};
 use crate::wire::ndp::solicited_node;
 use crate::{Interface, InterfaceFlags, InterfaceSet, Obstacle, Protocol};
 
@@ -104,10 +104,10 @@ pub(crate) struct GroupChanges {
 
 impl Link {
     /// An interface that is not used yet.
-    pub(crate) fn new(interface: Interface) -> Self {
+    pub(crate) fn new(interface: Interface, refresh: Refresh, seed: u64) -> Self {
         Link {
             face: Face { interface, arp: Socket::Closed, ndp: Socket::Closed },
-            schedule: Schedule::new(),
+            schedule: Schedule::new(refresh, seed),
             groups: BTreeMap::new(),
         }
     }

@@ -1,10 +1,11 @@
 //! What the core is told and what it says: the seam between the responder, its driver and the speaker.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use kit::{Family, InterfaceIndex, Mac};
 
-use crate::{Coverage, Interface, InterfaceSet, Protocol};
+use crate::{Coverage, Gateway, Interface, InterfaceSet, Protocol};
 
 /// What the core is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,36 @@ pub enum Input {
     Withdraw {
         /// The address.
         address: IpAddr,
+    },
+    /// Another machine is to announce the address. It is answered here until that machine has said so on the segment,
+    /// for [`crate::HAND_OVER_MAX`] at most, so that nobody asks in vain meanwhile. Nothing is sent but answers.
+    HandOver {
+        /// The address.
+        address: IpAddr,
+    },
+    /// The routers of the default routes are these now.
+    Gateways(BTreeMap<Family, Gateway>),
+    /// Addresses of the other hosts that announce with us: what they claim is no conflict while an address moves.
+    Fellows(BTreeSet<IpAddr>),
+    /// The station of a host, which [`Report::Unknown`] asked about; of no meaning unless it is one of [`Input::Fellows`].
+    Station {
+        /// An address of the host.
+        address: IpAddr,
+        /// Its station.
+        mac: Mac,
+    },
+    /// Tell everybody once more where the address is, if it is announced here: another host says otherwise, and we come
+    /// first. At most once in [`crate::REPEAT_INTERVAL`].
+    Repeat {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Ask another host whether it has the address: see [`Report::Answer`].
+    Ask {
+        /// The address.
+        address: IpAddr,
+        /// One of [`Input::Fellows`].
+        fellow: IpAddr,
     },
     /// A frame arrived, from the Ethernet header on.
     Frame {
@@ -111,8 +142,9 @@ pub enum Report {
         /// Where they are answered.
         coverage: Coverage,
     },
-    /// Another machine says that an address is its own while we announce it. At most one per address and second.
-    ForeignClaim {
+    /// Another machine says that an address is its own while we announce it, and goes on saying so when an address that
+    /// moves would have moved. At most one per address and second.
+    Conflict {
         /// The address.
         address: IpAddr,
         /// Where it was seen.
@@ -121,7 +153,31 @@ pub enum Report {
         mac: Mac,
         /// How it was said.
         kind: ClaimKind,
+        /// Who that is.
+        claimant: Claimant,
     },
+    /// A station that is not known claims an address. If it is that of one of the hosts that announce with us, the core should
+    /// be told within [`crate::CONFLICT_GRACE`]: [`Input::Station`]. At most one per station in ten seconds.
+    Unknown {
+        /// The station.
+        mac: Mac,
+    },
+    /// One of the hosts that announce with us has answered what [`Input::Ask`] asked for.
+    Answer {
+        /// The address that was asked for.
+        address: IpAddr,
+        /// Who has it: one of [`Input::Fellows`].
+        fellow: IpAddr,
+    },
+}
+
+/// Who claims an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Claimant {
+    /// One of the hosts that announce with us, by its address.
+    Fellow(IpAddr),
+    /// Nobody we know.
+    Stranger,
 }
 
 /// How another machine claimed an address.

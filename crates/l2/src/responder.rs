@@ -2,6 +2,9 @@
 //!
 //! It does not decide which node announces an address, or what to do about another machine that claims it: it reports.
 
+mod claims;
+mod frames;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Bound;
@@ -9,12 +12,15 @@ use std::ops::Bound;
 use kit::{Duration, Family, Instant, InterfaceIndex, Mac, Outbox, TimerTable};
 
 use crate::answer;
+use crate::fellow::Fellows;
+use crate::gateway::Gateways;
 use crate::link::{Face, GroupChanges, Link, Placement, Socket};
-use crate::schedule::frames_per_round;
-use crate::wire::arp::Operation;
-use crate::wire::ndp::Message;
-use crate::wire::{Arp, Frame, Ndp, Payload};
-use crate::{Action, ClaimKind, Coverage, Input, Interface, InterfaceSet, Obstacle, Output, Protocol, Report};
+use crate::schedule::{Due, Refresh, frames_per_round};
+use crate::wire::Frame;
+use crate::{Action, Coverage, Input, Interface, InterfaceSet, Obstacle, Output, Protocol, Report};
+
+use claims::Conflict;
+pub use claims::{CONFLICT_GRACE, DEFEND_INTERVAL, REPEAT_INTERVAL};
 
 /// How many outputs fit between two calls of [`Responder::handle`]; the driver takes all of them out each time.
 pub const OUTBOX_MAX: usize = 4096;
@@ -22,18 +28,37 @@ pub const OUTBOX_MAX: usize = 4096;
 const OUTBOX_BATCH: usize = 3072;
 /// Time until a socket that failed is asked for again.
 pub const SOCKET_RETRY: Duration = Duration::from_secs(5);
-/// Another machine's claim to an address is reported at most once in this time.
+/// A conflict is reported at most once in this time.
 pub const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
+/// How long an address is answered that another machine is to announce. It is told of that at the same time as we are,
+/// so it announces within a moment; if it is not told, it is late.
+pub const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+
+/// What is fixed for the life of a responder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How often the network is told of addresses about which nothing has happened.
+    pub refresh: Refresh,
+    /// Spreads the refreshes of different hosts; any number will do.
+    pub seed: u64,
+}
 
 /// Answers for the addresses that are announced, on all interfaces of a host.
 ///
 /// A frame costs O(log n) in the number of addresses and interfaces; a change of an interface O(n).
 #[derive(Clone, Debug)]
 pub struct Responder {
+    settings: Settings,
     links: BTreeMap<InterfaceIndex, Link>,
     addresses: BTreeMap<IpAddr, Announcement>,
     /// Every Ethernet address of this host, and how many interfaces have it.
     own_macs: BTreeMap<Mac, usize>,
+    gateways: Gateways,
+    fellows: Fellows,
+    /// Addresses that were asked for and not answered yet.
+    questions: BTreeSet<IpAddr>,
+    /// Stations that were asked about.
+    unknown: BTreeMap<Mac, Instant>,
     /// What has been reported for each set of interfaces in use.
     scopes: BTreeMap<(InterfaceSet, Family), Scope>,
     /// Of these it must be looked at again.
@@ -48,7 +73,17 @@ pub struct Responder {
 struct Announcement {
     interfaces: InterfaceSet,
     counters: Counters,
-    claim_reported: Option<Instant>,
+    conflict: Option<Conflict>,
+    repeated: Option<Instant>,
+    stage: Stage,
+}
+
+/// Whether an address is to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Kept,
+    /// Another machine is to announce it, and has not done so yet.
+    HandingOver,
 }
 
 /// What has happened to an address since it was announced (contract 8.3).
@@ -60,8 +95,20 @@ pub struct Counters {
     pub responses: u64,
     /// Unsolicited frames sent, two for each interface and round of ARP, one of NDP: `metallb_layer2_gratuitous_sent`.
     pub gratuitous: u64,
-    /// Frames in which another machine claimed the address.
+    /// Unsolicited frames sent to a router alone.
+    pub gateway_frames: u64,
+    /// Frames in which another machine claimed the address, as part of a conflict.
     pub foreign_claims: u64,
+}
+
+impl Counters {
+    fn add(&mut self, more: &Counters) {
+        self.requests = self.requests.saturating_add(more.requests);
+        self.responses = self.responses.saturating_add(more.responses);
+        self.gratuitous = self.gratuitous.saturating_add(more.gratuitous);
+        self.gateway_frames = self.gateway_frames.saturating_add(more.gateway_frames);
+        self.foreign_claims = self.foreign_claims.saturating_add(more.foreign_claims);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -76,14 +123,25 @@ enum Timer {
     Announce(InterfaceIndex),
     /// A failed socket is asked for again.
     Reopen(InterfaceIndex, Protocol),
+    /// Nobody has announced the address that was to be handed over.
+    HandOver(IpAddr),
+    /// A claim may have become a conflict.
+    Conflict(IpAddr),
+    /// Who claimed an address was asked for it, and has not answered.
+    Unanswered(IpAddr),
     /// Reports did not fit in the outbox.
     Report,
 }
 
 impl Responder {
     /// A responder that knows no interface and answers for nothing.
-    pub fn new() -> Self {
+    pub fn new(settings: Settings) -> Self {
         Responder {
+            settings,
+            gateways: Gateways::default(),
+            fellows: Fellows::default(),
+            questions: BTreeSet::new(),
+            unknown: BTreeMap::new(),
             links: BTreeMap::new(),
             addresses: BTreeMap::new(),
             own_macs: BTreeMap::new(),
@@ -103,6 +161,12 @@ impl Responder {
             Input::SocketFailed { interface, protocol } => self.socket_failed(now, interface, protocol, out),
             Input::Announce { address, interfaces } => self.announce(now, address, interfaces, out),
             Input::Withdraw { address } => self.withdraw(now, address, out),
+            Input::HandOver { address } => self.hand_over(now, address),
+            Input::Gateways(gateways) => self.gateways.replace(&gateways),
+            Input::Fellows(addresses) => self.fellows.replace(&addresses),
+            Input::Station { address, mac } => self.fellows.heard(address, mac),
+            Input::Repeat { address } => self.repeat(now, address),
+            Input::Ask { address, fellow } => self.ask_fellow(address, fellow, out),
             Input::Tick => {}
         }
         self.run_timers(now, out);
@@ -133,6 +197,16 @@ impl Responder {
         self.links.values().map(move |link| (&link.face.interface, link.face.obstacle(protocol)))
     }
 
+    /// The interfaces on which addresses of this family are answered, or would be if the kernel spoke IPv6 there.
+    pub fn meant(&self, family: Family) -> impl Iterator<Item = &Interface> {
+        let sets: Vec<&InterfaceSet> =
+            self.scopes.keys().filter(|(_, other)| *other == family).map(|(interfaces, _)| interfaces).collect();
+        self.obstacles(family).filter_map(move |(interface, obstacle)| {
+            let is_able = matches!(obstacle, None | Some(Obstacle::NoLinkLocal));
+            (is_able && sets.iter().any(|set| set.contains(&interface.name))).then_some(interface)
+        })
+    }
+
     /// The addresses that are announced, in order, with what has happened to them.
     pub fn counters(&self) -> impl Iterator<Item = (IpAddr, Counters)> + '_ {
         self.counters_after(None)
@@ -145,21 +219,24 @@ impl Responder {
         behind.map(|(address, announcement)| (*address, announcement.counters))
     }
 
+    /// How many addresses are still answered for those who are to announce them.
+    pub fn handing_over(&self) -> usize {
+        self.addresses.values().filter(|announcement| announcement.stage == Stage::HandingOver).count()
+    }
+
     /// How many frames arrived that break the rules of ARP or NDP, and were ignored.
     pub fn malformed_frames(&self) -> u64 {
         self.malformed
     }
 }
 
-impl Default for Responder {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Addresses come and go.
 impl Responder {
     fn announce(&mut self, now: Instant, address: IpAddr, interfaces: InterfaceSet, out: &mut Outbox<Output>) {
+        if self.addresses.get(&address).is_some_and(|announcement| announcement.stage == Stage::HandingOver) {
+            // Others may have heard of the one that was to have it.
+            self.withdraw(now, address, out);
+        }
         let before = self.addresses.get(&address).map(|announcement| announcement.interfaces.clone());
         if before.as_ref() == Some(&interfaces) {
             return;
@@ -168,15 +245,39 @@ impl Responder {
         let announcement = self.addresses.entry(address).or_insert_with(|| Announcement {
             interfaces: interfaces.clone(),
             counters: Counters::default(),
-            claim_reported: None,
+            conflict: None,
+            repeated: None,
+            stage: Stage::Kept,
         });
         announcement.interfaces = interfaces;
     }
 
     fn withdraw(&mut self, now: Instant, address: IpAddr, out: &mut Outbox<Output>) {
         if let Some(announcement) = self.addresses.remove(&address) {
+            self.timers.clear(&Timer::HandOver(address));
+            self.conflict_forget(address);
             self.replace(now, address, Some(&announcement.interfaces), None, out);
         }
+    }
+
+    fn hand_over(&mut self, now: Instant, address: IpAddr) {
+        let Some(announcement) = self.addresses.get_mut(&address) else { return };
+        if announcement.stage == Stage::HandingOver {
+            return;
+        }
+        announcement.stage = Stage::HandingOver;
+        announcement.conflict = None;
+        self.timers.set(Timer::HandOver(address), now + HAND_OVER_MAX);
+        let protocol = Protocol::of(&address);
+        for (index, link) in &mut self.links {
+            link.schedule.stop(&address);
+            if matches!(link.face.placement(protocol, &announcement.interfaces), Placement::Live(_)) {
+                // Whoever has it already tells everybody, also those who heard of us last: see `claims.rs`.
+                link.schedule.inquire(now, address);
+            }
+            reschedule(&mut self.timers, *index, link);
+        }
+        self.conflict_forget(address);
     }
 
     /// Moves an address from one set of interfaces to another.
@@ -236,7 +337,9 @@ impl Responder {
         let previous_mac = known.and_then(|known| known.mac);
         self.mac_release(previous_mac);
         self.mac_hold(interface.mac);
-        self.links.entry(index).or_insert_with(|| Link::new(interface.clone()));
+        let Settings { refresh, seed } = self.settings;
+        let seed = seed ^ u64::from(index.get());
+        self.links.entry(index).or_insert_with(|| Link::new(interface.clone(), refresh, seed));
         self.change(now, index, |face| face.interface = interface, out);
     }
 
@@ -289,6 +392,9 @@ impl Responder {
             let stood = before.placement(protocol, &announcement.interfaces);
             let stands = link.face.placement(protocol, &announcement.interfaces);
             link.place(now, *address, (stood, stands), &mut changes);
+            if announcement.stage == Stage::HandingOver {
+                link.schedule.stop(address);
+            }
         }
         if link.face.socket(Protocol::Ndp) != Socket::Open {
             // Closing the socket has left them all.
@@ -316,127 +422,6 @@ impl Responder {
     }
 }
 
-/// Frames arrive.
-impl Responder {
-    fn frame(&mut self, now: Instant, index: InterfaceIndex, bytes: &[u8], out: &mut Outbox<Output>) {
-        let frame = match Frame::decode(bytes) {
-            Ok(frame) => frame,
-            Err(discard) => {
-                self.malformed = self.malformed.saturating_add(u64::from(discard.is_malformed()));
-                return;
-            }
-        };
-        let Some(own) = self.links.get(&index).and_then(|link| link.face.interface.mac) else { return };
-        // What another interface of this host sent is neither a question nor a claim.
-        if self.own_macs.contains_key(&frame.source) {
-            return;
-        }
-        match frame.payload {
-            // Contract 5.4: frames to other stations are ignored.
-            Payload::Arp(arp) if frame.destination == own || frame.destination == Mac::BROADCAST => {
-                self.arp(now, index, own, &arp, out);
-            }
-            Payload::Ndp(ndp) if frame.destination == own || frame.destination.is_multicast() => {
-                self.ndp(now, index, own, frame.source, &ndp, out);
-            }
-            Payload::Arp(_) | Payload::Ndp(_) => {}
-        }
-    }
-
-    fn arp(&mut self, now: Instant, index: InterfaceIndex, own: Mac, arp: &Arp, out: &mut Outbox<Output>) {
-        if !self.is_foreign(arp.sender_mac) {
-            return;
-        }
-        let kind = match arp.operation {
-            Operation::Request => ClaimKind::ArpRequest,
-            Operation::Reply => ClaimKind::ArpReply,
-        };
-        self.claim(now, index, (IpAddr::V4(arp.sender_address), arp.sender_mac, kind), out);
-        if arp.operation == Operation::Request {
-            self.answer(index, IpAddr::V4(arp.target_address), &answer::arp_reply(own, arp), out);
-        }
-    }
-
-    fn ndp(
-        &mut self,
-        now: Instant,
-        index: InterfaceIndex,
-        own: Mac,
-        frame_source: Mac,
-        ndp: &Ndp,
-        out: &mut Outbox<Output>,
-    ) {
-        match ndp.message {
-            Message::Solicitation { target, source_mac } => {
-                let Some(link_local) = self.link_local(index) else { return };
-                if ndp.source.is_unspecified() {
-                    let advertisement = answer::unsolicited_advertisement(own, link_local, target);
-                    self.answer(index, IpAddr::V6(target), &advertisement, out);
-                    return;
-                }
-                // RFC 4861 section 4.3 demands the option in a multicast solicitation, so without it there is nobody to
-                // answer (section 7.2.4 would have us resolve the sender first, and the kernel does not answer either).
-                // A unicast one may lack it (section 7.2.2): the frame says where it comes from.
-                let is_unicast = !ndp.destination.is_multicast();
-                let Some(asker) = source_mac.or(is_unicast.then_some(frame_source)) else { return };
-                if !self.is_foreign(asker) {
-                    return;
-                }
-                self.claim(now, index, (IpAddr::V6(ndp.source), asker, ClaimKind::NeighborSolicitation), out);
-                let advertisement = answer::solicited_advertisement(own, link_local, target, (asker, ndp.source));
-                self.answer(index, IpAddr::V6(target), &advertisement, out);
-            }
-            Message::Advertisement { target, target_mac, .. } => {
-                let mac = target_mac.unwrap_or(frame_source);
-                if self.is_foreign(mac) {
-                    self.claim(now, index, (IpAddr::V6(target), mac, ClaimKind::NeighborAdvertisement), out);
-                }
-            }
-        }
-    }
-
-    /// True for an address that can be that of another machine.
-    fn is_foreign(&self, mac: Mac) -> bool {
-        mac != Mac::ZERO && !mac.is_multicast() && !self.own_macs.contains_key(&mac)
-    }
-
-    fn link_local(&self, index: InterfaceIndex) -> Option<Ipv6Addr> {
-        self.links.get(&index)?.face.interface.link_local_source()
-    }
-
-    /// The announcement of the address, if it is answered on the interface.
-    fn announced_on(&mut self, index: InterfaceIndex, address: &IpAddr) -> Option<&mut Announcement> {
-        let face = &self.links.get(&index)?.face;
-        let announcement = self.addresses.get_mut(address)?;
-        let placement = face.placement(Protocol::of(address), &announcement.interfaces);
-        (placement != Placement::Absent).then_some(announcement)
-    }
-
-    fn answer(&mut self, index: InterfaceIndex, target: IpAddr, answer: &Frame, out: &mut Outbox<Output>) {
-        let Some(announcement) = self.announced_on(index, &target) else { return };
-        let counters = &mut announcement.counters;
-        counters.requests = counters.requests.saturating_add(1);
-        counters.responses = counters.responses.saturating_add(1);
-        out.push(send(index, &target, answer));
-    }
-
-    fn claim(
-        &mut self,
-        now: Instant,
-        index: InterfaceIndex,
-        (address, mac, kind): (IpAddr, Mac, ClaimKind),
-        out: &mut Outbox<Output>,
-    ) {
-        let Some(announcement) = self.announced_on(index, &address) else { return };
-        let counters = &mut announcement.counters;
-        counters.foreign_claims = counters.foreign_claims.saturating_add(1);
-        if announcement.claim_reported.is_none_or(|reported| now.since(reported) >= CLAIM_INTERVAL) {
-            announcement.claim_reported = Some(now);
-            out.push(Output::Report(Report::ForeignClaim { address, interface: index, mac, kind }));
-        }
-    }
-}
-
 /// Time passes.
 impl Responder {
     fn run_timers(&mut self, now: Instant, out: &mut Outbox<Output>) {
@@ -446,6 +431,9 @@ impl Responder {
                 Some(Timer::Reopen(index, protocol)) => {
                     self.change(now, index, |face| face.set_socket(protocol, Socket::Closed), out);
                 }
+                Some(Timer::HandOver(address)) => self.withdraw(now, address, out),
+                Some(Timer::Conflict(address)) => self.grace_over(now, address, out),
+                Some(Timer::Unanswered(address)) => self.unanswered(now, address),
                 Some(Timer::Report) => self.report(now, out),
                 None => break,
             }
@@ -457,14 +445,32 @@ impl Responder {
         let Some(own) = link.face.interface.mac else { return };
         let link_local = link.face.interface.link_local_source();
         while out.len() < OUTBOX_BATCH
-            && let Some(address) = link.schedule.take_due(now)
+            && let Some(due) = link.schedule.take_due(now)
         {
-            for frame in answer::announcement(own, link_local, address) {
+            let mut counters = Counters::default();
+            let (address, frames) = match due {
+                Due::Round(address) => {
+                    counters.gratuitous = u64::from(frames_per_round(&address));
+                    let mut frames = answer::announcement(own, link_local, address);
+                    if let Some(frame) = self.gateways.tell(now, index, (own, link_local), address) {
+                        counters.gateway_frames = 1;
+                        frames.push(frame);
+                    }
+                    (address, frames)
+                }
+                Due::Defence(address) => {
+                    counters.gratuitous = 1;
+                    (address, answer::defence(own, link_local, address).into_iter().collect())
+                }
+                Due::Question(address) => {
+                    (address, answer::question(own, link_local, address, None).into_iter().collect())
+                }
+            };
+            for frame in frames {
                 out.push(send(index, &address, &frame));
             }
             if let Some(announcement) = self.addresses.get_mut(&address) {
-                let sent = u64::from(frames_per_round(&address));
-                announcement.counters.gratuitous = announcement.counters.gratuitous.saturating_add(sent);
+                announcement.counters.add(&counters);
             }
         }
         reschedule(&mut self.timers, index, link);
@@ -541,6 +547,10 @@ impl Responder {
                 let is_awaited = self.timers.get(&Timer::Reopen(*index, protocol)).is_some();
                 assert_eq!(is_awaited, link.face.socket(protocol) == Socket::Failed, "{protocol} on {index:?}");
             }
+        }
+        for (address, announcement) in &self.addresses {
+            let is_awaited = self.timers.get(&Timer::HandOver(*address)).is_some();
+            assert_eq!(is_awaited, announcement.stage == Stage::HandingOver, "{address}");
         }
         let scoped: usize = self.scopes.values().map(|scope| scope.addresses).sum();
         assert_eq!(scoped, self.addresses.len());

@@ -6,6 +6,7 @@
 pub(crate) mod upkeep;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,6 +28,9 @@ use crate::{Host, Lab, Process, Switch, eventually};
 /// Where every backend listens.
 pub const BACKEND_PORT: u16 = 8080;
 
+/// The secret of the speakers' memberlist.
+const MEMBER_SECRET: &str = "AAECAwQFBgcICQoLDA0ODw";
+
 /// The namespace of MetalLB's own objects.
 const NAMESPACE: &str = "metallb-system";
 
@@ -40,6 +44,8 @@ pub struct Fleet {
     controllers: Vec<Process>,
     routers: BTreeMap<String, Router>,
     nodes: BTreeMap<String, Running>,
+    /// The folder with the key of memberlist.
+    secrets: PathBuf,
     world: Arc<Mutex<World>>,
     // Dropped before what it looks after.
     _upkeep: Upkeep,
@@ -61,6 +67,9 @@ impl Fleet {
         let (hosts, switches) = wire(lab, topology)?;
         let folder = ManifestFolder::create(lab.folder().join("cluster"))?;
         folder.write("topology", &topology.manifests)?;
+        let secrets = lab.folder().join("memberlist");
+        fs::create_dir_all(&secrets)?;
+        fs::write(secrets.join("secretkey"), MEMBER_SECRET)?;
 
         let mut routers = BTreeMap::new();
         for plan in topology.hosts_with(Role::Router) {
@@ -94,6 +103,7 @@ impl Fleet {
             controllers,
             routers,
             nodes: BTreeMap::new(),
+            secrets,
             _upkeep: Upkeep::start(Arc::clone(&world))?,
             world,
             _switches: switches,
@@ -218,8 +228,12 @@ impl Fleet {
     }
 
     fn link_count(&self, host: &str) -> Result<usize> {
+        Ok(self.plan(host)?.links.len())
+    }
+
+    fn plan(&self, host: &str) -> Result<&HostPlan> {
         let plan = self.topology.hosts.iter().find(|plan| plan.name == host);
-        Ok(plan.with_context(|| format!("there is no host {host}"))?.links.len())
+        plan.with_context(|| format!("there is no host {host}"))
     }
 
     fn node_start(&self, node: &str) -> Result<Running> {
@@ -231,6 +245,10 @@ impl Fleet {
         let mut command = Command::new(&self.program);
         command.args(["speaker", "--namespace", NAMESPACE, "--node-name", node, "--manifests"]);
         command.arg(self.world()?.folder.path());
+        // As the chart has it: on the first address of the node, with the key that is mounted.
+        if let Some(address) = self.plan(node)?.addresses().next() {
+            command.args(["--ml-bindaddr", &address.to_string(), "--ml-secret-key-path"]).arg(&self.secrets);
+        }
         self.host(node)?.spawn("speaker", command)
     }
 

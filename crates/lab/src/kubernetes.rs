@@ -124,6 +124,8 @@ pub struct AuditedRequest {
     pub namespace: String,
     /// The name; empty where there is none.
     pub name: String,
+    /// The address it came from.
+    pub from: String,
     /// The status of the answer.
     pub code: u64,
 }
@@ -136,6 +138,7 @@ impl AuditedRequest {
         let resource = text("/objectRef/resource");
         Ok(AuditedRequest {
             user: text("/user/username"),
+            from: text("/sourceIPs/0"),
             verb: text("/verb"),
             resource: if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") },
             namespace: text("/objectRef/namespace"),
@@ -326,8 +329,14 @@ impl Cluster {
     }
 
     /// Runs our program on a host, as one of its faces, with the rights of a user and the capabilities of a container. It
-    /// takes itself for the pod that [`Cluster::pod_of`] names.
-    pub fn ours_start(&self, host: &Host, program: &Path, face: Face, user: User) -> Result<Process> {
+    /// takes itself for the pod that [`Cluster::pod_of`] names. `more` are arguments besides those that it must have.
+    pub fn ours_start(
+        &self,
+        host: &Host,
+        program: &Path,
+        (face, user): (Face, User),
+        more: &[String],
+    ) -> Result<Process> {
         let mut command;
         match face {
             Face::Controller => {
@@ -340,7 +349,7 @@ impl Cluster {
             }
         }
         command.args(["--namespace", NAMESPACE, "--pod-name", &Cluster::pod_of(host, face)]);
-        command.arg("--kubeconfig");
+        command.args(more).arg("--kubeconfig");
         let name = if face == Face::Controller { "controller" } else { "speaker" };
         host.spawn(name, with(command, self.kubeconfig(user)))
     }

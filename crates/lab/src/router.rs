@@ -331,6 +331,14 @@ impl Router {
         }
     }
 
+    /// Kills the part of the router that does BFD, where that is a process of its own (FRR); BGP goes on.
+    pub fn kill_bfd(&mut self) -> Result<()> {
+        match &mut self.daemon {
+            Daemon::Frr(frr) => frr.bfd().context("bfdd has not been started")?.kill(),
+            _ => bail!("BFD is no process of its own in {}", self.kind),
+        }
+    }
+
     /// Kills the router: it says nothing to anybody, and its routes stay in the kernel.
     pub fn kill(&mut self) -> Result<()> {
         match &mut self.daemon {

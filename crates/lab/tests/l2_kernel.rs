@@ -8,13 +8,17 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use kit::{Duration, InterfaceIndex, Mac, Outbox};
+use kit::{Duration, Instant, InterfaceIndex, Mac, Outbox};
 use l2::wire::arp::Operation;
 use l2::wire::{Arp, Frame, Payload};
-use l2::{Counters, Coverage, Input, InterfaceSet, OUTBOX_MAX, Output, Report, Responder};
+use l2::{
+    Claimant, Counters, Coverage, Gateway, Input, InterfaceSet, OUTBOX_MAX, Output, Refresh, Report, Responder,
+    Settings,
+};
 use lab::testing::Trial;
 use lab::{Host, Lab, NeighbourState, Task, eventually};
 use netio::clock::Clock;
+use netio::gateways::GatewayMonitor;
 use netio::interfaces::{AddressState, Change, Exclusions, InterfaceAddress, Monitor};
 use netio::packet::{DropCounters, L2Io};
 use sys::packet::{Capture, FRAME_MAX, PacketSocket};
@@ -26,6 +30,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 const V4: &str = "10.0.0.100";
 const V6: &str = "fd00::100";
 const BOTH: [&str; 2] = [V4, V6];
+const SETTINGS: Settings = Settings { refresh: Refresh::DEFAULT, seed: 1 };
+/// For tests in which the ages of tables are seconds instead of minutes.
+const QUICK: Settings = Settings { refresh: Refresh::Every(Duration::from_secs(2)), seed: 1 };
 
 fn main() -> ExitCode {
     lab::testing::main([
@@ -33,6 +40,8 @@ fn main() -> ExitCode {
         Trial::new("contract_12_1_d13_the_kernels_unicast_probes_are_answered", unicast_probes),
         Trial::new("the_kernel_finds_a_duplicate_rfc_4862_5_4_and_rfc_5227_2_1_1", duplicates),
         Trial::new("a_new_owner_is_followed_at_once_while_the_old_one_still_answers", hand_over),
+        Trial::new("a_switch_that_forgets_is_told_again_and_again", forgetful_switch),
+        Trial::new("a_router_that_only_notes_who_asks_it_knows_a_new_owner", deaf_router),
         Trial::new("contract_12_1_d14_a_new_mac_is_followed_at_once", mac_change),
         Trial::new("contract_12_1_d14_a_new_name_is_followed", rename),
         Trial::new("contract_12_1_d12_a_late_link_local_address_is_enough", late_link_local),
@@ -42,6 +51,8 @@ fn main() -> ExitCode {
         Trial::new("contract_5_3_excluded_and_unnamed_interfaces_are_silent", exclusion),
         Trial::new("a_frame_with_a_foreign_vlan_tag_is_ignored", vlan),
         Trial::new("claims_of_other_hosts_are_reported", foreign_claims),
+        Trial::new("rfc_5227_2_4_c_a_stranger_is_seen_within_a_second_and_told_once", defence),
+        Trial::new("a_node_that_gives_an_address_up_has_the_other_one_tell_everybody", partition_heals),
         Trial::new("ten_thousand_addresses_are_joined_and_answered", ten_thousand),
         Trial::new("without_room_for_groups_all_multicast_is_received", all_multicast),
         Trial::new("the_monitor_misses_nothing_when_it_cannot_keep_up", monitor_overflow),
@@ -63,10 +74,14 @@ enum Command {
 
 impl Node {
     fn start(host: Host, exclusions: Exclusions) -> Result<Node> {
+        Node::start_with(host, exclusions, SETTINGS)
+    }
+
+    fn start_with(host: Host, exclusions: Exclusions, settings: Settings) -> Result<Node> {
         let (commands, received) = mpsc::channel(20_000);
         let reports = Arc::new(Mutex::new(Vec::new()));
         let shown = Arc::clone(&reports);
-        let task = host.start_task("l2", async move || drive(exclusions, received, &shown).await)?;
+        let task = host.start_task("l2", async move || drive(exclusions, settings, received, &shown).await)?;
         Ok(Node { host, commands, reports, _task: task })
     }
 
@@ -100,12 +115,14 @@ impl Node {
 /// The loop of docs in `netio::packet`.
 async fn drive(
     exclusions: Exclusions,
+    settings: Settings,
     mut commands: mpsc::Receiver<Command>,
     reports: &Mutex<Vec<Report>>,
 ) -> Result<()> {
     let clock = Clock::start();
     let mut monitor = Monitor::start().await?;
-    let (mut responder, mut io, mut out) = (Responder::new(), L2Io::new(), Outbox::with_limit(OUTBOX_MAX));
+    let mut gateways = GatewayMonitor::new();
+    let (mut responder, mut io, mut out) = (Responder::new(settings), L2Io::new(), Outbox::with_limit(OUTBOX_MAX));
     loop {
         let deadline = responder.next_deadline().map(|deadline| clock.deadline(deadline));
         let input = tokio::select! {
@@ -114,6 +131,9 @@ async fn drive(
                 Change::Gone(index) => Input::InterfaceGone { index },
             },
             input = io.recv() => input,
+            gateways = gateways.next() => Input::Gateways(
+                gateways.iter().map(|(family, it)| (*family, Gateway { interface: it.index, address: it.address })).collect(),
+            ),
             () = async { tokio::time::sleep_until(deadline.unwrap()).await }, if deadline.is_some() => Input::Tick,
             command = commands.recv() => match command {
                 None => return Ok(()),
@@ -280,7 +300,8 @@ fn duplicates(lab: &Lab) -> Result<()> {
         client.sysctl(&format!("net/ipv6/conf/eth0/{parameter}"), value)?;
     }
     client.sysctl("net/ipv6/conf/all/accept_dad", "1")?;
-    client.add_address("eth0", &format!("{V6}/64"))?;
+    // The lab gives addresses without asking whether they are taken.
+    client.output_ok("ip", &["address", "add", &format!("{V6}/64"), "dev", "eth0"])?;
     eventually(LIMIT, || {
         let addresses = client.output_ok("ip", &["-6", "address", "show", "dev", "eth0"])?;
         let line = addresses.lines().find(|line| line.contains(V6)).context("the address is not there")?;
@@ -350,6 +371,104 @@ fn hand_over(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// A switch that forgets after 5 s which port leads to a station, and a client that does not ask again for an hour: as in
+/// 300 s and 1,200 s. The node sends nothing by itself, as one whose answers take another way.
+fn forgetful_switch(lab: &Lab) -> Result<()> {
+    let (lan, node, client, other) = (lab.switch("lan")?, lab.host("node")?, lab.host("client")?, lab.host("other")?);
+    node.plug("eth0", &lan)?;
+    client.plug("eth0", &lan)?.address("10.0.0.2/24")?.address("fd00::2/64")?;
+    other.plug("eth0", &lan)?;
+    // In hundredths of a second.
+    lan.host().output_ok("ip", &["link", "set", "bridge", "type", "bridge", "ageing_time", "500"])?;
+    make_patient(&client)?;
+    let never = Settings { refresh: Refresh::Never, seed: 1 };
+    let silent = Node::start_with(node.clone(), Exclusions::none(), never)?;
+    silent.announce()?;
+    for address in BOTH {
+        resolves_to(&client, address, silent.mac()?)?;
+    }
+    // What the switch knows no port for goes to all of them, so that the third station sees it.
+    let flooded = lab::capture::Capture::start(&other, "eth0", "udp dst port 9")?;
+    for address in BOTH {
+        eventually(LIMIT, || {
+            knock(&client, address.parse()?)?;
+            let seen = flooded.text();
+            ensure!(seen.contains(&format!("> {address}.9")), "the switch does not forget:\n{seen}");
+            Ok(())
+        })?;
+    }
+    drop(silent);
+    let node = Node::start_with(node, Exclusions::none(), QUICK)?;
+    node.announce()?;
+    eventually(LIMIT, || {
+        let (counters, _) = node.counters()?;
+        ensure!(counters.len() == 2 && counters.values().all(|it| it.gratuitous >= 5), "{counters:?}");
+        Ok(())
+    })?;
+    let clock = Clock::start();
+    let end = clock.now() + Duration::from_secs(15);
+    let seen_before = flooded.text();
+    while clock.now() < end {
+        for address in BOTH {
+            knock(&client, address.parse()?)?;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    ensure!(flooded.text() == seen_before, "the switch had forgotten the node:\n{}", flooded.text());
+    for address in BOTH {
+        is_known_as(&client, address, node.mac()?)?;
+    }
+    Ok(())
+}
+
+/// Makes the kernel believe for an hour what it was told once.
+fn make_patient(host: &Host) -> Result<()> {
+    for family in ["ipv4", "ipv6"] {
+        host.sysctl(&format!("net/{family}/neigh/eth0/base_reachable_time_ms"), "3600000")?;
+    }
+    Ok(())
+}
+
+/// A router that takes no notice of announcements, and does not ask again for an hour.
+fn deaf_router(lab: &Lab) -> Result<()> {
+    let (lan, router) = (lab.switch("lan")?, lab.host("router")?);
+    let (first, second) = (lab.host("first")?, lab.host("second")?);
+    router.plug("eth0", &lan)?.address("10.0.0.254/24")?.address("fd00::fe/64")?;
+    for (host, v4, v6) in [(&first, "10.0.0.1/24", "fd00::1/64"), (&second, "10.0.0.3/24", "fd00::3/64")] {
+        host.plug("eth0", &lan)?.address(v4)?.address(v6)?;
+        host.set_route("0.0.0.0/0", &["10.0.0.254".parse()?])?;
+        host.set_route("::/0", &["fd00::fe".parse()?])?;
+    }
+    make_patient(&router)?;
+    for family in ["ipv4", "ipv6"] {
+        router.sysctl(&format!("net/{family}/neigh/eth0/locktime"), "0")?;
+    }
+    for rule in [
+        "add table arp deaf",
+        "add chain arp deaf input { type filter hook input priority 0; }",
+        "add rule arp deaf input arp daddr ip 10.0.0.100 counter drop",
+        "add table ip6 deaf",
+        "add chain ip6 deaf input { type filter hook input priority 0; }",
+        "add rule ip6 deaf input ip6 daddr ff02::1 icmpv6 type nd-neighbor-advert counter drop",
+    ] {
+        router.output_ok("nft", &[rule])?;
+    }
+    let (first, second) = (Node::start(first, Exclusions::none())?, Node::start(second, Exclusions::none())?);
+    first.announce()?;
+    for address in BOTH {
+        resolves_to(&router, address, first.mac()?)?;
+    }
+    second.announce()?;
+    for address in BOTH {
+        eventually(LIMIT, || is_known_as(&router, address, second.mac()?))?;
+    }
+    let rules = router.output_ok("nft", &["list", "ruleset"])?;
+    ensure!(rules.matches("packets 0 ").count() == 0, "the router heard announcements: {rules}");
+    let (counters, _) = second.counters()?;
+    ensure!(counters.values().all(|it| it.gateway_frames > 0), "{counters:?}");
+    Ok(())
+}
+
 fn mac_change(lab: &Lab) -> Result<()> {
     let (node, client, _lan) = segment(lab)?;
     make_impatient(&client)?;
@@ -387,7 +506,7 @@ fn rename(lab: &Lab) -> Result<()> {
         .iter()
         .filter_map(|report| match report {
             Report::Coverage { coverage, .. } => Some(coverage),
-            Report::ForeignClaim { .. } => None,
+            Report::Conflict { .. } | Report::Unknown { .. } | Report::Answer { .. } => None,
         })
         .collect();
     ensure!(coverages.first() == Some(&&Coverage::Absent), "{coverages:?}");
@@ -558,13 +677,111 @@ fn foreign_claims(lab: &Lab) -> Result<()> {
             let claims: Vec<Report> = node.reports.lock().unwrap().clone();
             let mac = thief.mac("eth0")?;
             let claimed = |report: &Report| {
-                matches!(report, Report::ForeignClaim { address: claimed, mac: by, .. }
+                matches!(report, Report::Conflict { address: claimed, mac: by, claimant: Claimant::Stranger, .. }
                 if *claimed == address.parse::<IpAddr>().unwrap() && *by == mac)
             };
             ensure!(claims.iter().any(claimed), "{claims:?}");
             Ok(())
         })?;
     }
+    Ok(())
+}
+
+/// A frame in which a station says to everybody that it has the address.
+fn gratuitous(mac: Mac, address: &str) -> Result<Frame> {
+    let address: Ipv4Addr = address.parse()?;
+    Ok(arp_frame(Arp {
+        operation: Operation::Reply,
+        sender_mac: mac,
+        sender_address: address,
+        target_mac: Mac::BROADCAST,
+        target_address: address,
+    }))
+}
+
+/// A stranger claims the address by a frame of its own: the client believes it until the node has defended the address.
+fn defence(lab: &Lab) -> Result<()> {
+    let (node, client, lan) = segment(lab)?;
+    make_impatient(&client)?;
+    make_patient(&client)?;
+    let thief = lab.host("thief")?;
+    thief.plug("eth0", &lan)?;
+    node.announce()?;
+    resolves_to(&client, V4, node.mac()?)?;
+    eventually(LIMIT, || {
+        let (counters, _) = node.counters()?;
+        ensure!(counters[&V4.parse::<IpAddr>()?].gratuitous == 10, "{counters:?}");
+        Ok(())
+    })?;
+    let capture = lab::capture::Capture::start(&client, "eth0", "arp")?;
+    let mac = thief.mac("eth0")?;
+    let clock = Clock::start();
+    exchange(&thief, gratuitous(mac, V4)?.encode())?;
+    eventually(LIMIT, || {
+        let reports = node.reports.lock().unwrap().clone();
+        let seen = |report: &&Report| matches!(report, Report::Conflict { mac: by, .. } if *by == mac);
+        ensure!(reports.iter().any(|report| seen(&report)), "{reports:?}");
+        Ok(())
+    })?;
+    // Half a second of it is in `exchange`; the rest is room for a busy machine.
+    let took = clock.now().since(Instant::ZERO);
+    ensure!(took < Duration::from_secs(2), "seen after {took}");
+    eventually(LIMIT, || is_known_as(&client, V4, node.mac()?))?;
+    // It goes on: nobody answers for as long as it does.
+    for _ in 0..5 {
+        exchange(&thief, gratuitous(mac, V4)?.encode())?;
+    }
+    let claims = capture.claims();
+    let own = node.mac()?;
+    let defences = claims.iter().filter(|claim| claim.mac == own && claim.destination == Mac::BROADCAST).count();
+    ensure!(defences == 1, "{defences} defences: {claims:?}");
+    Ok(())
+}
+
+/// Two nodes that did not hear each other both announced; when they do, the one gives the address up, and the clients on its
+/// side of the segment have to hear of the other.
+fn partition_heals(lab: &Lab) -> Result<()> {
+    let (first, client, lan) = segment(lab)?;
+    make_impatient(&client)?;
+    make_patient(&client)?;
+    let second = lab.host("second")?;
+    second.plug("eth0", &lan)?.address("10.0.0.3/24")?.address("fd00::3/64")?;
+    let second = Node::start(second, Exclusions::none())?;
+    first.tell(Input::Fellows(["10.0.0.3".parse()?, "fd00::3".parse()?].into()))?;
+    second.tell(Input::Fellows(["10.0.0.1".parse()?, "fd00::1".parse()?].into()))?;
+    // The kernels talk to each other, as those of nodes do.
+    for address in ["10.0.0.1", "fd00::1"] {
+        resolves_to(&second.host, address, first.mac()?)?;
+    }
+    for address in ["10.0.0.3", "fd00::3"] {
+        first.host.forget_neighbour(address.parse()?)?;
+        resolves_to(&first.host, address, second.mac()?)?;
+    }
+    first.announce()?;
+    for address in BOTH {
+        resolves_to(&client, address, first.mac()?)?;
+    }
+    second.announce()?;
+    for address in BOTH {
+        eventually(LIMIT, || is_known_as(&client, address, second.mac()?))?;
+    }
+    let rounds_are_over = |node: &Node| {
+        eventually(LIMIT, || {
+            let (counters, _) = node.counters()?;
+            ensure!(counters[&V4.parse::<IpAddr>()?].gratuitous >= 10, "{counters:?}");
+            Ok(())
+        })
+    };
+    rounds_are_over(&second)?;
+    for address in BOTH {
+        is_known_as(&client, address, second.mac()?)?;
+        second.tell(Input::HandOver { address: address.parse()? })?;
+    }
+    for address in BOTH {
+        eventually(LIMIT, || is_known_as(&client, address, first.mac()?))?;
+    }
+    let (left, _) = second.counters()?;
+    ensure!(left.is_empty(), "{left:?}");
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! The command line: MetalLB's flags with their names, defaults and variables (contract 7.1), and our own commands.
 
 use std::ffi::{OsStr, OsString};
-use std::num::NonZeroU64;
+use std::net::IpAddr;
+use std::num::{NonZeroU16, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -28,9 +29,17 @@ impl Arguments {
     pub(crate) fn read(words: impl Iterator<Item = OsString>) -> Result<Arguments, clap::Error> {
         let arguments = Arguments::try_parse_from(with_two_dashes(with_face_of_name(words).into_iter()))?;
         let common = match &arguments.command {
-            Command::Controller(flags) => &flags.common,
+            Command::Controller(flags) => {
+                if flags.common.manifests.is_some() && flags.webhook.webhook_mode == WebhookMode::OnlyWebhook {
+                    let text = "--webhook-mode=onlywebhook and --manifests: there is nobody who would ask";
+                    return Err(Arguments::command().error(ErrorKind::ArgumentConflict, text));
+                }
+                &flags.common
+            }
             Command::Speaker(flags) => &flags.common,
-            Command::Lab(_) | Command::Lint(_) | Command::Crds(_) => return Ok(arguments),
+            Command::Status(_) | Command::Lab(_) | Command::Lint(_) | Command::Convert(_) | Command::Crds(_) => {
+                return Ok(arguments);
+            }
         };
         match common.tls.policy() {
             Ok(_) => Ok(arguments),
@@ -41,14 +50,18 @@ impl Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Gives addresses to Services; one per cluster
+    /// Gives addresses to Services; one per cluster does, others stand by
     Controller(Box<ControllerFlags>),
     /// Announces addresses; one on every node
     Speaker(Box<SpeakerFlags>),
+    /// Shows what a running speaker knows: its BGP and BFD sessions
+    Status(crate::status::StatusCommand),
     /// Shows MetalLB at work on this machine, in network namespaces
     Lab(lab::command::LabCommand),
     /// Checks manifests before they are applied
     Lint(crate::lint::LintFlags),
+    /// Turns the ConfigMap of MetalLB up to 0.12 into objects
+    Convert(crate::convert::ConvertFlags),
     /// Prints the CustomResourceDefinitions
     Crds(crate::crds::CrdsFlags),
 }
@@ -145,20 +158,6 @@ impl FutureCommonFlags {
 pub(crate) struct FutureControllerFlags {
     #[command(flatten)]
     common: FutureCommonFlags,
-    #[arg(long, env = "METALLB_ML_SECRET_NAME", hide = true)]
-    ml_secret_name: Option<String>,
-    #[arg(long, env = "METALLB_DEPLOYMENT", hide = true)]
-    deployment: Option<String>,
-    #[arg(long, hide = true)]
-    webhook_mode: Option<String>,
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
-    disable_cert_rotation: Option<bool>,
-    #[arg(long, hide = true)]
-    cert_dir: Option<String>,
-    #[arg(long, hide = true)]
-    cert_service_name: Option<String>,
-    #[arg(long, hide = true)]
-    webhook_secret: Option<String>,
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     webhook_http2: Option<bool>,
 }
@@ -166,16 +165,7 @@ pub(crate) struct FutureControllerFlags {
 impl FutureControllerFlags {
     /// Those that were given, in order.
     pub(crate) fn given(&self) -> Vec<&'static str> {
-        let own = named([
-            ("--ml-secret-name", is_set(self.ml_secret_name.as_ref())),
-            ("--deployment", is_set(self.deployment.as_ref())),
-            ("--webhook-mode", self.webhook_mode.as_deref().is_some_and(|mode| mode != "disabled")),
-            ("--disable-cert-rotation", self.disable_cert_rotation == Some(true)),
-            ("--cert-dir", is_set(self.cert_dir.as_ref())),
-            ("--cert-service-name", is_set(self.cert_service_name.as_ref())),
-            ("--webhook-secret", is_set(self.webhook_secret.as_ref())),
-            ("--webhook-http2", self.webhook_http2 == Some(true)),
-        ]);
+        let own = named([("--webhook-http2", self.webhook_http2 == Some(true))]);
         [self.common.given(), own].concat()
     }
 }
@@ -185,29 +175,12 @@ impl FutureControllerFlags {
 pub(crate) struct FutureSpeakerFlags {
     #[command(flatten)]
     common: FutureCommonFlags,
-    #[arg(long, env = "METALLB_ML_BIND_ADDR", hide = true)]
-    ml_bindaddr: Option<String>,
-    #[arg(long, env = "METALLB_ML_BIND_PORT", hide = true)]
-    ml_bindport: Option<String>,
-    #[arg(long, env = "METALLB_ML_LABELS", hide = true)]
-    ml_labels: Option<String>,
-    #[arg(long, env = "METALLB_ML_SECRET_KEY_PATH", hide = true)]
-    ml_secret_key_path: Option<String>,
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
-    ml_wan_config: Option<bool>,
 }
 
 impl FutureSpeakerFlags {
     /// Those that were given, in order.
     pub(crate) fn given(&self) -> Vec<&'static str> {
-        let own = named([
-            ("--ml-bindaddr", is_set(self.ml_bindaddr.as_ref())),
-            ("--ml-bindport", is_set(self.ml_bindport.as_ref())),
-            ("--ml-labels", is_set(self.ml_labels.as_ref())),
-            ("--ml-secret-key-path", is_set(self.ml_secret_key_path.as_ref())),
-            ("--ml-wan-config", self.ml_wan_config == Some(true)),
-        ]);
-        [self.common.given(), own].concat()
+        self.common.given()
     }
 }
 
@@ -229,8 +202,63 @@ pub(crate) struct ControllerFlags {
     #[command(flatten)]
     pub(crate) common: CommonFlags,
 
+    /// Name of the Secret with the key of the speakers' memberlist, to be made if it is not there; none by default
+    #[arg(long, env = "METALLB_ML_SECRET_NAME", default_value = "", hide_default_value = true, value_name = "NAME")]
+    pub(crate) ml_secret_name: String,
+
+    /// Name of the Deployment of the controller, which owns that Secret
+    #[arg(long, env = "METALLB_DEPLOYMENT", default_value = "", hide_default_value = true, value_name = "NAME")]
+    pub(crate) deployment: String,
+
+    /// Write only while holding the Lease metallb-controller, so that any number of controllers may run
+    ///
+    /// Without it, a second controller may give out an address a second time. Manifests have no Lease.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub(crate) leader_elect: bool,
+
+    #[command(flatten)]
+    pub(crate) webhook: WebhookFlags,
+
     #[command(flatten)]
     pub(crate) future: FutureControllerFlags,
+}
+
+/// How the API server asks about objects before it takes them.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WebhookFlags {
+    /// Whether to serve the webhooks on port 9443; with onlywebhook, no addresses are given
+    ///
+    /// With --manifests there is nobody who would ask, and they are not served.
+    #[arg(long, default_value = "enabled", value_name = "MODE")]
+    pub(crate) webhook_mode: WebhookMode,
+
+    /// Leave the certificate of the webhooks, and whom the API server trusts, to somebody else: see --cert-dir
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    pub(crate) disable_cert_rotation: bool,
+
+    /// Directory with tls.crt and tls.key for the webhooks, read again when they change; with --disable-cert-rotation
+    #[arg(long, default_value = "/tmp/k8s-webhook-server/serving-certs", value_name = "DIR")]
+    pub(crate) cert_dir: PathBuf,
+
+    /// Service by which the API server calls the webhooks
+    #[arg(long, default_value = "metallb-webhook-service", value_name = "NAME")]
+    pub(crate) cert_service_name: String,
+
+    /// Secret with the certificate of the webhooks; made if it is not there
+    #[arg(long, default_value = "metallb-webhook-cert", value_name = "NAME")]
+    pub(crate) webhook_secret: String,
+}
+
+/// What a controller does about webhooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WebhookMode {
+    /// Serves them.
+    Enabled,
+    /// Does not.
+    Disabled,
+    /// Does nothing else.
+    #[value(name = "onlywebhook")]
+    OnlyWebhook,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -247,9 +275,12 @@ pub(crate) struct SpeakerFlags {
     #[arg(long, env = "METALLB_NODE_NAME", value_name = "NAME")]
     pub(crate) node_name: String,
 
-    /// Address of the node; not used, so whatever it is will do
+    /// Address of the node: others reach memberlist there if it listens on all addresses. Else not used
     #[arg(long, env = "METALLB_HOST", hide = true)]
     pub(crate) host: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) members: MemberFlags,
 
     /// Announce even from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
@@ -285,8 +316,77 @@ pub(crate) struct SpeakerFlags {
     #[arg(long, env = "METALLB_BGP_LISTEN_PORT", default_value_t = 179, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) bgp_listen_port: u16,
 
+    /// How often the network is told of addresses about which nothing has happened, such as 120s; 0 for never
+    #[arg(long, env = "METALLB_L2_REFRESH_INTERVAL", default_value = "120s", value_name = "TIME")]
+    pub(crate) l2_refresh_interval: RefreshInterval,
+
+    /// Socket for metallb status; none for an empty path
+    #[arg(long, env = "METALLB_STATUS_SOCKET", default_value = crate::status::SOCKET, value_name = "PATH")]
+    pub(crate) status_socket: PathBuf,
+
     #[command(flatten)]
     pub(crate) future: FutureSpeakerFlags,
+}
+
+/// How often addresses are told again: from 10 s, for a host may not announce what another one claims more often than that
+/// (RFC 5227 section 2.4), to an hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RefreshInterval(pub(crate) l2::Refresh);
+
+impl FromStr for RefreshInterval {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = GoDuration::parse(text).map_err(|error| error.to_string())?;
+        let micros = u64::try_from(time.as_nanos()).map_err(|_| "a time must not be negative".to_owned())? / 1000;
+        match Duration::from_micros(micros) {
+            Duration::ZERO => Ok(RefreshInterval(l2::Refresh::Never)),
+            time if time < Duration::from_secs(10) => Err("it must be 0 or at least 10s".to_owned()),
+            time if time > Duration::from_secs(3600) => Err("it must be at most 1h".to_owned()),
+            time => Ok(RefreshInterval(l2::Refresh::Every(time))),
+        }
+    }
+}
+
+/// How a speaker finds the others and knows which are alive: by HashiCorp's memberlist (contract 5.2).
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MemberFlags {
+    /// Address for memberlist, usually the node's; without it there is none, and a dead node is noticed late
+    #[arg(long, env = "METALLB_ML_BIND_ADDR", default_value = "", hide_default_value = true, value_name = "ADDRESS")]
+    pub(crate) ml_bindaddr: Given<IpAddr>,
+
+    /// UDP and TCP port for memberlist; 7946 by default
+    #[arg(long, env = "METALLB_ML_BIND_PORT", default_value = "", hide_default_value = true, value_name = "PORT")]
+    pub(crate) ml_bindport: Given<NonZeroU16>,
+
+    /// Labels of the speakers' pods, by which they find each other; without them there is no memberlist. With
+    /// --manifests speakers are where the nodes are
+    #[arg(long, env = "METALLB_ML_LABELS", default_value = "", hide_default_value = true, value_name = "LABELS")]
+    pub(crate) ml_labels: String,
+
+    /// Directory with the file secretkey, read again when it changes; without it memberlist is not encrypted
+    #[arg(long, env = "METALLB_ML_SECRET_KEY_PATH", default_value = "", hide_default_value = true, value_name = "DIR")]
+    pub(crate) ml_secret_key_path: String,
+
+    /// Give memberlist more time, for nodes that are far from each other
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    pub(crate) ml_wan_config: bool,
+
+    /// File with the timing of memberlist
+    #[arg(long, default_value = "/etc/metallb/memberlist/config.json", hide = true)]
+    pub(crate) ml_config_file: PathBuf,
+}
+
+/// A value of a flag whose empty text is as good as no flag: variables are often set and empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Given<T>(pub(crate) Option<T>);
+
+impl<T: FromStr> FromStr for Given<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text.is_empty() { Ok(Given(None)) } else { text.parse().map(|value| Given(Some(value))) }
+    }
 }
 
 /// A time as Go writes it: `10s`, `1m30s`.
@@ -398,12 +498,33 @@ mod tests {
 
     #[test]
     fn flags_of_parts_to_come_are_taken_and_named() {
-        let line = "metallb speaker -node-name n1 --pprof-bind-address=:6060 -ml-labels app=metallb -ml-bindaddr= -ml-wan-config";
+        let line = "metallb speaker -node-name n1 --pprof-bind-address=:6060";
         let Command::Speaker(flags) = parse(line).unwrap().command else { panic!("not a speaker") };
-        assert_eq!(flags.future.given(), ["--pprof-bind-address", "--ml-labels", "--ml-wan-config"]);
-        let line = "metallb controller --webhook-mode disabled --ml-secret-name memberlist";
+        assert_eq!(flags.future.given(), ["--pprof-bind-address"]);
+        let line = "metallb controller --webhook-http2";
         let Command::Controller(flags) = parse(line).unwrap().command else { panic!("not a controller") };
-        assert_eq!(flags.future.given(), ["--ml-secret-name"]);
+        assert_eq!(flags.future.given(), ["--webhook-http2"]);
+    }
+
+    #[test]
+    fn contract_7_1_flags_of_the_webhooks() {
+        let read = |line: &str| match parse(line).unwrap().command {
+            Command::Controller(flags) => flags.webhook,
+            _ => panic!("no controller"),
+        };
+        let usual = read("metallb controller");
+        assert_eq!((usual.webhook_mode, usual.disable_cert_rotation), (WebhookMode::Enabled, false));
+        assert_eq!(usual.cert_dir, Path::new("/tmp/k8s-webhook-server/serving-certs"));
+        assert_eq!(usual.cert_service_name, "metallb-webhook-service");
+        assert_eq!(usual.webhook_secret, "metallb-webhook-cert");
+        let given = read(
+            "metallb controller -webhook-mode onlywebhook --disable-cert-rotation -cert-dir=/certs \
+             --cert-service-name=s --webhook-secret w",
+        );
+        assert_eq!((given.webhook_mode, given.disable_cert_rotation), (WebhookMode::OnlyWebhook, true));
+        assert_eq!((given.cert_dir.as_path(), given.cert_service_name.as_str()), (Path::new("/certs"), "s"));
+        assert_eq!(given.webhook_secret, "w");
+        assert_eq!(read("metallb controller --webhook-mode=disabled").webhook_mode, WebhookMode::Disabled);
     }
 
     #[test]
@@ -425,6 +546,18 @@ mod tests {
     }
 
     #[test]
+    fn the_lease_is_ours_and_on_unless_taken_away() {
+        for (line, wanted) in [
+            ("metallb controller", true),
+            ("metallb controller -leader-elect", true),
+            ("metallb controller --leader-elect=false", false),
+        ] {
+            let Command::Controller(flags) = parse(line).unwrap().command else { panic!("no controller") };
+            assert_eq!(flags.leader_elect, wanted, "{line}");
+        }
+    }
+
+    #[test]
     fn the_flags_of_bgp_are_ours_and_off_unless_given() {
         let Command::Speaker(flags) = parse("metallb speaker -node-name n1").unwrap().command else { panic!() };
         assert_eq!((flags.bgp_drain_time.0, flags.bgp_listen_port), (Duration::ZERO, 179));
@@ -433,6 +566,24 @@ mod tests {
         let Command::Speaker(flags) = parse(line).unwrap().command else { panic!() };
         assert_eq!((flags.bgp_drain_time.0, flags.bgp_listen_port), (Duration::from_secs(90), 1179));
         assert_eq!(flags.bgp_drain_taints, ["a", "b"]);
+    }
+
+    #[test]
+    fn contract_7_1_flags_of_memberlist() {
+        let Command::Speaker(flags) =
+            parse("metallb speaker -node-name n1 -ml-bindaddr= --ml-bindport=").unwrap().command
+        else {
+            panic!()
+        };
+        assert_eq!((flags.members.ml_bindaddr, flags.members.ml_bindport), (Given(None), Given(None)));
+        let line = "metallb speaker -node-name n1 -ml-bindaddr fd00::1 -ml-bindport=7 -ml-labels a=b,c=d -ml-wan-config \
+                    -ml-secret-key-path=/etc/ml";
+        let Command::Speaker(flags) = parse(line).unwrap().command else { panic!() };
+        let members = flags.members;
+        assert_eq!(members.ml_bindaddr, Given(Some("fd00::1".parse().unwrap())));
+        assert_eq!(members.ml_bindport, Given(NonZeroU16::new(7)));
+        assert_eq!((members.ml_labels.as_str(), members.ml_secret_key_path.as_str()), ("a=b,c=d", "/etc/ml"));
+        assert!(members.ml_wan_config);
     }
 
     #[test]
@@ -450,10 +601,15 @@ mod tests {
             "metallb speaker --node-name n1 --bgp-drain-time=-1s",
             "metallb speaker --node-name n1 --bgp-drain-time 2h",
             "metallb speaker --node-name n1 --bgp-listen-port 0",
+            "metallb speaker --node-name n1 --ml-bindport 0",
+            "metallb speaker --node-name n1 --ml-bindport 70000",
+            "metallb speaker --node-name n1 --ml-bindaddr node-1",
             "metallb controller --health-probe-port 70000",
             "metallb controller --no-such-flag",
             "metallb speaker --node-name n1 --manifests a --kubeconfig b",
             "metallb controller --port 65536",
+            "metallb controller --webhook-mode maybe",
+            "metallb controller --webhook-mode onlywebhook --manifests a",
             "metallb controller --tls-min-version VersionTLS10",
             "metallb controller --tls-min-version VersionTLS12 --tls-cipher-suites TLS_NONE",
             "metallb controller --tls-curve-preferences 29,29",

@@ -2,21 +2,25 @@
 
 mod conditions;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use api::{Component, ConfigurationVerdict, IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
 use controller::{Controller, Input, Settings};
 use ipam::PoolUsage;
-use kit::{Instant, Outbox};
+use kit::{Duration, Instant, Outbox};
 use netio::clock::Clock;
+use source::kube::{Client, MemberKey};
 use source::manifests::StatusFiles;
-use source::{Change, PoolStatus, Writer};
+use source::{Change, LeaseOptions, Owner, PoolStatus, Writer};
+use telemetry::health::Health;
+use telemetry::logs::Logs;
 use telemetry::metrics::{ControllerReport, PoolReport, Work};
 
-use crate::arguments::ControllerFlags;
+use crate::arguments::{ControllerFlags, WebhookMode};
 use crate::configuration::{Configuration, Verdict};
 use crate::metrics::{self, Scrapes, count};
 use crate::process::{self, Reach, Shutdown};
 use crate::reports::Reports;
+use crate::webhook;
 use conditions::{Conditions, Verdicts};
 
 /// What a controller reads.
@@ -27,6 +31,12 @@ const CHANGES_PER_TURN: usize = 256;
 
 /// What one turn may want written; the rest follows in the next one.
 const OUTBOX_LIMIT: usize = 1024;
+
+/// Time between two writes of one pool's counters: soon enough for whoever looks at them.
+const POOL_STATUS_PACE: Duration = Duration::from_secs(1);
+
+/// The Lease that controllers share.
+const LEASE: &str = "metallb-controller";
 
 /// Runs the controller until a signal ends it.
 pub(crate) fn run(flags: Box<ControllerFlags>) -> Result<()> {
@@ -40,8 +50,19 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     process::warn_of_unused(&flags.future.given());
     let health = process::serve_health(Reach::Everywhere, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
+    // Nobody would ask about a directory of manifests.
+    if let (Some(namespace), None) = (&namespace, &flags.common.manifests) {
+        match flags.webhook.webhook_mode {
+            WebhookMode::Disabled => {}
+            WebhookMode::Enabled => {
+                let (source, _) = webhook::source(flags, namespace).await?;
+                webhook::start(flags, namespace, source, &health).await?;
+            }
+            WebhookMode::OnlyWebhook => return serve_webhooks(flags, &logs, namespace, &health, shutdown).await,
+        }
+    }
     let instance = if flags.common.pod_name.is_empty() { "controller" } else { flags.common.pod_name.as_str() };
-    let (mut source, reviews) = process::source(
+    let (mut source, api) = process::source(
         &flags.common,
         "metallb-controller",
         instance,
@@ -49,17 +70,20 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         &KINDS,
         Reports::kinds(&Component::Controller),
         PoolStatus::Read,
+        flags.leader_elect.then(|| LeaseOptions { name: LEASE, holder: flags.common.pod_name.clone() }),
         StatusFiles::Owned,
     )
     .await?;
     let mut beside = conditions::source(&flags.common, namespace.as_deref()).await?;
-    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, &logs, &source, reviews).await?;
+    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, &logs, &source, api.as_ref()).await?;
+    make_member_key(flags, api, namespace.as_deref())?;
     let clock = Clock::start();
     let class = &flags.common.lb_class;
     let mut cluster = Cluster {
         decisions: Controller::new(Settings {
             namespace: namespace.clone().unwrap_or_default(),
             load_balancer_class: (!class.is_empty()).then(|| class.clone()),
+            pool_status_pace: POOL_STATUS_PACE,
         }),
         reports: Reports::new(Component::Controller, namespace.as_deref(), source.writer.clone()),
         conditions: Conditions::new(class.clone(), namespace.clone(), source.writer.clone()),
@@ -67,9 +91,15 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         writer: source.writer.clone(),
         out: Outbox::with_limit(OUTBOX_LIMIT),
         synced: false,
+        // Without a Lease there is nobody else.
+        leads: source.lease.is_none(),
+        owner: source.owner.borrow_and_update().clone(),
     };
+    if source.lease.is_some() {
+        cluster.writer.pause();
+    }
     cluster.reports.configuration(clock.now(), cluster.configuration.verdict());
-    cluster.reports.owned(clock.now(), &source.owner.borrow_and_update());
+    cluster.owned(clock.now());
     let (mut changes, mut changes_beside) = (Vec::with_capacity(CHANGES_PER_TURN), Vec::new());
     let signal = loop {
         let now = clock.now();
@@ -87,14 +117,15 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
             signal = shutdown.wait() => break signal,
             () = clock.sleep_until(cluster.next_deadline()) => {}
             Ok(()) = source.owner.changed() => {
-                cluster.reports.owned(clock.now(), &source.owner.borrow_and_update());
+                cluster.owner = source.owner.borrow_and_update().clone();
+                cluster.owned(clock.now());
             }
             Ok(()) = source.connection.changed() => {
                 process::report_source(&health, &source.connection.borrow_and_update());
             }
             envelope = scrapes.next() => {
                 // Who asked may have gone.
-                let _sent = envelope.send(report(&cluster.decisions, &cluster.conditions));
+                let _sent = envelope.send(cluster.report());
             }
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
@@ -110,7 +141,57 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     };
     tracing::info!(op = "shutdown", signal, "done");
     source.writer.flush(process::FLUSH_TIMEOUT).await;
+    if let Some(lease) = &source.lease
+        && lease.release(process::FLUSH_TIMEOUT).await
+        && cluster.leads
+    {
+        tracing::info!(op = "shutdown", lease = LEASE, "gave the Lease back");
+    }
     Ok(())
+}
+
+/// Makes sure that the Secret is there which speakers wait for (contract 7.7), beside everything else.
+fn make_member_key(flags: &ControllerFlags, api: Option<Client>, namespace: Option<&str>) -> Result<()> {
+    let (Some(client), false) = (api, flags.ml_secret_name.is_empty()) else { return Ok(()) };
+    anyhow::ensure!(
+        !flags.deployment.is_empty(),
+        "--ml-secret-name needs --deployment (METALLB_DEPLOYMENT): the Secret belongs to the Deployment of the controller"
+    );
+    let secret = MemberKey {
+        namespace: namespace.unwrap_or_default().to_owned(),
+        secret: flags.ml_secret_name.clone(),
+        deployment: flags.deployment.clone(),
+    };
+    let key = netio::gossip::new_secret().context("no random bytes for a key of memberlist")?;
+    tokio::spawn(async move { secret.ensure(client, key.reveal()).await });
+    Ok(())
+}
+
+/// Does nothing but answer the API server.
+async fn serve_webhooks(
+    flags: &ControllerFlags,
+    logs: &Logs,
+    namespace: &str,
+    health: &Health,
+    mut shutdown: Shutdown,
+) -> Result<()> {
+    let (source, api) = webhook::source(flags, namespace).await?;
+    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, logs, &source, api.as_ref()).await?;
+    webhook::start(flags, namespace, source, health).await?;
+    health.ready(process::READY_OBJECTS);
+    loop {
+        tokio::select! {
+            signal = shutdown.wait() => {
+                tracing::info!(op = "shutdown", signal, "done");
+                return Ok(());
+            }
+            envelope = scrapes.next() => {
+                let work = Work { is_loaded: health.missing().is_empty(), ..Work::default() };
+                // Who asked may have gone.
+                let _sent = envelope.send(ControllerReport { work, ..ControllerReport::default() });
+            }
+        }
+    }
 }
 
 /// Everything that a controller does, driven by one loop.
@@ -123,6 +204,9 @@ struct Cluster {
     out: Outbox<Write>,
     /// Every object has been told once; before, a configuration would be half of the truth.
     synced: bool,
+    /// It is this process that writes.
+    leads: bool,
+    owner: Owner,
 }
 
 impl Cluster {
@@ -135,7 +219,7 @@ impl Cluster {
     fn show(&mut self, now: Instant) {
         let verdict = self.configuration.verdict();
         let refused = match &verdict {
-            ConfigurationVerdict::Invalid(why) => Some(why.as_str()),
+            ConfigurationVerdict::Invalid(why) => Some(why.as_str()).filter(|_| self.leads),
             ConfigurationVerdict::Unknown | ConfigurationVerdict::Valid { .. } => None,
         };
         self.conditions.work(now, &Verdicts { decisions: &self.decisions, refused });
@@ -150,13 +234,39 @@ impl Cluster {
                 Change::Synced => {
                     self.synced = true;
                     self.validate(now);
-                    self.decide(now, Input::Synced);
+                    self.lead(now);
                 }
                 Change::ReportsSynced => self.reports.tell(now, report::Input::Listed),
+                Change::Leading(term) => {
+                    self.leads = true;
+                    self.writer.begin(term);
+                    self.owned(now);
+                    self.lead(now);
+                }
+                Change::Following => {
+                    self.leads = false;
+                    self.writer.pause();
+                    self.reports.resign(now);
+                    self.decide(now, Input::Resigned);
+                }
             }
         }
         if self.synced && is_last {
             self.validate(now);
+        }
+    }
+
+    /// Begins to decide, once everything is known and it is this process that does.
+    fn lead(&mut self, now: Instant) {
+        if self.synced && self.leads {
+            self.decide(now, Input::Synced);
+        }
+    }
+
+    /// Has the reports of this process belong to its pod, while it writes them.
+    fn owned(&mut self, now: Instant) {
+        if self.leads {
+            self.reports.owned(now, &self.owner);
         }
     }
 
@@ -228,6 +338,33 @@ impl Cluster {
             self.writer.write(write);
         }
     }
+
+    /// What a scrape is told. Who stands by knows of no addresses in use, and does not say that there are none.
+    fn report(&self) -> ControllerReport {
+        let stats = self.decisions.stats();
+        // As far as the status of a pool counts (D3).
+        let addresses = |number: u128| i64::try_from(number).unwrap_or(i64::MAX).unsigned_abs();
+        let pool = |usage: PoolUsage| PoolReport {
+            name: usage.name.to_string(),
+            ipv4_total: addresses(usage.usable_ipv4),
+            ipv6_total: addresses(usage.usable_ipv6),
+            ipv4_in_use: count(usage.in_use_ipv4),
+            ipv6_in_use: count(usage.in_use_ipv6),
+            services: count(usage.services),
+        };
+        ControllerReport {
+            work: Work {
+                updates: stats.updates,
+                update_errors: stats.update_errors,
+                is_loaded: stats.config_loaded,
+                is_stale: stats.config_stale,
+            },
+            pools: self.decisions.pool_usages().filter(|_| self.leads).map(pool).collect(),
+            services_unassigned: count(self.decisions.unassigned()),
+            services_not_announced: self.conditions.told().filter(|_| self.leads).collect(),
+            statuses_restored: stats.statuses_restored,
+        }
+    }
 }
 
 fn counters(pool: &IPAddressPool) -> Option<PoolCounters> {
@@ -237,31 +374,4 @@ fn counters(pool: &IPAddressPool) -> Option<PoolCounters> {
         available_ipv4: status.available_ipv4,
         available_ipv6: status.available_ipv6,
     })
-}
-
-/// What a scrape is told.
-fn report(decisions: &Controller, conditions: &Conditions) -> ControllerReport {
-    let stats = decisions.stats();
-    // As far as the status of a pool counts (D3).
-    let addresses = |number: u128| i64::try_from(number).unwrap_or(i64::MAX).unsigned_abs();
-    let pool = |usage: PoolUsage| PoolReport {
-        name: usage.name.to_string(),
-        ipv4_total: addresses(usage.usable_ipv4),
-        ipv6_total: addresses(usage.usable_ipv6),
-        ipv4_in_use: count(usage.in_use_ipv4),
-        ipv6_in_use: count(usage.in_use_ipv6),
-        services: count(usage.services),
-    };
-    ControllerReport {
-        work: Work {
-            updates: stats.updates,
-            update_errors: stats.update_errors,
-            is_loaded: stats.config_loaded,
-            is_stale: stats.config_stale,
-        },
-        pools: decisions.pool_usages().map(pool).collect(),
-        services_unassigned: count(decisions.unassigned()),
-        services_not_announced: conditions.told().collect(),
-        statuses_restored: stats.statuses_restored,
-    }
 }

@@ -1,17 +1,21 @@
 //! MetalLB: the load balancer for Kubernetes clusters that no cloud serves.
 //!
-//! One program with several faces: `controller` and `speaker` run in the cluster, `lint`, `crds` and `lab` are for people.
+//! One program with several faces: `controller` and `speaker` run in the cluster, `status`, `lint`, `convert`, `crds` and
+//! `lab` are for people.
 //! Here arguments are read and parts are wired together; nothing is decided.
 
 mod arguments;
 mod configuration;
 mod controller;
+mod convert;
 mod crds;
 mod lint;
 mod metrics;
 mod process;
 mod reports;
 mod speaker;
+mod status;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -34,6 +38,8 @@ fn main() -> ExitCode {
         Command::Speaker(flags) => process::exit_status(speaker::run(flags)),
         Command::Lab(command) => process::exit_status(lab::command::run(command)),
         Command::Lint(flags) => lint::run(&flags),
+        Command::Status(command) => status::run(&command),
         Command::Crds(flags) => crds::run(&flags),
+        Command::Convert(flags) => convert::run(&flags),
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serve::Certificates;
-use source::kube::{PathAccess, ReviewError, Reviews, User};
+use source::kube::{Client, PathAccess, ReviewError, Reviews, User};
 use source::{Connection, ConnectionState, Counters, Source, Writer};
 use telemetry::logs::Logs;
 use telemetry::metrics::{
@@ -45,12 +45,12 @@ impl<R> Scrapes<R> {
 
 /// Serves `/metrics` as contract 7.3 says, unless the flags say not to.
 ///
-/// Without reviews, that is with a directory of manifests, nobody knows tokens and rights: then only this host can ask.
+/// Without an API server, that is with a directory of manifests, nobody knows tokens and rights: then only this host can ask.
 pub(crate) async fn serve<R: Metrics + Send + 'static>(
     flags: &CommonFlags,
     logs: &Logs,
     source: &Source,
-    reviews: Option<Reviews>,
+    api: Option<&Client>,
 ) -> Result<Scrapes<R>> {
     let (envelopes, scrapes) = mpsc::channel(1);
     if flags.port == 0 {
@@ -72,8 +72,8 @@ pub(crate) async fn serve<R: Metrics + Send + 'static>(
         Some(directory) => Certificates::directory(directory.as_ref())
             .context("cannot serve the metrics with the certificate of --metrics-cert-dir")?,
     };
-    let (reach, access) = match reviews {
-        Some(reviews) => (Reach::Everywhere, Access::Reviewed(Guard::new(ApiServer(reviews)))),
+    let (reach, access) = match api {
+        Some(client) => (Reach::Everywhere, Access::Reviewed(Guard::new(ApiServer(Reviews::new(client.clone()))))),
         None => (Reach::Loopback, Access::Anyone),
     };
     let server = process::bind(reach, flags.port)

@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use api::Kind;
 use serve::Server;
-use source::kube::Reviews;
+use source::kube::Client;
 use source::manifests::StatusFiles;
-use source::{Connection, Identity, PoolStatus, Source};
+use source::{Connection, Identity, LeaseOptions, PoolStatus, Source};
 use telemetry::health::Health;
 use telemetry::logs::{Format, Logs, Output};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -115,7 +115,7 @@ pub(crate) fn namespace(flags: &CommonFlags) -> Result<Option<String>> {
     }
 }
 
-/// Starts the source that the flags ask for, and gives whoever can review tokens, if there is one.
+/// Starts the source that the flags ask for, and gives the way to the Kubernetes API, if it is that.
 #[expect(clippy::too_many_arguments, reason = "what a component is, once; a struct would only repeat the names")]
 pub(crate) async fn source(
     flags: &CommonFlags,
@@ -125,8 +125,9 @@ pub(crate) async fn source(
     kinds: &[Kind],
     reports: Vec<source::Reports>,
     pool_status: PoolStatus,
+    lease: Option<LeaseOptions>,
     status_files: StatusFiles,
-) -> Result<(Source, Option<Reviews>)> {
+) -> Result<(Source, Option<Client>)> {
     let options = source::Options {
         kinds: kinds.to_vec(),
         reports,
@@ -137,6 +138,7 @@ pub(crate) async fn source(
             pod: (!flags.pod_name.is_empty()).then(|| flags.pod_name.clone()),
         },
         pool_status,
+        lease,
     };
     if let Some(directory) = &flags.manifests {
         return Ok((source::manifests::start(directory.clone(), options, status_files), None));
@@ -144,8 +146,7 @@ pub(crate) async fn source(
     let client = source::kube::connect(flags.kubeconfig.as_deref(), component)
         .await
         .context("cannot connect to the Kubernetes API")?;
-    let reviews = Reviews::new(client.clone());
-    Ok((source::kube::start(client, options), Some(reviews)))
+    Ok((source::kube::start(client.clone(), options), Some(client)))
 }
 
 /// The signals that end the program in order.

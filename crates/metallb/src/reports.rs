@@ -74,6 +74,11 @@ impl Reports {
         }
     }
 
+    /// Another process says it from now on, until the owner is told again.
+    pub(crate) fn resign(&mut self, now: Instant) {
+        self.tell(now, Input::Resigned);
+    }
+
     /// Gives the book one input, and has written what it wants.
     pub(crate) fn tell(&mut self, now: Instant, input: Input) {
         self.book.handle(now, input, &mut self.out);

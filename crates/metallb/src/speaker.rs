@@ -1,6 +1,8 @@
 //! `metallb speaker`: one loop that drives the decisions, ARP and NDP, and the BGP sessions of a node.
 
+mod answer;
 mod collection;
+mod members;
 mod segment;
 mod sessions;
 
@@ -17,13 +19,17 @@ use source::{Change, PoolStatus, Writer};
 use speaker::{DrainOptions, Exclusion, Input, Options, Output, Speaker};
 use sys::packet::{Capture, PacketSocket};
 use telemetry::metrics::{ConfigState, SpeakerReport, Work};
+use tokio::sync::mpsc::OwnedPermit;
 
 use crate::arguments::SpeakerFlags;
 use crate::configuration::{Configuration, Verdict};
 use crate::metrics::{self, Scrapes};
 use crate::process::{self, Reach, Shutdown};
 use crate::reports::Reports;
+use crate::status::{self, server::Piece};
+use answer::Answer;
 use collection::{Collection, Progress};
+use members::Members;
 use segment::Segment;
 use sessions::{News, Sessions};
 
@@ -45,8 +51,9 @@ const KINDS: [Kind; 11] = [
 /// Changes taken in before packets, sessions and timers get their turn again.
 const CHANGES_PER_TURN: usize = 64;
 
-/// How long the last words to routers may take before their sessions end.
-const TELLING_TIME: kit::Duration = kit::Duration::from_secs(1);
+/// How long the last words to routers may take before their sessions end, and other speakers until they have announced
+/// what this one gives up.
+const TELLING_TIME: kit::Duration = kit::Duration::from_secs(2);
 
 /// Outputs of the decisions between two looks at what they ask for.
 const OUTBOX_LIMIT: usize = 4096;
@@ -66,7 +73,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
     let health = process::serve_health(Reach::Loopback, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
     let component = Component::Speaker(flags.node_name.clone());
-    let (mut source, reviews) = process::source(
+    let (mut source, api) = process::source(
         &flags.common,
         "metallb-speaker",
         &flags.node_name,
@@ -74,10 +81,12 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         &KINDS,
         Reports::kinds(&component),
         PoolStatus::Ignored,
+        None,
         StatusFiles::ReadOnly,
     )
     .await?;
-    let mut scrapes: Scrapes<SpeakerReport> = metrics::serve(&flags.common, &logs, &source, reviews).await?;
+    let mut scrapes: Scrapes<SpeakerReport> = metrics::serve(&flags.common, &logs, &source, api.as_ref()).await?;
+    let mut queries = status::server::serve(&flags.status_socket);
     let mut monitor = Monitor::start().await?;
     let clock = Clock::start();
     let mut node = Node {
@@ -91,19 +100,22 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
             },
         }),
         reports: Reports::new(component, namespace.as_deref(), source.writer.clone()),
+        members: Members::new(flags, api.as_ref(), namespace.as_deref(), clock)?,
         configuration: Configuration::of_speaker(flags.node_name.clone(), namespace),
-        segment: Segment::new(),
-        sessions: Sessions::new(&flags.node_name, flags.bgp_listen_port, seed()),
+        segment: Segment::new(l2::Settings { refresh: flags.l2_refresh_interval.0, seed: seed() }),
+        sessions: Sessions::new(&flags.node_name, flags.bgp_listen_port, seed(), clock),
         writer: source.writer.clone(),
         exclusions,
         out: Outbox::with_limit(OUTBOX_LIMIT),
         synced: false,
         work: Work::default(),
         collection: None,
+        answer: None,
         leaving: Leaving::No,
     };
     node.reports.configuration(clock.now(), node.configuration.verdict());
     node.reports.owned(clock.now(), &source.owner.borrow_and_update());
+    node.decide(clock.now(), Input::Members(node.members.at_first()));
     let mut changes = Vec::with_capacity(CHANGES_PER_TURN);
     while !node.has_left(clock.now()) {
         node.tick(clock.now());
@@ -117,12 +129,17 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
                 node.reports.owned(clock.now(), &source.owner.borrow_and_update());
             }
             event = node.sessions.next() => node.session_event(clock.now(), event),
+            event = node.members.next() => node.member_event(clock.now(), event?),
             input = node.segment.next() => node.segment.tell(clock.now(), input),
             change = monitor.next() => node.interface_changed(clock.now(), &change, &monitor),
             envelope = scrapes.next(), if node.collection.is_none() => {
                 node.collection = Some(Collection::begin(envelope, &flags.node_name));
             }
             () = std::future::ready(()), if node.collection.is_some() => node.collect(),
+            query = queries.next(), if node.answer.is_none() => {
+                node.answer = Some(Answer::begin(query, clock.now(), jiff::Timestamp::now(), &node.sessions));
+            }
+            room = Answer::room(node.answer.as_ref()) => node.answer(&flags.node_name, room),
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
                 let is_last = source.changes.is_empty();
@@ -132,6 +149,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
     }
     tracing::info!(op = "shutdown", "done");
     node.sessions.finish(clock.now()).await;
+    node.members.finish().await;
     source.writer.flush(process::FLUSH_TIMEOUT).await;
     Ok(())
 }
@@ -142,6 +160,7 @@ struct Node {
     configuration: Configuration,
     reports: Reports,
     segment: Segment,
+    members: Members,
     sessions: Sessions,
     writer: Writer,
     exclusions: Exclusions,
@@ -152,6 +171,8 @@ struct Node {
     work: Work,
     /// What is being collected for a scrape.
     collection: Option<Collection>,
+    /// What is being told to whoever asks on the socket.
+    answer: Option<Answer>,
     leaving: Leaving,
 }
 
@@ -193,13 +214,17 @@ impl Node {
         self.leaving = Leaving::Asked;
         let kept = self.sessions.keepers();
         self.decide(now, Input::Leave { kept });
+        self.members.leave(now);
     }
 
     /// True when nothing is left to wait for.
     fn has_left(&self, now: Instant) -> bool {
         match self.leaving {
             Leaving::No | Leaving::Asked => false,
-            Leaving::Telling { until } => self.sessions.is_quiet() || until <= now,
+            Leaving::Telling { until } => {
+                let others_know = || self.members.has_left() && self.segment.handing_over() == 0;
+                until <= now || (self.sessions.is_quiet() && others_know())
+            }
             Leaving::Now => true,
         }
     }
@@ -213,6 +238,9 @@ impl Node {
         }
         if is_due(self.segment.next_deadline()) {
             self.segment.tell(now, l2::Input::Tick);
+        }
+        for news in self.segment.take_news() {
+            self.decide(now, news);
         }
         if is_due(self.decisions.next_deadline()) {
             self.decide(now, Input::Tick);
@@ -234,6 +262,8 @@ impl Node {
                     self.decide(now, Input::Synced);
                 }
                 Change::ReportsSynced => self.reports.tell(now, report::Input::Listed),
+                // Every speaker writes what is of its node.
+                Change::Leading(_) | Change::Following => {}
             }
         }
         if self.synced && is_last {
@@ -248,6 +278,7 @@ impl Node {
             Object::Service(service) => self.decide(now, Input::ServiceApplied(service)),
             Object::EndpointSlice(slice) => self.decide(now, Input::EndpointSliceApplied(slice)),
             Object::Node(node) => {
+                self.members.node_applied(&node);
                 self.configuration.apply(Object::Node(node.clone()));
                 self.decide(now, Input::NodeApplied(node));
             }
@@ -262,7 +293,10 @@ impl Node {
         match reference.kind {
             Kind::Service => self.decide(now, Input::ServiceDeleted(reference.key.clone())),
             Kind::EndpointSlice => self.decide(now, Input::EndpointSliceDeleted(reference.key.clone())),
-            Kind::Node => self.decide(now, Input::NodeDeleted(reference.key.name.clone())),
+            Kind::Node => {
+                self.members.node_deleted(&reference.key.name);
+                self.decide(now, Input::NodeDeleted(reference.key.name.clone()));
+            }
             _ => {}
         }
     }
@@ -285,6 +319,7 @@ impl Node {
                 tracing::info!(op = "setConfig", event = "configLoaded", "config (re)loaded");
                 self.work.configured(ConfigState::InForce);
                 self.decide(now, Input::Configured(config));
+                self.members.begin();
             }
             Some(Verdict::Same(_)) => self.work.configured(ConfigState::InForce),
             Some(Verdict::Refused(_)) => self.work.configured(ConfigState::Stale),
@@ -298,7 +333,18 @@ impl Node {
         if collection.step(&self.decisions, &self.segment) == Progress::Done
             && let Some(collection) = self.collection.take()
         {
-            collection.finish(self.work, &self.segment, &self.sessions);
+            collection.finish(self.work, &mut self.segment, &self.sessions);
+        }
+    }
+
+    /// Tells one more portion to whoever asks.
+    fn answer(&mut self, node: &str, room: Option<OwnedPermit<Piece>>) {
+        let more = match (&mut self.answer, room) {
+            (Some(answer), Some(room)) => answer.step(node, &self.sessions, room),
+            (Some(_) | None, _) => Progress::Done,
+        };
+        if more == Progress::Done {
+            self.answer = None;
         }
     }
 
@@ -311,8 +357,14 @@ impl Node {
         let interfaces: Vec<_> = monitor.interfaces().into_values().collect();
         let may_announce = |interface: &&Interface| self.exclusions.decide(&interface.name) == l2::Exclusion::Allowed;
         let names: BTreeSet<String> = interfaces.iter().filter(may_announce).map(|it| it.name.clone()).collect();
-        self.sessions.interfaces_changed(now, interfaces);
+        log_sessions(self.sessions.interfaces_changed(now, interfaces));
         self.decide(now, Input::Interfaces(names));
+    }
+
+    fn member_event(&mut self, now: Instant, event: members::Event) {
+        if let Some(members) = self.members.tell(now, event) {
+            self.decide(now, Input::Members(members));
+        }
     }
 
     fn session_event(&mut self, now: Instant, event: sessions::Event) {
@@ -327,6 +379,13 @@ impl Node {
             match output {
                 Output::AddressAnnounce { address, interfaces } => self.segment.announce(now, address, interfaces),
                 Output::AddressWithdraw { address } => self.segment.withdraw(now, address),
+                Output::AddressHandOver { address } => self.segment.hand_over(now, address),
+                Output::AddressRepeat { address } => self.segment.tell(now, l2::Input::Repeat { address }),
+                Output::AddressAsk { address, fellow } => {
+                    self.segment.tell(now, l2::Input::Ask { address, fellow });
+                }
+                Output::Fellows(addresses) => self.segment.tell(now, l2::Input::Fellows(addresses)),
+                Output::Watch(nodes) => self.members.watch(now, &nodes),
                 Output::PeerAdd(peer) => self.sessions.add(now, peer),
                 Output::PeerRemove(name) => self.sessions.remove(now, &name),
                 Output::PeerChange { from, peer, change } => self.sessions.change(now, &from, &peer, &change),

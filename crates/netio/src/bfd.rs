@@ -107,7 +107,7 @@ impl<K: Ord + Clone + Send + 'static> Bfd<K> {
         let shared = Arc::new(Shared {
             inbox: Mutex::new(Inbox::default()),
             outbox: Mutex::new(Outbox::default()),
-            status: Mutex::new(Status::nothing()),
+            status: Mutex::new(Status::default()),
             thread: WakeUp::new()?,
             task: Arc::new(WakeUp::new()?),
         });
@@ -240,8 +240,9 @@ impl<K: Clone> Reader<K> {
     }
 }
 
-impl<K> Status<K> {
-    fn nothing() -> Self {
+impl<K> Default for Status<K> {
+    /// Nothing is known yet.
+    fn default() -> Self {
         Status {
             sessions: Vec::new(),
             discards: BTreeMap::new(),

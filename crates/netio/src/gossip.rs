@@ -53,7 +53,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::clock::Clock;
 
-pub use cipher::AesGcm;
+pub use cipher::{AesGcm, new_secret};
 
 use connection::Line;
 use echo::Prober;

@@ -6,14 +6,15 @@
 //! ```no_run
 //! # async fn run() -> Result<(), netio::interfaces::MonitorError> {
 //! use kit::Outbox;
-//! use l2::{Input, OUTBOX_MAX, Output, Responder};
+//! use l2::{Input, OUTBOX_MAX, Output, Refresh, Responder, Settings};
 //! use netio::clock::Clock;
 //! use netio::interfaces::{Change, Exclusions, Monitor};
 //! use netio::packet::L2Io;
 //!
 //! let (clock, exclusions) = (Clock::start(), Exclusions::none());
 //! let mut monitor = Monitor::start().await?;
-//! let (mut responder, mut io, mut out) = (Responder::new(), L2Io::new(), Outbox::with_limit(OUTBOX_MAX));
+//! let settings = Settings { refresh: Refresh::DEFAULT, seed: 0 };
+//! let (mut responder, mut io, mut out) = (Responder::new(settings), L2Io::new(), Outbox::with_limit(OUTBOX_MAX));
 //! loop {
 //!     let deadline = responder.next_deadline().map(|deadline| clock.deadline(deadline));
 //!     let input = tokio::select! {
@@ -23,7 +24,7 @@
 //!         },
 //!         input = io.recv() => input,
 //!         () = async { tokio::time::sleep_until(deadline.unwrap()).await }, if deadline.is_some() => Input::Tick,
-//!         // And what the speaker wants: `Input::Announce` and `Input::Withdraw`.
+//!         // And what the speaker wants: `Input::Announce` and `Input::Withdraw`; and `Input::Gateways`.
 //!     };
 //!     responder.handle(clock.now(), input, &mut out);
 //!     for output in out.drain() {

@@ -8,6 +8,16 @@ use kit::{Duration, Instant, Outbox, TimerTable};
 /// A write that showed no effect is repeated after this time: another writer may have undone it unseen.
 pub const RECHECK: Duration = Duration::from_secs(15);
 
+/// Writes of one object that may follow each other closely. Another node that goes by another configuration, or is of
+/// another memberlist, says that the Service is its own, and each would undo what the other wrote without end.
+const HASTY_WRITES: u32 = 6;
+/// The pause after as many, which doubles with each further one.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// After this time without a write all is forgotten.
+const CALM: Duration = Duration::from_secs(120);
+
 /// What one input may leave in the outbox at most, besides what waits for the next tick.
 pub const OUTPUTS_PER_INPUT: usize = 64;
 
@@ -28,6 +38,8 @@ pub enum Input {
     Gone(ObjectRef),
     /// Who owns the objects: the uid of the pod, empty outside of one.
     Owner(String),
+    /// Somebody else writes from now on, until the owner is told again.
+    Resigned,
     /// All objects that are there have been seen.
     Listed,
     /// All that is to be said at the start has been said: what is left over from before may go.
@@ -62,6 +74,27 @@ struct Page {
     seen: Option<Seen>,
     /// What was asked for and has not been seen yet.
     asked: Option<Ask>,
+    pace: Pace,
+}
+
+/// How often an object was written lately.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    writes: u32,
+    last: Instant,
+}
+
+impl Pace {
+    /// When the next write may be.
+    fn due(self) -> Instant {
+        let Some(doublings) = self.writes.checked_sub(HASTY_WRITES) else { return Instant::ZERO };
+        self.last + PAUSE.times(1_u64.checked_shl(doublings).unwrap_or(u64::MAX)).min(PAUSE_MAX)
+    }
+
+    fn count(&mut self, now: Instant) {
+        let so_far = if now.since(self.last) >= CALM { 0 } else { self.writes };
+        (self.writes, self.last) = (so_far.saturating_add(1), now);
+    }
 }
 
 #[derive(Debug)]
@@ -111,6 +144,11 @@ impl Book {
             Input::Owner(uid) => {
                 self.owner = Some(uid);
                 self.dirty.extend(self.pages.keys().cloned());
+            }
+            Input::Resigned => {
+                self.owner = None;
+                self.timers = TimerTable::new();
+                self.pages.values_mut().for_each(|page| page.asked = None);
             }
             Input::Listed => self.listed = true,
             Input::Settled => {
@@ -196,7 +234,14 @@ impl Book {
     /// Brings one object nearer to what it should be, by one write at most.
     fn settle(&mut self, now: Instant, object: ObjectRef, out: &mut Outbox<Write>) {
         let ask = self.needed(&object);
+        let pacer = self.pacer(&object);
+        let due = self.pages.get(&pacer).map_or(Instant::ZERO, |page| page.pace.due());
         let Some(page) = self.pages.get_mut(&object) else { return };
+        if page.asked != ask && ask.is_some() && now < due {
+            page.asked = None;
+            self.timers.set(object, due);
+            return;
+        }
         if page.asked != ask {
             match &ask {
                 Some(Ask::Write(report, parts)) => {
@@ -209,11 +254,27 @@ impl Book {
                 }
                 None => self.timers.clear(&object),
             }
+            let is_write = ask.is_some();
             page.asked = ask;
+            if let Some(pacer) = self.pages.get_mut(&pacer).filter(|_| is_write) {
+                pacer.pace.count(now);
+            }
         }
+        let Some(page) = self.pages.get(&object) else { return };
         if page.wanted.is_none() && page.seen.is_none() {
             self.pages.remove(&object);
             self.timers.clear(&object);
+        }
+    }
+
+    /// The object whose writes count: our own for all that say who answers for a Service.
+    fn pacer(&self, object: &ObjectRef) -> ObjectRef {
+        let seen = self.pages.get(object).and_then(|page| page.seen.as_ref());
+        match (&self.node, seen.and_then(|seen| layer2_service(object, seen))) {
+            (Some(node), Some(service)) => {
+                Report::Layer2 { node: node.clone(), service, interfaces: Vec::new() }.object(&self.namespace)
+            }
+            _ => object.clone(),
         }
     }
 

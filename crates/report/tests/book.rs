@@ -375,3 +375,39 @@ fn contract_1_9_an_object_without_content_is_filled_in() {
         "#]],
     );
 }
+
+/// Found by the simulator: two nodes that both answer for a Service, each by its own configuration, undid what the other
+/// wrote as quickly as the API server allowed.
+#[test]
+fn two_that_say_the_same_of_themselves_do_not_keep_the_api_server_busy() {
+    let mut scene = Scene::new();
+    scene.play("settled");
+    scene.play("say l2 web");
+    let mut writes = 0;
+    let mut fight = |scene: &mut Scene, rounds: u32| {
+        for _ in 0..rounds {
+            for write in std::mem::take(&mut scene.writes) {
+                writes += 1;
+                scene.play(match write {
+                    // The other one has put its own in the place of ours before we saw that.
+                    Write::Report { .. } => "seen l2 l2-shop.web web on n2",
+                    _ => "gone l2 l2-shop.web",
+                });
+            }
+            scene.now += Duration::from_millis(100);
+            scene.tell(Input::Tick);
+        }
+        std::mem::take(&mut writes)
+    };
+    let (first, later) = (fight(&mut scene, 600), fight(&mut scene, 6000));
+    assert!((8..=14).contains(&first), "{first} writes in the first minute");
+    assert!((9..=11).contains(&later), "{later} writes in the ten minutes after it");
+
+    // When the other one gives in, its own goes within a minute, and ours is there within another one.
+    for _ in 0..2 {
+        scene.play("wait 60");
+        scene.echo();
+    }
+    let ours: Vec<_> = scene.server.values().filter_map(Report::read).collect();
+    assert_eq!(ours, [report("n1", &["l2", "web"])]);
+}

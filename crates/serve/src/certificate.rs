@@ -1,4 +1,4 @@
-//! The certificate that a server shows: self-signed, or of a directory, read again when it changes.
+//! The certificate that a server shows: self-signed, given, or of a directory, read again when it changes.
 //!
 //! A directory is looked at now and then instead of being watched: where Secrets are mounted, files change by links that
 //! are swapped above them, and a look costs two small reads.
@@ -53,10 +53,24 @@ pub enum CertificateError {
     Unusable(#[source] rustls::Error),
 }
 
+/// Why texts are no certificate with its key.
+#[derive(Debug, thiserror::Error)]
+pub enum PemError {
+    /// A text has no PEM block of the right kind. What is wrong with a key must not show the key.
+    #[error("there is no {0} in PEM")]
+    Missing(&'static str),
+    /// They cannot be used, or not together.
+    #[error("certificate and key are no pair")]
+    NoPair(#[source] rustls::Error),
+}
+
+const CERTIFICATE: &str = "certificate";
+const KEY: &str = "private key";
+
 /// The certificate in use and where it comes from.
 pub struct Certificates {
     current: RwLock<Arc<CertifiedKey>>,
-    /// None for a self-signed certificate.
+    /// None for a certificate that is not read from files.
     directory: Option<Directory>,
     reads: AtomicU64,
     read_errors: AtomicU64,
@@ -79,7 +93,8 @@ impl Certificates {
     /// process can live.
     pub fn self_signed() -> Result<Arc<Certificates>, CertificateError> {
         let (der, key) = self_sign().map_err(CertificateError::SelfSigned)?;
-        Ok(Arc::new(Certificates::new(certified(vec![der], key)?, None)))
+        let certified = certified(vec![der], key).map_err(CertificateError::Unusable)?;
+        Ok(Arc::new(Certificates::new(certified, None)))
     }
 
     /// The certificate in `tls.crt`, followed by those that vouch for it, and its key in `tls.key`.
@@ -90,6 +105,23 @@ impl Certificates {
         let certificates = Certificates::new(certified, Some(directory));
         certificates.reads.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(certificates))
+    }
+
+    /// A certificate, followed by those that vouch for it, and its key, both in PEM; [`Certificates::replace`] has it follow
+    /// wherever they come from.
+    pub fn given(certificate: &str, key: &str) -> Result<Arc<Certificates>, PemError> {
+        let certified = certified_pem(certificate.as_bytes(), key.as_bytes())?;
+        Ok(Arc::new(Certificates::new(certified, None)))
+    }
+
+    /// Shows another certificate from the next connection on.
+    pub fn replace(&self, certificate: &str, key: &str) -> Result<(), PemError> {
+        self.show(certified_pem(certificate.as_bytes(), key.as_bytes())?);
+        Ok(())
+    }
+
+    fn show(&self, certified: CertifiedKey) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
     }
 
     fn new(certified: CertifiedKey, directory: Option<Directory>) -> Certificates {
@@ -133,7 +165,7 @@ impl Certificates {
         })?;
         let Some(certified) = renewed else { return Ok(false) };
         self.reads.fetch_add(1, Ordering::Relaxed);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
+        self.show(certified);
         Ok(true)
     }
 
@@ -178,23 +210,27 @@ impl Files {
 
     fn certified(&self, directory: &Path) -> Result<CertifiedKey, CertificateError> {
         let missing = |name: &str, what| CertificateError::Missing { path: directory.join(name), what };
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&self.certificate)
-            .collect::<Result<_, _>>()
-            .map_err(|_| missing(CERTIFICATE_FILE, "certificate"))?;
-        if chain.is_empty() {
-            return Err(missing(CERTIFICATE_FILE, "certificate"));
-        }
-        // What is wrong with a key must not show the key.
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| missing(KEY_FILE, "private key"))?;
-        certified(chain, key)
+        certified_pem(&self.certificate, &self.key).map_err(|error| match error {
+            PemError::Missing(what) => missing(if what == KEY { KEY_FILE } else { CERTIFICATE_FILE }, what),
+            PemError::NoPair(error) => CertificateError::Unusable(error),
+        })
     }
 }
 
-fn certified(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<CertifiedKey, CertificateError> {
-    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(CertificateError::Unusable)
+/// A certificate with its key, both in PEM.
+pub(crate) fn certified_pem(certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, PemError> {
+    let missing = |_| PemError::Missing(CERTIFICATE);
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(missing)?;
+    if chain.is_empty() {
+        return Err(PemError::Missing(CERTIFICATE));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| PemError::Missing(KEY))?;
+    certified(chain, key).map_err(PemError::NoPair)
+}
+
+fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, rustls::Error> {
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
 }
 
 fn self_sign() -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), rcgen::Error> {

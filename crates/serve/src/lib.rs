@@ -4,7 +4,8 @@
 //!   connection serves one request, so that nobody keeps a place without using it.
 //! - [`TlsPolicy`] is what the flags `--tls-min-version`, `--tls-cipher-suites` and `--tls-curve-preferences` ask for
 //!   (contract 7.1).
-//! - [`Certificates`] are self-signed, or read from a directory and read again when they change.
+//! - [`Certificates`] are self-signed, given, or read from a directory and read again when they change.
+//! - [`Issued`] is a certificate with the authority that signed it, for callers that are told whom to believe.
 //!
 //! Nothing here knows what is served, or to whom.
 //!
@@ -22,10 +23,12 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+mod authority;
 mod certificate;
 mod policy;
 mod server;
 
-pub use certificate::{CertificateError, Certificates, RELOAD_INTERVAL};
+pub use authority::{CERTIFICATE_TIME, Issued, UnusableError};
+pub use certificate::{CertificateError, Certificates, PemError, RELOAD_INTERVAL};
 pub use policy::{CipherSuites, Curves, TlsPolicy, TlsPolicyError, TlsVersion};
 pub use server::{CONNECTION_TIME_MAX, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, Server};

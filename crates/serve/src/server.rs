@@ -1,10 +1,12 @@
-//! A server with limits, with TLS or without.
+//! A server with limits, with TLS or without, on a port or on a socket in the file system.
 //!
 //! Each connection serves one request. A scrape or a probe comes every few seconds and costs a handshake more; in
 //! return every connection ends by itself, and the time for all of it, a slow reader's too, is one number.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -34,20 +36,59 @@ pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// How long to wait when accepting fails: with no descriptors left, trying at once would only burn time.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// A port on which something is about to be served.
+/// A port, or a socket in the file system, on which something is about to be served.
 pub struct Server {
-    listener: TcpListener,
+    listener: Listener,
     tls: Option<TlsAcceptor>,
     places: Arc<Semaphore>,
     crowded: Arc<AtomicU64>,
 }
 
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
+            Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
 impl Server {
     /// Takes the port. An error means that the address cannot be used.
     pub async fn bind(address: SocketAddr) -> io::Result<Server> {
-        let listener = TcpListener::bind(address).await?;
+        TcpListener::bind(address).await.map(Listener::Tcp).map(Server::new)
+    }
+
+    /// Makes a socket in the file system, for nobody but our own user. One that a process before this one has left is
+    /// replaced; one that is in use is not, nor is any other file.
+    pub fn bind_file(path: &Path) -> io::Result<Server> {
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => return Err(io::ErrorKind::AlreadyExists.into()),
+            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            Ok(_) => std::fs::remove_file(path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Server::new(Listener::Unix(listener)))
+    }
+
+    fn new(listener: Listener) -> Server {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Ok(Server { listener, tls: None, places, crowded: Arc::default() })
+        Server { listener, tls: None, places, crowded: Arc::default() }
     }
 
     /// Serves by TLS, and only so.
@@ -56,9 +97,12 @@ impl Server {
         Ok(Server { tls: Some(TlsAcceptor::from(Arc::new(config))), ..self })
     }
 
-    /// The address with the port that the kernel chose, if it was to choose.
+    /// The address with the port that the kernel chose, if it was to choose; an error for a socket in the file system.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        match &self.listener {
+            Listener::Tcp(listener) => listener.local_addr(),
+            Listener::Unix(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        }
     }
 
     /// How often a connection came while all [`CONNECTIONS_MAX`] places were taken, and had to wait.
@@ -70,7 +114,7 @@ impl Server {
     pub async fn run(self, router: Router) {
         loop {
             let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
+                Ok(stream) => stream,
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_RETRY).await;
@@ -79,7 +123,10 @@ impl Server {
             };
             let place = self.place().await;
             let connection = Connection { tls: self.tls.clone(), router: router.clone(), _place: place };
-            tokio::spawn(connection.run(stream));
+            match stream {
+                Stream::Tcp(stream) => tokio::spawn(connection.run(stream)),
+                Stream::Unix(stream) => tokio::spawn(connection.run(stream)),
+            };
         }
     }
 
@@ -100,7 +147,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream) {
+    async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let served = timeout(CONNECTION_TIME_MAX, async {
             match &self.tls {
                 None => self.serve(stream).await,
@@ -130,7 +177,7 @@ impl Connection {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let address = self.listener.local_addr().ok();
+        let address = self.local_address().ok();
         f.debug_struct("Server").field("address", &address).field("tls", &self.tls.is_some()).finish_non_exhaustive()
     }
 }

@@ -25,6 +25,7 @@
 //!     namespace: "metallb-system".to_owned(),
 //!     identity: Identity { component: "metallb-controller", instance: "controller-1".to_owned(), pod: None },
 //!     pool_status: PoolStatus::Read,
+//!     lease: None,
 //! };
 //! let client = source::kube::connect(None, "metallb-controller").await?;
 //! let Source { mut changes, writer, tasks, .. } = source::kube::start(client, options);
@@ -33,6 +34,7 @@
 //!         Change::Applied(object) => println!("{} is there", object.reference()),
 //!         Change::Deleted(reference) => println!("{reference} is gone"),
 //!         Change::Synced => break,
+//!         Change::ReportsSynced | Change::Leading(_) | Change::Following => {}
 //!     }
 //! }
 //! let unwritten = writer.flush(std::time::Duration::from_secs(2)).await;
@@ -60,8 +62,10 @@ use api::{Kind, Object, ObjectRef, OwnerReference};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+pub use ::lease::Term;
 pub use connection::{Connection, ConnectionState};
 pub use counters::{Counter, Counters};
+pub use kube::Lease;
 pub use writer::Writer;
 
 /// Changes that wait for the reader; the source waits when there are that many.
@@ -82,6 +86,11 @@ pub enum Change {
     /// Every object that [`Options::reports`] asks for has been sent once. Comes exactly once, before or after
     /// [`Change::Synced`].
     ReportsSynced,
+    /// From now on this process is the one that writes, and every Service has been told as it was when that began. Comes
+    /// only if [`Options::lease`] asks for one.
+    Leading(Term),
+    /// Another process writes now, or may begin to.
+    Following,
 }
 
 /// What to read, and in whose name to write.
@@ -98,6 +107,18 @@ pub struct Options {
     pub identity: Identity,
     /// Whether the counters of a pool are of interest.
     pub pool_status: PoolStatus,
+    /// The Lease that this process has to have before it writes; none if nobody else does. Manifests have none.
+    pub lease: Option<LeaseOptions>,
+}
+
+/// A Lease that one of several processes has at a time (contract 12.2 R6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseOptions {
+    /// Its name, in the namespace of MetalLB.
+    pub name: &'static str,
+    /// Who asks for it: the pod. A process takes over at once what an earlier process of this name had, so it has to be
+    /// empty where two could have the same.
+    pub holder: String,
 }
 
 /// The objects of one kind that this process writes whole, or has to make room for.
@@ -154,6 +175,8 @@ pub struct Source {
     pub owner: watch::Receiver<Owner>,
     /// What was counted, for metrics.
     pub counters: Arc<Counters>,
+    /// The Lease, if there is one.
+    pub lease: Option<Lease>,
     /// The work behind all this.
     pub tasks: Tasks,
 }

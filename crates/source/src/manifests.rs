@@ -24,6 +24,7 @@
 //!     namespace: "metallb-system".to_owned(),
 //!     identity: Identity { component: "metallb-controller", instance: "host-1".to_owned(), pod: None },
 //!     pool_status: PoolStatus::Read,
+//!     lease: None,
 //! };
 //! let source = source::manifests::start("manifests".into(), options, StatusFiles::Owned);
 //! # }
@@ -88,7 +89,7 @@ pub fn start(directory: PathBuf, options: Options, status_files: StatusFiles) ->
     tasks.spawn(poller.run());
     tasks.spawn(writer.clone().run(sink, WRITES_AT_ONCE, counters.clone()));
     let owner = watch::channel(Owner::Nobody).1;
-    Source { changes, writer, connection, owner, counters, tasks: Tasks(tasks) }
+    Source { changes, writer, connection, owner, counters, lease: None, tasks: Tasks(tasks) }
 }
 
 /// Looks at the directory from time to time.

@@ -144,6 +144,7 @@ async fn tell(world: &impl World) -> String {
         namespace: "metallb-system".to_owned(),
         identity: Identity { component: "metallb-controller", instance: "c".to_owned(), pod: None },
         pool_status: PoolStatus::Read,
+        lease: None,
     };
     let mut story = Vec::new();
     let mut source = world.start(options.clone());

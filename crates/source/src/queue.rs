@@ -5,6 +5,7 @@
 //! - Statuses go before events.
 //! - A write that fails for a reason of its own is tried again after a while, alone. When the server cannot be reached
 //!   or asks for a pause, everything waits, and a single write probes from time to time whether it is back.
+//! - Where only one of several processes writes, what waits belongs to a *term* of it, and is forgotten with that.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use api::core::Ingress;
 use api::{Condition, Key, ObjectRef, PoolCounters, Report, ReportParts, Write};
 use jiff::Timestamp;
+use lease::Term;
 use tokio::time::Instant;
 
 use crate::backoff::{Backoff, later};
@@ -104,11 +106,43 @@ pub(crate) struct Queue {
     events: Events,
     gate: Gate,
     statuses_dropped: u64,
+    turn: Turn,
+}
+
+/// Whether this process writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Always: nobody else does.
+    #[default]
+    Always,
+    /// Not now: what comes is not kept.
+    Never,
+    /// In this term.
+    Term(Term),
 }
 
 impl Queue {
+    /// Forgets what waits, and what is under way as well; what comes from now on belongs to this turn.
+    pub(crate) fn begin(&mut self, turn: Turn) {
+        let gate = std::mem::take(&mut self.gate);
+        // Its probe is one of those that do not count any more.
+        let gate = match gate {
+            Gate::Closed { until, failures, .. } => Gate::Closed { until, failures, is_probing: false },
+            Gate::Open => Gate::Open,
+        };
+        *self = Queue { gate, turn, statuses_dropped: self.statuses_dropped, ..Queue::default() };
+    }
+
+    /// To which turn belongs what is taken now.
+    pub(crate) fn turn(&self) -> Turn {
+        self.turn
+    }
+
     /// Takes something to write.
     pub(crate) fn push(&mut self, write: Write, now: Instant, wall: Timestamp) {
+        if self.turn == Turn::Never {
+            return;
+        }
         let status = match write {
             Write::Event(event) => return self.events.push(event, now, wall),
             Write::ServiceStatus { service, uid, ingress, pool } => Status::Service { service, uid, ingress, pool },
@@ -153,8 +187,11 @@ impl Queue {
         self.statuses.get_mut(&target)?.status.take().map(Job::Status)
     }
 
-    /// What became of a write.
-    pub(crate) fn done(&mut self, job: Job, outcome: Outcome, now: Instant) {
+    /// What became of a write of this turn.
+    pub(crate) fn done(&mut self, job: Job, turn: Turn, outcome: Outcome, now: Instant) {
+        if turn != self.turn {
+            return;
+        }
         self.move_gate(outcome, now);
         match job {
             Job::Status(status) => self.status_done(status, outcome, now),
@@ -306,7 +343,8 @@ mod tests {
         /// Finishes the oldest job under way.
         fn done(&mut self, outcome: Outcome) {
             let job = self.under_way.remove(0);
-            self.queue.done(job, outcome, self.now);
+            let turn = self.queue.turn();
+            self.queue.done(job, turn, outcome, self.now);
         }
 
         fn wait(&mut self, seconds: u64) {

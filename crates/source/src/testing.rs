@@ -37,6 +37,8 @@ pub(crate) fn describe(changes: &[Change]) -> String {
         Change::Deleted(reference) => format!("- {reference}"),
         Change::Synced => "synced".to_owned(),
         Change::ReportsSynced => "reports synced".to_owned(),
+        Change::Leading(term) => format!("leading in term {}", term.0),
+        Change::Following => "following".to_owned(),
     };
     changes.iter().map(|change| format!("{}\n", line(change))).collect()
 }

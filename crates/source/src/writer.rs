@@ -9,11 +9,12 @@ use std::time::Duration;
 use api::Write;
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
+use lease::Term;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::counters::Counters;
-use crate::queue::{Job, Outcome, Queue};
+use crate::queue::{Job, Outcome, Queue, Turn};
 
 /// Takes what is to be written. Cheap to clone; all clones feed one queue.
 #[derive(Clone)]
@@ -42,6 +43,18 @@ impl Writer {
     pub fn write(&self, write: Write) {
         self.queue().push(write, Instant::now(), Timestamp::now());
         self.0.added.notify_one();
+    }
+
+    /// From now on this process is the one that writes, in this term. What waited is forgotten.
+    pub fn begin(&self, term: Term) {
+        self.queue().begin(Turn::Term(term));
+        self.0.finished.notify_waiters();
+    }
+
+    /// From now on nothing is written: what waits and what comes is forgotten.
+    pub fn pause(&self) {
+        self.queue().begin(Turn::Never);
+        self.0.finished.notify_waiters();
     }
 
     /// Waits until everything is written, at most this long. Returns how many writes were not done by then.
@@ -78,16 +91,17 @@ impl Writer {
         let mut under_way = FuturesUnordered::new();
         loop {
             while under_way.len() < concurrency {
-                let Some(job) = self.take() else { break };
-                under_way.push(async {
-                    let outcome = sink.perform(&job).await;
-                    (job, outcome)
+                let Some((job, turn)) = self.take() else { break };
+                let sink = &sink;
+                under_way.push(async move {
+                    let outcome = sink.perform(&job, turn).await;
+                    (job, turn, outcome)
                 });
             }
             let deadline = if under_way.len() < concurrency { self.queue().next_deadline() } else { None };
             tokio::select! {
-                Some((job, outcome)) = under_way.next() => {
-                    self.finish(job, outcome, &counters);
+                Some((job, turn, outcome)) = under_way.next() => {
+                    self.finish(job, turn, outcome, &counters);
                 }
                 () = self.0.added.notified() => {}
                 () = sleep_until(deadline) => {}
@@ -95,11 +109,13 @@ impl Writer {
         }
     }
 
-    fn take(&self) -> Option<Job> {
-        self.queue().take(Instant::now())
+    fn take(&self) -> Option<(Job, Turn)> {
+        let mut queue = self.queue();
+        let job = queue.take(Instant::now())?;
+        Some((job, queue.turn()))
     }
 
-    fn finish(&self, job: Job, outcome: Outcome, counters: &Counters) {
+    fn finish(&self, job: Job, turn: Turn, outcome: Outcome, counters: &Counters) {
         match outcome {
             Outcome::Done => counters.written.increment(),
             Outcome::Refused => counters.write_refusals.increment(),
@@ -107,7 +123,7 @@ impl Writer {
         }
         let mut queue = self.queue();
         let was_open = queue.is_open();
-        queue.done(job, outcome, Instant::now());
+        queue.done(job, turn, outcome, Instant::now());
         match (was_open, queue.is_open()) {
             (true, false) => tracing::warn!(waiting = queue.len(), "writing is paused: no answer"),
             (false, true) => tracing::info!(waiting = queue.len(), "writing goes on"),
@@ -139,8 +155,8 @@ impl fmt::Debug for Writer {
 
 /// Where writes end up.
 pub(crate) trait Sink {
-    /// Tries once.
-    fn perform(&self, job: &Job) -> impl Future<Output = Outcome> + Send;
+    /// Tries once, if it is still the turn of this job.
+    fn perform(&self, job: &Job, turn: Turn) -> impl Future<Output = Outcome> + Send;
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

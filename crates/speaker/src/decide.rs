@@ -9,9 +9,11 @@ use ipnet::IpNet;
 use kit::{Family, Labels};
 use l2::InterfaceSet;
 
+use crate::core::Conflicts;
 use crate::drain::Standing;
 use crate::election::Rank;
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
+use crate::members::{Liveness, Members, PLACES, Stay};
 use crate::verdict::{Decision, Refusal};
 
 /// What this node answers for on the local segment.
@@ -42,6 +44,11 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) exclusion: Exclusion,
     pub(crate) pools: &'a PoolIndex,
     pub(crate) nodes: &'a BTreeMap<String, NodeFacts>,
+    pub(crate) members: &'a Members,
+    /// Who is alive whatever the members say.
+    pub(crate) conflicts: &'a Conflicts,
+    /// Whether this process takes part in elections for much longer.
+    pub(crate) stay: Stay,
     pub(crate) peers: &'a BTreeMap<String, Arc<Peer>>,
     pub(crate) interfaces: &'a BTreeSet<String>,
     /// How far this node has left BGP.
@@ -106,31 +113,48 @@ fn layer2_advertisements<'a>(service: &ServiceFacts, pool: &'a Pool) -> Vec<&'a 
     all.filter(|it| it.service_selectors.matches(&service.labels)).map(Arc::as_ref).collect()
 }
 
-/// Whether a candidate is known to be alive. One that is not comes after all that are, and is a candidate nevertheless:
-/// where no node is Ready, as on the only node of a cluster whose kubelet is gone, or when a cluster has just found its
-/// API again, the wrong node is better than none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Liveness {
-    Ready,
-    NotReady,
-}
-
 /// The rank of a node in the election for the Service, if it is a candidate at all (contract 5.1 rows 5 to 7).
 fn rank(
     node: &str,
     facts: &NodeFacts,
     advertisements: &[&L2Advertisement],
     elected_by: &IpAddr,
-    exclusion: Exclusion,
+    around: &Surroundings<'_>,
 ) -> Option<(Liveness, Rank)> {
+    let is_here = node == around.node;
+    let liveness = match around.members {
+        Members::Alive(_) if is_here => Liveness::Alive,
+        _ if around.conflicts.hears(node) => Liveness::Alive,
+        members => members.liveness(node, facts.ready)?,
+    };
+    if is_here && around.stay == Stay::Leaves {
+        return None;
+    }
+    Some((liveness, place(node, facts, advertisements, elected_by, around.exclusion)?))
+}
+
+/// The same if nobody asks whether it is alive.
+fn place(
+    node: &str,
+    facts: &NodeFacts,
+    advertisements: &[&L2Advertisement],
+    elected_by: &IpAddr,
+    exclusion: Exclusion,
+) -> Option<Rank> {
     if node_refusal(facts, exclusion).is_some() {
         return None;
     }
     let mut selecting = advertisements.iter().filter(|it| it.node_selectors.matches(&facts.labels)).peekable();
     selecting.peek()?;
     let score = selecting.map(|advertisement| preference(advertisement, &facts.labels)).sum();
-    let liveness = if facts.ready { Liveness::Ready } else { Liveness::NotReady };
-    Some((liveness, Rank::new(score, node, elected_by)))
+    Some(Rank::new(score, node, elected_by))
+}
+
+/// The rank of a node in the election for the Service, if it is a candidate, whether it is alive or not.
+pub(crate) fn layer2_rank(node: &str, service: &ServiceFacts, around: &Surroundings<'_>) -> Option<Rank> {
+    let (addresses, pool) = addresses_and_pool(service, around.pools).ok()?;
+    let advertisements = layer2_advertisements(service, pool);
+    place(node, around.nodes.get(node)?, &advertisements, addresses.first()?, around.exclusion)
 }
 
 /// The weights of the preferences that match a node which the advertisement selects.
@@ -139,19 +163,23 @@ fn preference(advertisement: &L2Advertisement, labels: &Labels) -> u64 {
     matching.map(|preference| u64::from(preference.weight.get())).sum()
 }
 
-/// Whether this node answers for the Service on the local segment (contract 5.1).
+/// Whether this node answers for the Service on the local segment (contract 5.1), and the first places of the election,
+/// as far as it came to one.
 pub(crate) fn layer2(
     service: &ServiceFacts,
     backends: Backends<'_>,
     around: &Surroundings<'_>,
-) -> Decision<Layer2Grant> {
-    Decision { outcome: try_layer2(service, backends, around) }
+) -> (Decision<Layer2Grant>, Vec<String>) {
+    let mut places = Vec::new();
+    let outcome = try_layer2(service, backends, around, &mut places);
+    (Decision { outcome }, places)
 }
 
 fn try_layer2(
     service: &ServiceFacts,
     backends: Backends<'_>,
     around: &Surroundings<'_>,
+    places: &mut Vec<String>,
 ) -> Result<Layer2Grant, Refusal> {
     let (addresses, pool) = addresses_and_pool(service, around.pools)?;
     if pool.l2_advertisements.is_empty() {
@@ -179,29 +207,43 @@ fn try_layer2(
     if service.local_only && !backends.on(around.node) {
         return Err(Refusal::NoLocalEndpoints);
     }
-    match winner(service, backends, around, addresses, &advertisements) {
-        Some((_, owner)) if owner == around.node => {}
-        Some((Liveness::Ready, _)) if !here.ready => return Err(Refusal::NodeNotReady),
-        owner => return Err(Refusal::NotElected(owner.map(|(_, owner)| owner.to_owned()))),
+    if *around.members == Members::Joining {
+        return Err(Refusal::NotJoined);
+    }
+    let first = first_places(service, backends, around, addresses, &advertisements);
+    places.extend(first.iter().map(|(_, name)| (*name).to_owned()));
+    match first.first() {
+        Some((_, owner)) if *owner == around.node => {}
+        // Nobody can take over, so this node answers to the last.
+        None if around.stay == Stay::Leaves => {}
+        Some((Liveness::Alive, _)) if *around.members == Members::Off && !here.ready => {
+            return Err(Refusal::NodeNotReady);
+        }
+        owner => return Err(Refusal::NotElected(owner.map(|(_, owner)| (*owner).to_owned()))),
     }
     let interfaces = interfaces(&selecting, around.interfaces)?;
     Ok(Layer2Grant { addresses: addresses.to_vec(), interfaces, pool: pool.name.clone() })
 }
 
-fn winner<'a>(
+/// The first [`PLACES`] of the election.
+fn first_places<'a>(
     service: &ServiceFacts,
     backends: Backends<'_>,
     around: &Surroundings<'a>,
     addresses: &[IpAddr],
     advertisements: &[&L2Advertisement],
-) -> Option<(Liveness, &'a str)> {
+) -> Vec<(Liveness, &'a str)> {
     // The first address decides for all of them, as in the Go implementation (contract 5.1).
-    let elected_by = addresses.first()?;
-    let candidates = around.nodes.iter().filter(|(name, _)| !service.local_only || backends.on(name));
-    candidates
-        .filter_map(|(name, facts)| Some((rank(name, facts, advertisements, elected_by, around.exclusion)?, name)))
-        .min()
-        .map(|((liveness, _), name)| (liveness, name.as_str()))
+    let Some(elected_by) = addresses.first() else { return Vec::new() };
+    let mut first: Vec<((Liveness, Rank), &'a str)> = Vec::with_capacity(PLACES.saturating_add(1));
+    for (name, facts) in around.nodes.iter().filter(|(name, _)| !service.local_only || backends.on(name)) {
+        if let Some(rank) = rank(name, facts, advertisements, elected_by, around) {
+            first.push((rank, name));
+            first.sort_unstable();
+            first.truncate(PLACES);
+        }
+    }
+    first.into_iter().map(|((liveness, _), name)| (liveness, name)).collect()
 }
 
 /// The interfaces that the advertisements allow together, as far as they exist here (contract 5.3, D11).
@@ -213,12 +255,12 @@ fn interfaces(selecting: &[&&L2Advertisement], present: &BTreeSet<String>) -> Re
     if named.is_disjoint(present) { Err(Refusal::NoSuchInterface(named)) } else { Ok(InterfaceSet::Named(named)) }
 }
 
-/// Whether a node's change can make it the new owner of a Service that `owner` has won so far.
+/// Whether a node's change can give it one of the first places of a Service's election, which have been these so far.
 ///
 /// Saves a whole election for every Service each time a node changes: only the changed node is compared.
 pub(crate) fn layer2_challenges(
     challenger: &str,
-    owner: Option<&str>,
+    places: &[String],
     service: &ServiceFacts,
     backends: Backends<'_>,
     around: &Surroundings<'_>,
@@ -228,10 +270,11 @@ pub(crate) fn layer2_challenges(
     let advertisements = layer2_advertisements(service, pool);
     let rank_of = |node: &str| {
         let facts = around.nodes.get(node).filter(|_| !service.local_only || backends.on(node))?;
-        rank(node, facts, &advertisements, elected_by, around.exclusion)
+        rank(node, facts, &advertisements, elected_by, around)
     };
-    match (rank_of(challenger), owner.and_then(rank_of)) {
-        (Some(challenger), Some(owner)) => challenger < owner,
+    let last = if places.len() < PLACES { None } else { places.last() };
+    match (rank_of(challenger), last.and_then(|last| rank_of(last))) {
+        (Some(challenger), Some(last)) => challenger < last,
         (Some(_), None) => true,
         (None, _) => false,
     }

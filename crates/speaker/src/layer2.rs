@@ -9,6 +9,7 @@ use l2::InterfaceSet;
 
 use crate::core::Output;
 use crate::decide::Layer2Grant;
+use crate::verdict::Ending;
 
 /// Addresses with the Services that hold them; an address is answered as long as one does.
 #[derive(Debug, Default)]
@@ -17,12 +18,19 @@ pub(crate) struct Holdings {
 }
 
 impl Holdings {
-    /// Replaces what one Service holds and tells the difference, address by address.
+    /// The Services that hold an address.
+    pub(crate) fn holders(&self, address: &IpAddr) -> impl Iterator<Item = &Key> {
+        self.holders.get(address).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    /// Replaces what one Service holds and tells the difference, address by address; those that nobody holds any more end
+    /// like this.
     pub(crate) fn replace(
         &mut self,
         service: &Key,
         old: Option<&Layer2Grant>,
         new: Option<&Layer2Grant>,
+        ending: Ending,
         out: &mut Outbox<Output>,
     ) {
         let addresses = |grant: Option<&Layer2Grant>| grant.map(|it| it.addresses.clone()).unwrap_or_default();
@@ -42,7 +50,10 @@ impl Holdings {
                 Some(interfaces) if before.as_ref() != Some(&interfaces) => {
                     out.push(Output::AddressAnnounce { address, interfaces });
                 }
-                None if before.is_some() => out.push(Output::AddressWithdraw { address }),
+                None if before.is_some() => out.push(match ending {
+                    Ending::Withdraw => Output::AddressWithdraw { address },
+                    Ending::HandOver => Output::AddressHandOver { address },
+                }),
                 Some(_) | None => {}
             }
         }

@@ -8,6 +8,7 @@ use super::{Output, Speaker, Synced};
 use crate::decide::Exclusion;
 use crate::drain::Standing;
 use crate::facts::NodeFacts;
+use crate::members::{Members, Stay};
 
 impl Speaker {
     /// This node is drained, or is no longer. Before it has announced anything there is nothing to be gentle about.
@@ -28,6 +29,9 @@ impl Speaker {
             self.departure.kept = kept;
             self.departure.process = Standing::Present.leave(now, self.options.drain.time);
             self.routes.all_changed();
+            if self.stay() == Stay::Leaves {
+                self.dirty.extend(self.services.keys().cloned());
+            }
         }
     }
 
@@ -44,9 +48,18 @@ impl Speaker {
         }
     }
 
+    /// Whether this process takes part in elections for much longer. Without memberlist nobody would hear that it does not.
+    pub(super) fn stay(&self) -> Stay {
+        match (self.departure.process, &self.members) {
+            (Standing::Present, _) | (_, Members::Off) => Stay::Stays,
+            (Standing::Leaving { .. } | Standing::Gone, Members::Joining | Members::Alive(_)) => Stay::Leaves,
+        }
+    }
+
     /// Says that this process may end, when all routes that it takes with it are withdrawn.
     pub(super) fn left(&mut self, out: &mut Outbox<Output>) {
-        let is_gone = self.departure.process == Standing::Gone && (!self.may_decide() || !self.routes.is_dirty());
+        let is_told = || self.dirty.is_empty() && !self.routes.is_dirty();
+        let is_gone = self.departure.process == Standing::Gone && (!self.may_decide() || is_told());
         if is_gone && !self.departure.told && out.room() > 0 {
             self.departure.told = true;
             out.push(Output::Left);

@@ -5,7 +5,9 @@
 //! outbox: what to begin and what to stop announcing. Every decision is a chain of [`Gate`]s (contract 5.1, 6.1); events,
 //! logs, metrics and `why` only render it.
 //!
-//! It knows no packet, no session state and no clock: `l2` and `bgp` carry out what is decided here.
+//! What BFD says about the path to a router, and what follows from that for its BGP session, is in [`watch`].
+//!
+//! It knows no packet, no session state and no clock: `l2`, `bgp` and `bfd` carry out what is decided here.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
@@ -16,15 +18,18 @@ mod drain;
 mod election;
 mod facts;
 mod layer2;
+mod members;
 mod overview;
 mod routes;
 mod silence;
 mod verdict;
+pub mod watch;
 
-pub use core::{Input, Options, Output, Speaker};
+pub use core::{Input, Options, Output, Rival, Speaker};
 pub use decide::{BgpGrant, Exclusion, Layer2Grant};
 pub use drain::DrainOptions;
 pub use election::{Rank, digest};
+pub use members::Members;
 pub use overview::{Answer, Overview, OverviewInput};
 pub use silence::Silence;
 pub use verdict::{Decision, Gate, Protocol, Refusal, Verdict};

@@ -11,8 +11,10 @@ use api::core::{EndpointSlice, Node, Service};
 use api::{Key, Kind, Object, ObjectRef};
 use config::{Config, Peer};
 
+use crate::conflict::Conflicts;
 use crate::decide::{self, Backends, Exclusion, Surroundings};
 use crate::drain::Standing;
+use crate::members::{Members, Stay};
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
 use crate::silence::{Silence, Stop};
 use crate::verdict::{Protocol, Refusal};
@@ -187,11 +189,14 @@ impl Overview {
             exclusion: Exclusion::Honoured,
             pools: &self.pools,
             nodes: &node.alone,
+            members: &Members::Off,
+            conflicts: &Conflicts::default(),
+            stay: Stay::Stays,
             peers: &node.peers,
             interfaces: &BTreeSet::new(),
             standing: Standing::Present,
         };
-        let layer2 = match decide::layer2(facts, backends, &around).outcome {
+        let layer2 = match decide::layer2(facts, backends, &around).0.outcome {
             // The node alone knows its interfaces.
             Ok(_) | Err(Refusal::NoSuchInterface(_)) => return Ok(()),
             Err(refusal) => Stop::new(Protocol::Layer2, refusal),

@@ -1,9 +1,13 @@
 //! The speaker's state and its one entry point.
 
+#[path = "conflict.rs"]
+mod conflict;
 #[path = "leave.rs"]
 mod leave;
 #[path = "settle_peers.rs"]
 mod settle_peers;
+#[path = "tell.rs"]
+mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -11,7 +15,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use api::core::{EndpointSlice, Node, Service};
-use api::{Event, EventType, Key, Kind, ObjectRef, Report, Write};
+use api::{Key, Report, Write};
 use bgp::RouteAttributes;
 use config::{Config, Peer, PeerChange};
 use ipnet::IpNet;
@@ -22,7 +26,11 @@ use crate::decide::{self, Backends, BgpGrant, Exclusion, Layer2Grant, Surroundin
 use crate::drain::{Departure, DrainOptions};
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
 use crate::layer2::Holdings;
+use crate::members::{Members, Watching};
 use crate::routes::Routes;
+pub(crate) use conflict::Conflicts;
+pub use conflict::Rival;
+
 use crate::verdict::{Decision, Protocol, Refusal};
 
 /// How many Services are decided in one step; the rest wait for the next tick, so that packets and keepalives never
@@ -68,6 +76,15 @@ pub enum Input {
     NodeDeleted(String),
     /// The interfaces of this host that may announce, by name: all of them.
     Interfaces(BTreeSet<String>),
+    /// What is known of the other speakers; before the first time, there is no memberlist.
+    Members(Members),
+    /// Another machine answers for an address that this node announces.
+    Conflict(Rival),
+    /// Another node has answered what [`Output::AddressAsk`] asked for.
+    Answered {
+        /// Its address.
+        fellow: IpAddr,
+    },
     /// Everything that exists has been told once: from now on it may be decided.
     Synced,
     /// This process is to end: [`Output::Left`] says when it may.
@@ -94,6 +111,27 @@ pub enum Output {
         /// The address.
         address: IpAddr,
     },
+    /// Answer for the address until another machine has announced it.
+    AddressHandOver {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Tell everybody once more that the address is here.
+    AddressRepeat {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Ask another node whether it answers for the address.
+    AddressAsk {
+        /// The address.
+        address: IpAddr,
+        /// An address of that node.
+        fellow: IpAddr,
+    },
+    /// The addresses of the other nodes are these from now on.
+    Fellows(BTreeSet<IpAddr>),
+    /// Find out quickly when one of these nodes dies, and of no others.
+    Watch(BTreeSet<String>),
     /// Begin a session with the peer.
     PeerAdd(Arc<Peer>),
     /// End the session with the peer, by name of its BGPPeer.
@@ -177,6 +215,9 @@ pub struct Speaker {
     /// The Service of each EndpointSlice.
     slices: BTreeMap<Key, Key>,
     nodes: BTreeMap<String, NodeFacts>,
+    members: Members,
+    watching: Watching,
+    conflicts: Conflicts,
     interfaces: BTreeSet<String>,
     /// Peers that have a session on this node.
     peers: BTreeMap<String, Arc<Peer>>,
@@ -208,6 +249,8 @@ struct ServiceState {
     facts: Option<ServiceFacts>,
     slices: BTreeMap<String, SliceFacts>,
     layer2: Option<Decision<Layer2Grant>>,
+    /// The first places of its election.
+    places: Vec<String>,
     bgp: Option<Decision<BgpGrant>>,
     /// What is shown of it: the interfaces it is restricted to, and the peers it is announced to.
     shown_interfaces: Option<Vec<String>>,
@@ -232,27 +275,37 @@ impl Speaker {
             Input::EndpointSliceApplied(slice) => self.apply_slice(&slice),
             Input::EndpointSliceDeleted(key) => self.delete_slice(&key),
             Input::NodeApplied(node) => {
+                self.conflicts.node_applied(&node);
                 let facts = NodeFacts::read(&node, &self.options.drain.taints);
                 self.change_node(now, &node.metadata.name, Some(facts));
             }
-            Input::NodeDeleted(name) => self.change_node(now, &name, None),
+            Input::NodeDeleted(name) => {
+                self.conflicts.node_deleted(&name);
+                self.change_node(now, &name, None);
+            }
             Input::Interfaces(names) => self.change_interfaces(names),
+            Input::Members(members) => self.change_members(members),
+            Input::Conflict(rival) => self.conflict(now, &rival, out),
+            Input::Answered { fellow } => self.answered(now, fellow),
             Input::Synced => self.synced = self.synced.max_settling(),
             Input::Leave { kept } => self.leave(now, kept),
             Input::Tick => {}
         }
         self.depart(now);
+        self.listen(now, out);
         self.work(out);
         self.left(out);
     }
 
-    /// The origin while work is left over, so that the next tick comes at once; else when the node has left.
+    /// The origin while work is left over, so that the next tick comes at once; else when the node has left, or when
+    /// another one is to be asked.
     pub fn next_deadline(&self) -> Option<Instant> {
         let is_busy = !self.dirty.is_empty()
             || self.routes.is_dirty()
             || !self.incomplete.is_empty()
             || !self.peer_steps.is_empty();
-        if self.may_decide() && is_busy { Some(Instant::ZERO) } else { self.departure.deadline() }
+        let waits = || [self.departure.deadline(), self.conflicts.deadline()].into_iter().flatten().min();
+        if self.may_decide() && is_busy { Some(Instant::ZERO) } else { waits() }
     }
 
     /// What was decided for a Service, by protocol; `None` for a Service that is not known or not decided yet.
@@ -327,9 +380,11 @@ impl Speaker {
         let (layer2, bgp) = (state.layer2.take(), state.bgp.take());
         let (shown_interfaces, shown_peers) = (state.shown_interfaces.take(), std::mem::take(&mut state.shown_peers));
         state.facts = None;
+        let places = std::mem::take(&mut state.places);
         if state.slices.is_empty() {
             self.services.remove(key);
         }
+        self.watching.replace(&self.options.node, &places, &[]);
         if shown_interfaces.is_some() {
             out.push(Output::Unsay(self.report_layer2(key, Vec::new())));
         }
@@ -380,18 +435,34 @@ impl Speaker {
             Some(facts) => self.nodes.insert(name.to_owned(), facts),
             None => self.nodes.remove(name),
         };
-        let affected: Vec<Key> = if name == self.options.node {
+        if name == self.options.node {
             self.peers_due = true;
-            self.services.keys().cloned().collect()
-        } else if !self.may_decide() {
-            // All Services are to be decided anyway; looking at each for each node would be quadratic.
-            Vec::new()
+            self.dirty.extend(self.services.keys().cloned());
         } else {
-            let around = self.surroundings();
-            let affected = |state: &ServiceState| state.is_affected_by(name, &around);
-            self.services.iter().filter(|(_, state)| affected(state)).map(|(key, _)| key.clone()).collect()
-        };
+            self.reconsider(name);
+        }
+    }
+
+    /// Another node has changed: its Services are decided anew, and those that it may get.
+    fn reconsider(&mut self, node: &str) {
+        if !self.may_decide() {
+            // All Services are to be decided anyway; looking at each for each node would be quadratic.
+            return;
+        }
+        let around = self.surroundings();
+        let affected = self.services.iter().filter(|(_, state)| state.is_affected_by(node, &around));
+        let affected: Vec<Key> = affected.map(|(key, _)| key.clone()).collect();
         self.dirty.extend(affected);
+    }
+
+    /// Others have joined, died or left (contract 5.1).
+    fn change_members(&mut self, members: Members) {
+        let old = std::mem::replace(&mut self.members, members);
+        match old.difference(&self.members) {
+            Some(nodes) => nodes.iter().for_each(|node| self.reconsider(node)),
+            None if old != self.members => self.dirty.extend(self.services.keys().cloned()),
+            None => {}
+        }
     }
 
     fn change_interfaces(&mut self, names: BTreeSet<String>) {
@@ -409,6 +480,9 @@ impl Speaker {
             exclusion: self.options.exclusion,
             pools: &self.pools,
             nodes: &self.nodes,
+            members: &self.members,
+            conflicts: &self.conflicts,
+            stay: self.stay(),
             peers: &self.peers,
             interfaces: &self.interfaces,
             standing: self.departure.node,
@@ -432,6 +506,14 @@ impl Speaker {
         }
         if self.dirty.is_empty() {
             self.routes.settle(&self.peers, &self.departure, out);
+            if self.members != Members::Off
+                && let Some(nodes) = self.watching.news()
+            {
+                out.push(Output::Watch(nodes));
+            }
+            if let Some(addresses) = self.conflicts.fellows(&self.options.node) {
+                out.push(Output::Fellows(addresses));
+            }
             while out.room() > 0
                 && let Some(key) = self.routes.pop_regiven()
             {
@@ -451,139 +533,16 @@ impl Speaker {
         let Some(facts) = &state.facts else { return };
         let around = self.surroundings();
         let backends = Backends(&state.slices);
-        let layer2 = decide::layer2(facts, backends, &around);
+        let (layer2, places) = decide::layer2(facts, backends, &around);
         let bgp = decide::bgp(facts, backends, &around);
         let Some(state) = self.services.get_mut(key) else { return };
+        let old_places = std::mem::replace(&mut state.places, places);
+        self.watching.replace(&self.options.node, &old_places, &state.places);
         let old_layer2 = state.layer2.replace(layer2.clone());
         let old_bgp = state.bgp.replace(bgp.clone());
         self.settle_layer2(key, old_layer2.as_ref(), Some(&layer2), out);
         self.settle_bgp(key, old_bgp.as_ref(), Some(&bgp), out);
         self.show_interfaces(key, out);
-    }
-
-    /// Shows on which interfaces the Service is answered for, if that is not what is shown.
-    fn show_interfaces(&mut self, key: &Key, out: &mut Outbox<Output>) {
-        let Some(state) = self.services.get_mut(key) else { return };
-        let interfaces = granted(state.layer2.as_ref()).map(|grant| match &grant.interfaces {
-            InterfaceSet::All => Vec::new(),
-            InterfaceSet::Named(names) => names.intersection(&self.interfaces).cloned().collect(),
-        });
-        if state.shown_interfaces == interfaces {
-            return;
-        }
-        state.shown_interfaces.clone_from(&interfaces);
-        out.push(match interfaces {
-            Some(interfaces) => Output::Say(self.report_layer2(key, interfaces)),
-            None => Output::Unsay(self.report_layer2(key, Vec::new())),
-        });
-    }
-
-    /// Shows to which peers the Service is announced, if that is not what is shown.
-    fn show_peers(&mut self, key: &Key, out: &mut Outbox<Output>) {
-        let peers: Vec<String> = self.peers_of(key).into_iter().map(str::to_owned).collect();
-        let Some(state) = self.services.get_mut(key) else { return };
-        if state.shown_peers == peers {
-            return;
-        }
-        state.shown_peers.clone_from(&peers);
-        let is_empty = peers.is_empty();
-        let report = self.report_bgp(key, peers);
-        out.push(if is_empty { Output::Unsay(report) } else { Output::Say(report) });
-    }
-
-    fn report_layer2(&self, service: &Key, interfaces: Vec<String>) -> Report {
-        Report::Layer2 { node: self.options.node.clone(), service: service.clone(), interfaces }
-    }
-
-    fn report_bgp(&self, service: &Key, peers: Vec<String>) -> Report {
-        Report::Bgp { node: self.options.node.clone(), service: service.clone(), peers }
-    }
-
-    fn settle_layer2(
-        &mut self,
-        key: &Key,
-        old: Option<&Decision<Layer2Grant>>,
-        new: Option<&Decision<Layer2Grant>>,
-        out: &mut Outbox<Output>,
-    ) {
-        let addresses = |grant: &Layer2Grant| (grant.addresses.clone(), grant.pool.clone());
-        let (before, after) = (granted(old), granted(new));
-        if before != after {
-            self.holdings.replace(key, before, after, out);
-        }
-        self.tell(key, Protocol::Layer2, before.map(addresses), after.map(addresses), refusal(new), out);
-        if let (Some(missing @ Refusal::NoSuchInterface(_)), true) = (refusal(new), refusal(old) != refusal(new)) {
-            let message = format!(
-                "failed to announce from node {:?} with protocol {:?}: {missing}",
-                self.options.node,
-                Protocol::Layer2.as_str()
-            );
-            self.event(key, EventType::Warning, "announceFailed", message, out);
-        }
-    }
-
-    fn settle_bgp(
-        &mut self,
-        key: &Key,
-        old: Option<&Decision<BgpGrant>>,
-        new: Option<&Decision<BgpGrant>>,
-        out: &mut Outbox<Output>,
-    ) {
-        let addresses = |grant: &BgpGrant| (grant.addresses.clone(), grant.pool.clone());
-        let nothing = BTreeMap::new();
-        let (before, after) = (granted(old), granted(new));
-        if before != after {
-            let routes = |grant: Option<&BgpGrant>| grant.map_or_else(|| nothing.clone(), |it| it.routes.clone());
-            self.routes.replace(key, &routes(before), &routes(after));
-        }
-        self.tell(key, Protocol::Bgp, before.map(addresses), after.map(addresses), refusal(new), out);
-    }
-
-    /// Tells that a Service began or ceased to be announced, or with which other addresses; nothing when nothing changed (R3).
-    fn tell(
-        &self,
-        service: &Key,
-        protocol: Protocol,
-        before: Option<(Vec<IpAddr>, String)>,
-        after: Option<(Vec<IpAddr>, String)>,
-        refusal: Option<&Refusal>,
-        out: &mut Outbox<Output>,
-    ) {
-        match (before, after) {
-            (Some((old, _)), None) => out.push(Output::ServiceWithdrawn {
-                service: service.clone(),
-                protocol,
-                addresses: old,
-                refusal: refusal.cloned(),
-            }),
-            (before, Some((addresses, pool))) if before.as_ref().map(|(old, _)| old) != Some(&addresses) => {
-                if let Some((old, _)) = before {
-                    out.push(Output::ServiceWithdrawn {
-                        service: service.clone(),
-                        protocol,
-                        addresses: old,
-                        refusal: None,
-                    });
-                }
-                out.push(Output::ServiceAnnounced { service: service.clone(), protocol, addresses, pool });
-                // Contract 3.6 and 12.3: programs read the quoted node name out of this text.
-                let message =
-                    format!("announcing from node {:?} with protocol {:?}", self.options.node, protocol.as_str());
-                self.event(service, EventType::Normal, "nodeAssigned", message, out);
-            }
-            (_, _) => {}
-        }
-    }
-
-    fn event(&self, service: &Key, type_: EventType, reason: &'static str, message: String, out: &mut Outbox<Output>) {
-        let facts = self.services.get(service).and_then(|state| state.facts.as_ref());
-        out.push(Output::Write(Write::Event(Event {
-            object: ObjectRef { kind: Kind::Service, key: service.clone() },
-            uid: facts.map(|facts| facts.uid.clone()).unwrap_or_default(),
-            type_,
-            reason,
-            message,
-        })));
     }
 }
 
@@ -610,14 +569,14 @@ impl ServiceState {
     /// Whether a change of another node can change the decision: only the election looks at other nodes.
     fn is_affected_by(&self, node: &str, around: &Surroundings<'_>) -> bool {
         let Some(facts) = &self.facts else { return false };
-        let owner = match self.layer2.as_ref().map(|decision| &decision.outcome) {
-            Some(Ok(_) | Err(Refusal::NoSuchInterface(_))) => Some(around.node),
-            Some(Err(Refusal::NotElected(owner))) => owner.as_deref(),
+        match self.layer2.as_ref().map(|decision| &decision.outcome) {
+            Some(Ok(_) | Err(Refusal::NoSuchInterface(_) | Refusal::NotElected(_))) => {}
             // It is the last choice, for as long as there is another.
             Some(Err(Refusal::NodeNotReady)) => return true,
             Some(Err(_)) | None => return false,
-        };
-        owner == Some(node) || decide::layer2_challenges(node, owner, facts, Backends(&self.slices), around)
+        }
+        let has_place = self.places.iter().any(|name| name == node);
+        has_place || decide::layer2_challenges(node, &self.places, facts, Backends(&self.slices), around)
     }
 
     fn depends_on_interfaces(&self) -> bool {

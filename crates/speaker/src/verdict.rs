@@ -144,6 +144,8 @@ pub enum Refusal {
     NodeNotReady,
     /// No backend on this node can take traffic.
     NoLocalEndpoints,
+    /// This speaker has not found the others yet, of whom one may be the owner.
+    NotJoined,
     /// Another node answers for it, or none can.
     NotElected(Option<String>),
     /// None of the interfaces that the advertisements name exists here.
@@ -169,9 +171,20 @@ impl Refusal {
             Refusal::ExcludedByLabel | Refusal::Drained(_) => Gate::NodeLabel,
             Refusal::NodeNotReady => Gate::NodeReady,
             Refusal::NoLocalEndpoints => Gate::LocalEndpoints,
-            Refusal::NotElected(_) => Gate::Election,
+            Refusal::NotJoined | Refusal::NotElected(_) => Gate::Election,
             Refusal::NoSuchInterface(_) => Gate::Interface,
             Refusal::NoPeer => Gate::Peer,
+        }
+    }
+
+    /// How an address that was announced so far is given up: another node may well be about to announce it.
+    pub(crate) const fn ending(&self) -> Ending {
+        match self {
+            Refusal::NotElected(Some(_))
+            | Refusal::NodeNotReady
+            | Refusal::ExcludedByLabel
+            | Refusal::NodeNotSelected => Ending::HandOver,
+            _ => Ending::Withdraw,
         }
     }
 
@@ -195,36 +208,10 @@ impl Refusal {
             Refusal::Drained(_) => "nodeDrained",
             Refusal::NodeNotReady => "nodeNotReady",
             Refusal::NoLocalEndpoints => "noLocalEndpoints",
+            Refusal::NotJoined => "notJoined",
             Refusal::NotElected(_) => "notOwner",
             Refusal::NoSuchInterface(_) => "noSuchInterface",
             Refusal::NoPeer => "noPeer",
-        }
-    }
-
-    /// The reason that a condition on the Service has for it.
-    pub const fn condition_reason(&self) -> &'static str {
-        match self {
-            Refusal::NotLoadBalancer => "NotLoadBalancer",
-            Refusal::OtherClass => "OtherClass",
-            Refusal::NoAddress => "NoAddress",
-            Refusal::InvalidAddress(_) => "InvalidAddress",
-            Refusal::NotInPool(_) => "NotInPool",
-            Refusal::SeveralPools => "SeveralPools",
-            Refusal::NoAdvertisement(_) => "NoAdvertisement",
-            Refusal::ServiceNotSelected(_) => "ServiceNotSelected",
-            Refusal::NoEndpoints => "NoEndpoints",
-            Refusal::SharedWithServiceSelector => "SharedWithServiceSelector",
-            Refusal::NodeUnknown => "NodeUnknown",
-            Refusal::NodeNotSelected => "NodeNotSelected",
-            Refusal::ConflictingAdvertisements(..) => "ConflictingAdvertisements",
-            Refusal::NetworkUnavailable => "NetworkUnavailable",
-            Refusal::ExcludedByLabel => "ExcludedByLabel",
-            Refusal::Drained(_) => "Drained",
-            Refusal::NodeNotReady => "NodeNotReady",
-            Refusal::NoLocalEndpoints => "NoLocalEndpoints",
-            Refusal::NotElected(_) => "NotElected",
-            Refusal::NoSuchInterface(_) => "NoSuchInterface",
-            Refusal::NoPeer => "NoPeer",
         }
     }
 
@@ -256,9 +243,40 @@ impl Refusal {
             Refusal::NoLocalEndpoints => {
                 Some("run a backend on this node, or set externalTrafficPolicy: Cluster on the Service")
             }
+            Refusal::NotJoined => {
+                Some("wait a few seconds; else look at the speaker's log for what it says of memberlist")
+            }
             Refusal::NotElected(None) => Some("no node can announce it: look at the nodes' labels and conditions"),
             Refusal::NoSuchInterface(_) => Some("correct the interfaces of the L2Advertisement, or select other nodes"),
             Refusal::NoPeer => Some("create a BGPPeer that selects this node and that the advertisement names"),
+        }
+    }
+
+    /// The reason that a condition on the Service has for it.
+    pub const fn condition_reason(&self) -> &'static str {
+        match self {
+            Refusal::NotLoadBalancer => "NotLoadBalancer",
+            Refusal::OtherClass => "OtherClass",
+            Refusal::NoAddress => "NoAddress",
+            Refusal::InvalidAddress(_) => "InvalidAddress",
+            Refusal::NotInPool(_) => "NotInPool",
+            Refusal::SeveralPools => "SeveralPools",
+            Refusal::NoAdvertisement(_) => "NoAdvertisement",
+            Refusal::ServiceNotSelected(_) => "ServiceNotSelected",
+            Refusal::NoEndpoints => "NoEndpoints",
+            Refusal::SharedWithServiceSelector => "SharedWithServiceSelector",
+            Refusal::NodeUnknown => "NodeUnknown",
+            Refusal::NodeNotSelected => "NodeNotSelected",
+            Refusal::ConflictingAdvertisements(..) => "ConflictingAdvertisements",
+            Refusal::NetworkUnavailable => "NetworkUnavailable",
+            Refusal::ExcludedByLabel => "ExcludedByLabel",
+            Refusal::Drained(_) => "Drained",
+            Refusal::NodeNotReady => "NodeNotReady",
+            Refusal::NoLocalEndpoints => "NoLocalEndpoints",
+            Refusal::NotJoined => "NotJoined",
+            Refusal::NotElected(_) => "NotElected",
+            Refusal::NoSuchInterface(_) => "NoSuchInterface",
+            Refusal::NoPeer => "NoPeer",
         }
     }
 }
@@ -290,6 +308,7 @@ impl fmt::Display for Refusal {
             Refusal::Drained(taint) => write!(f, "the node is drained: it has the taint {taint}"),
             Refusal::NodeNotReady => f.write_str("the node is not ready, and others are"),
             Refusal::NoLocalEndpoints => f.write_str("no backend on this node can take traffic"),
+            Refusal::NotJoined => f.write_str("the speaker has not found the other speakers yet"),
             Refusal::NotElected(Some(owner)) => write!(f, "node {owner:?} announces it"),
             Refusal::NotElected(None) => f.write_str("no node can announce it"),
             Refusal::NoSuchInterface(names) => {
@@ -299,6 +318,15 @@ impl fmt::Display for Refusal {
             Refusal::NoPeer => f.write_str("none of its peers has a session on this node"),
         }
     }
+}
+
+/// How an address is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// At once.
+    Withdraw,
+    /// When another node has announced it.
+    HandOver,
 }
 
 /// What was decided for one Service and one protocol on this node.

@@ -9,6 +9,7 @@
 //! [`router`] answers scrapes, and [`Guard`] asks somebody else, whom it does not know, who may have an answer.
 
 mod access;
+mod bfd;
 mod catalog;
 mod controller;
 mod endpoint;
@@ -20,6 +21,7 @@ mod system;
 mod text;
 
 pub use access::{Access, Guard, REVIEW_TIME_MAX, Reviewer, Verdict};
+pub use bfd::{BfdReport, BfdSession};
 pub use catalog::{Component, Description, catalog};
 pub use controller::{ControllerReport, PoolReport};
 pub use endpoint::{Collect, Late, Responses, router};

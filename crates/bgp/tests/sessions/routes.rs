@@ -169,6 +169,27 @@ fn one_changed_route_is_one_update() {
 }
 
 #[test]
+fn rfc4271_9_2_a_change_that_the_peer_cannot_see_is_not_sent() {
+    let updates = |mut network: Network, preferences: &[Option<u32>]| {
+        network.start();
+        network.establish();
+        for local_pref in preferences {
+            network.announce(A, "198.51.100.1/32", &attributes(&["1:1"], *local_pref));
+            network.run_for(secs(1));
+            let state = network.hosts[A].peer.route_state(&"198.51.100.1/32".parse().unwrap());
+            assert_eq!(state, RouteState::Announced, "{local_pref:?}");
+        }
+        network.hosts[A].peer.view().counters.sent.updates
+    };
+    // External peers get no LOCAL_PREF.
+    let network = Network::new(config(65001, 65000, Mode::Active), config(65000, 65001, Mode::Passive), 1);
+    assert_eq!(updates(network, &[None, Some(150), Some(200), None]), 1);
+    // Internal ones get 100 in place of none.
+    let network = Network::new(config(65000, 65000, Mode::Active), config(65000, 65000, Mode::Passive), 1);
+    assert_eq!(updates(network, &[None, Some(100), Some(200), None]), 3);
+}
+
+#[test]
 fn changes_that_come_together_go_together() {
     let mut network = external();
     for n in 0..4 {
@@ -221,6 +242,38 @@ fn a_table_is_packed_and_sent_again_after_the_session_was_lost() {
     assert_eq!(network.hosts[B].table.len(), 5000);
     assert_eq!(network.hosts[A].peer.view().counters.sent.updates, 2 * first);
     assert_eq!(network.hosts[A].peer.view().prefixes_announced, 5000);
+}
+
+#[test]
+fn routes_can_be_looked_at_in_portions_as_the_peer_has_them() {
+    let mut network = external();
+    network.announce(A, "198.51.100.1/32", &attributes(&["64512:1"], Some(7)));
+    network.run_for(secs(1));
+    network.announce(A, "2001:db8::/48", &attributes(&[], None));
+    let view = |network: &Network, after: Option<&str>| {
+        let after = after.map(|prefix| prefix.parse().unwrap());
+        let line = |route: bgp::RouteView| {
+            let sent =
+                route.sent.map(|sent| format!(" via {}, {}", sent.next_hop, sent.attributes)).unwrap_or_default();
+            format!("{} {}{sent}\n", route.prefix, route.state)
+        };
+        network.hosts[A].peer.routes_after(after.as_ref()).map(line).collect::<String>()
+    };
+    expect![[r#"
+        198.51.100.1/32 announced via 192.0.2.1, origin IGP, path 65001, communities 64512:1
+        2001:db8::/48 the session carries the other address family only
+    "#]]
+    .assert_eq(&view(&network, None));
+    expect![[r#"
+        2001:db8::/48 the session carries the other address family only
+    "#]]
+    .assert_eq(&view(&network, Some("198.51.100.1/32")));
+    network.reset_connections();
+    expect![[r#"
+        198.51.100.1/32 the session is not established
+        2001:db8::/48 the session is not established
+    "#]]
+    .assert_eq(&view(&network, None));
 }
 
 #[test]

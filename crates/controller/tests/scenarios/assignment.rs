@@ -958,6 +958,101 @@ fn what_can_stay_stays_when_the_families_change() {
 }
 
 #[test]
+fn d7_what_can_stay_stays_beside_a_wish_that_cannot_be_met() {
+    check(
+        "pool a 10.0.0.0/30 fc00::/126
+         config
+         sync
+         svc x/a dual
+         svc x/a v6 from nowhere
+         restart
+         svc x/a v4 from nowhere
+         svc x/b prefer-v4
+         svc x/b prefer-v4 ip 192.0.2.1,fc00::9
+         pool a 10.0.0.8/30 fc00::/126
+         config
+         why x/b",
+        expect![[r#"
+            pool a := 0+0 used, 4+4 free
+            x/a := [10.0.0.0 fc00::] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0" "fc00::"] from pool "a"
+            pool a := 1+1 used, 3+3 free
+            x/a := [fc00::] from a
+            x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: it does not match the ipFamily of the service, IPv6
+            x/a Warning AllocationFailed: Service "x/a" keeps ["fc00::"]: unknown pool "nowhere"
+            pool a := 0+1 used, 4+3 free
+            x/a Warning AllocationFailed: Service "x/a" keeps ["fc00::"]: unknown pool "nowhere"
+            x/a := []
+            x/a Normal ClearAssignment: Service "x/a" can no longer have ["fc00::"]: it does not match the ipFamily of the service, IPv4
+            x/a Warning AllocationFailed: Service "x/a" has no address: unknown pool "nowhere"
+            pool a := 0+0 used, 4+4 free
+            x/b := [10.0.0.0 fc00::] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.0" "fc00::"] from pool "a"
+            pool a := 1+1 used, 3+3 free
+            x/b Warning AllocationFailed: Service "x/b" keeps ["10.0.0.0" "fc00::"]: ["192.0.2.1" "fc00::9"] is not allowed in config: 192.0.2.1 is in no pool
+            x/b := [fc00::] from a
+            x/b Normal ClearAssignment: Service "x/b" can no longer have ["10.0.0.0"]: ["10.0.0.0" "fc00::"] is not allowed in config: 10.0.0.0 is in no pool
+            x/b Warning AllocationFailed: Service "x/b" keeps ["fc00::"]: ["192.0.2.1" "fc00::9"] is not allowed in config: 192.0.2.1 is in no pool
+            pool a := 0+1 used, 4+3 free
+            Service x/b: keeps ["fc00::"]: ["192.0.2.1" "fc00::9"] is not allowed in config: 192.0.2.1 is in no pool
+        "#]],
+    );
+}
+
+#[test]
+fn what_can_stay_of_two_addresses_is_not_given_to_others() {
+    check(
+        "pool a 10.0.0.0/31 fc00::/127
+         config
+         sync
+         svc x/a v4
+         svc x/b prefer-v4
+         svc x/c v4
+         no-pool a
+         pool d 10.0.0.1/32 10.0.0.2/32
+         config
+         why x/b",
+        expect![[r#"
+            pool a := 0+0 used, 2+2 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 1+2 free
+            x/b := [10.0.0.1 fc00::] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.1" "fc00::"] from pool "a"
+            pool a := 2+1 used, 0+1 free
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/a := [10.0.0.2] from d
+            x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: ["10.0.0.0"] is not allowed in config: 10.0.0.0 is in no pool
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.2"] from pool "d"
+            pool d := 2+0 used, 0+0 free
+            x/b := [10.0.0.1] from d
+            x/b Normal ClearAssignment: Service "x/b" can no longer have ["fc00::"]: ["10.0.0.1" "fc00::"] is not allowed in config: fc00:: is in no pool
+            x/b Normal AdditionalAssignFailed: Service "x/b" keeps ["10.0.0.1"]: PreferDualStack, but no available IPs in pool d for IPv6: it has no usable IPv6 addresses
+            Service x/b: keeps ["10.0.0.1"]: PreferDualStack, but no available IPs in pool d for IPv6: it has no usable IPv6 addresses
+        "#]],
+    );
+    check(
+        "pool d 10.0.0.1/32 10.0.0.2/32
+         svc x/a v4
+         foreign x/a 10.0.0.0 of a
+         svc x/b dual
+         foreign x/b 10.0.0.1,fc00:: of a
+         svc x/b prefer-v4
+         config
+         sync",
+        expect![[r#"
+            x/a := [10.0.0.2] from d
+            x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: ["10.0.0.0"] is not allowed in config: 10.0.0.0 is in no pool
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.2"] from pool "d"
+            pool d := 2+0 used, 0+0 free
+            x/b := [10.0.0.1] from d
+            x/b Normal ClearAssignment: Service "x/b" can no longer have ["fc00::"]: ["10.0.0.1" "fc00::"] is not allowed in config: fc00:: is in no pool
+            x/b Normal AdditionalAssignFailed: Service "x/b" keeps ["10.0.0.1"]: PreferDualStack, but no available IPs in pool d for IPv6: it has no usable IPv6 addresses
+        "#]],
+    );
+}
+
+#[test]
 fn sharers_wait_for_ports_and_for_keys() {
     check(
         "pool a 10.0.0.0/32

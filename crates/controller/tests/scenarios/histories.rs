@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use api::Key;
 use controller::{Outcome, Settings};
+use kit::Duration;
 use proptest::prelude::*;
 
 use crate::world::Cluster;
@@ -101,7 +102,11 @@ fn wishes(cluster: &Cluster) -> Vec<String> {
 }
 
 fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
-    let mut cluster = Cluster::new(Settings { namespace: "metallb-system".into(), load_balancer_class: None });
+    let mut cluster = Cluster::new(Settings {
+        namespace: "metallb-system".into(),
+        load_balancer_class: None,
+        pool_status_pace: Duration::ZERO,
+    });
     for line in ["pool a 10.0.0.0/30 fc00::/127", "pool b 10.0.0.4/31", "config", "sync"] {
         cluster.step(line);
     }

@@ -3,6 +3,7 @@
 
 use controller::Settings;
 use expect_test::{Expect, expect};
+use kit::Duration;
 
 use crate::world;
 
@@ -11,7 +12,11 @@ fn check(scenario: &str, expected: Expect) {
 }
 
 fn check_with_class(scenario: &str, expected: Expect) {
-    let settings = Settings { namespace: "metallb-system".into(), load_balancer_class: Some("ours".into()) };
+    let settings = Settings {
+        namespace: "metallb-system".into(),
+        load_balancer_class: Some("ours".into()),
+        pool_status_pace: Duration::ZERO,
+    };
     expected.assert_eq(&world::run_with(settings, scenario));
 }
 
@@ -194,6 +199,143 @@ fn a_foreign_status_is_set_back_with_growing_pauses_and_told_once() {
     );
 }
 
+/// k3s's servicelb, say, or a second MetalLB.
+#[test]
+fn who_insists_is_named_and_left_alone() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         svc x/a
+         foreign x/a 192.0.2.1 by k3s
+         foreign x/a 192.0.2.1 by k3s
+         +1s
+         foreign x/a 192.0.2.1 by k3s
+         +2s
+         foreign x/a 192.0.2.1 by k3s
+         +4s
+         foreign x/a 192.0.2.1 by k3s
+         +8s
+         foreign x/a 192.0.2.1 by k3s
+         +16s
+         why x/a
+         foreign x/a 192.0.2.1 by k3s
+         +500s
+         config
+         +100s
+         foreign x/a 192.0.2.1 by k3s
+         foreign x/a 192.0.2.2 by k3s
+         +16s
+         +500s
+         +100s
+         +3600s
+         foreign x/a 192.0.2.1 by k3s
+         +1s",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "k3s" set the status of service "x/a" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "k3s" keeps setting the status of service "x/a" to ["192.0.2.1"] from no pool; it is left alone now, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass
+            Service x/a: has ["10.0.0.0"] from pool a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "k3s" set the status of service "x/a" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+        "#]],
+    );
+}
+
+/// Nobody else has an address meanwhile, so trying again disturbs nobody.
+#[test]
+fn who_clears_again_and_again_is_left_alone_for_a_while() {
+    check(
+        "pool a 10.0.0.0/32
+         config
+         sync
+         svc x/a
+         foreign x/a - by cleaner
+         +1s
+         foreign x/a - by cleaner
+         +2s
+         foreign x/a - by cleaner
+         +4s
+         foreign x/a - by cleaner
+         +8s
+         foreign x/a - by cleaner
+         +16s
+         foreign x/a - by cleaner
+         foreign x/a - by cleaner
+         +16s
+         +500s
+         +100s",
+        expect![[r#"
+            pool a := 0+0 used, 1+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 0+0 free
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "cleaner" set the status of service "x/a" to [] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "cleaner" keeps setting the status of service "x/a" to [] from no pool; it is left alone now, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass
+            x/a := [10.0.0.0] from a
+        "#]],
+    );
+}
+
+/// The address was kept for it all the time.
+#[test]
+fn who_ends_is_followed_at_once() {
+    check(
+        "pool a 10.0.0.0/32
+         config
+         sync
+         svc x/a
+         foreign x/a 192.0.2.1 by k3s
+         +1s
+         foreign x/a 192.0.2.1 by k3s
+         +2s
+         foreign x/a 192.0.2.1 by k3s
+         +4s
+         foreign x/a 192.0.2.1 by k3s
+         +8s
+         foreign x/a 192.0.2.1 by k3s
+         +16s
+         foreign x/a 192.0.2.1 by k3s
+         svc x/b
+         foreign x/a -
+         +1s
+         delete x/a",
+        expect![[r#"
+            pool a := 0+0 used, 1+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 0+0 free
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "k3s" set the status of service "x/a" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: "k3s" keeps setting the status of service "x/a" to ["192.0.2.1"] from no pool; it is left alone now, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: its only IPv4 address is in use)
+            x/a := [10.0.0.0] from a
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to [] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+            x/b := [10.0.0.0] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+        "#]],
+    );
+}
+
 #[test]
 fn a_foreign_status_on_a_waiting_service_is_cleared_with_growing_pauses() {
     check(
@@ -323,6 +465,219 @@ fn a_pool_status_that_somebody_edits_again_and_again_is_restored_with_pauses() {
             pool a := 0+0 used, 1+0 free
             pool a := 0+0 used, 1+0 free
             pool a := 0+0 used, 1+0 free
+        "#]],
+    );
+}
+
+/// Found by the simulator: the status from before the first write was taken for the second one, and so the first one,
+/// when it came, for somebody else's.
+#[test]
+fn a_status_that_is_right_again_is_not_taken_for_foreign_when_it_passes_by() {
+    check(
+        "config
+         sync
+         svc x/a
+         hold
+         svc x/a label touched=yes
+         pool a 10.0.0.0/30
+         config
+         no-pool a
+         config
+         release
+         +1s
+         foreign x/a 10.0.0.0 of a
+         +58s
+         +1s",
+        expect![[r#"
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            x/a := []
+            x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: no available IPs: no IPAddressPool is configured
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured
+            x/a := []
+            x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["10.0.0.0"] from pool "a"; it is set back to no address. Another load balancer may be serving it too
+        "#]],
+    );
+}
+
+/// Found by the simulator: the Service was forgotten when its status was right, so its own address, when that passed by,
+/// was cleared once more.
+#[test]
+fn a_service_that_gets_nothing_is_remembered_until_its_writes_have_passed_by() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         svc x/a from b
+         hold
+         svc x/a type ClusterIP
+         svc x/a type ClusterIP label touched=yes
+         pool b 10.0.0.8/30
+         config
+         release
+         +100s
+         why x/a",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a Warning AllocationFailed: Service "x/a" has no address: unknown pool "b"
+            x/a := [10.0.0.8] from b
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.8"] from pool "b"
+            pool b := 1+0 used, 3+0 free
+            x/a := []
+            pool b := 0+0 used, 4+0 free
+            not served
+        "#]],
+    );
+}
+
+/// Found by the simulator: behind a slow API server the counters were written again each second.
+#[test]
+fn a_pool_status_that_is_slow_to_arrive_is_waited_for() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         hold-pools
+         svc x/a
+         svc x/b
+         delete x/b
+         +5s
+         release
+         +100s
+         pool-status a 2 0 2 0
+         +1s",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            x/b := [10.0.0.1] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "a"
+            pool a := 2+0 used, 2+0 free
+            pool a := 1+0 used, 3+0 free
+            pool a := 1+0 used, 3+0 free
+        "#]],
+    );
+}
+
+/// Found by the simulator: of more than eight writes in a minute the newest ones were not remembered.
+#[test]
+fn the_newest_of_many_pool_statuses_are_waited_for() {
+    check(
+        "pool a 10.0.0.0/28
+         config
+         sync
+         svc x/a
+         svc x/b
+         svc x/c
+         svc x/d
+         svc x/e
+         svc x/f
+         svc x/g
+         svc x/h
+         svc x/i
+         svc x/j
+         pool-status a 8 0 8 0
+         +30s
+         pool-status a 10 0 6 0
+         +60s
+         pool-status a 9 0 7 0
+         +1s",
+        expect![[r#"
+            pool a := 0+0 used, 16+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 15+0 free
+            x/b := [10.0.0.1] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "a"
+            pool a := 2+0 used, 14+0 free
+            x/c := [10.0.0.2] from a
+            x/c Normal IPAllocated: Assigned IP ["10.0.0.2"] from pool "a"
+            pool a := 3+0 used, 13+0 free
+            x/d := [10.0.0.3] from a
+            x/d Normal IPAllocated: Assigned IP ["10.0.0.3"] from pool "a"
+            pool a := 4+0 used, 12+0 free
+            x/e := [10.0.0.4] from a
+            x/e Normal IPAllocated: Assigned IP ["10.0.0.4"] from pool "a"
+            pool a := 5+0 used, 11+0 free
+            x/f := [10.0.0.5] from a
+            x/f Normal IPAllocated: Assigned IP ["10.0.0.5"] from pool "a"
+            pool a := 6+0 used, 10+0 free
+            x/g := [10.0.0.6] from a
+            x/g Normal IPAllocated: Assigned IP ["10.0.0.6"] from pool "a"
+            pool a := 7+0 used, 9+0 free
+            x/h := [10.0.0.7] from a
+            x/h Normal IPAllocated: Assigned IP ["10.0.0.7"] from pool "a"
+            pool a := 8+0 used, 8+0 free
+            x/i := [10.0.0.8] from a
+            x/i Normal IPAllocated: Assigned IP ["10.0.0.8"] from pool "a"
+            pool a := 9+0 used, 7+0 free
+            x/j := [10.0.0.9] from a
+            x/j Normal IPAllocated: Assigned IP ["10.0.0.9"] from pool "a"
+            pool a := 10+0 used, 6+0 free
+            pool a := 10+0 used, 6+0 free
+        "#]],
+    );
+}
+
+/// Found by the simulator: what was written before a pool was made anew was not remembered.
+#[test]
+fn a_pool_status_that_reaches_another_pool_of_its_name_is_waited_for() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         svc x/a
+         svc x/b
+         no-pool a
+         delete x/b
+         pool a 10.0.0.0/30
+         pool-status a 2 0 2 0
+         +30s
+         pool-status a 1 0 3 0
+         +60s
+         pool-status a 2 0 2 0
+         +1s
+         no-pool a
+         config
+         +100s",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            x/b := [10.0.0.1] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "a"
+            pool a := 2+0 used, 2+0 free
+            pool a := 1+0 used, 3+0 free
+            pool a := 1+0 used, 3+0 free
+            pool a := 1+0 used, 3+0 free
+            x/a := []
+            x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: no available IPs: no IPAddressPool is configured
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured
+        "#]],
+    );
+}
+
+/// Found by the simulator: it was waited for up to a minute, although it had been written to nobody.
+#[test]
+fn a_pool_that_is_made_anew_gets_its_counters_at_once() {
+    check(
+        "pool a 10.0.0.0/30
+         config
+         sync
+         no-pool a
+         svc x/a
+         +5s
+         pool a 10.0.0.0/30",
+        expect![[r#"
+            pool a := 0+0 used, 4+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 3+0 free
+            pool a := 1+0 used, 3+0 free
         "#]],
     );
 }
@@ -560,6 +915,109 @@ fn what_is_shown_is_written_again_while_a_write_that_is_no_longer_meant_is_on_it
             x/a Normal IPAllocated: Assigned IP ["10.0.0.2"] from pool "a"
             x/a := [10.0.0.0] from a
             x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+        "#]],
+    );
+}
+
+#[test]
+fn counters_are_written_at_their_pace() {
+    let settings = Settings {
+        namespace: "metallb-system".into(),
+        load_balancer_class: None,
+        pool_status_pace: Duration::from_secs(1),
+    };
+    let scenario = "
+        pool p 10.0.0.0/28
+        config
+        sync
+        svc x/a
+        svc x/b
+        svc x/c
+        +1s
+        delete x/a
+        svc x/a
+        +2s
+        svc x/d";
+    expect![[r#"
+        pool p := 0+0 used, 16+0 free
+        x/a := [10.0.0.0] from p
+        x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "p"
+        x/b := [10.0.0.1] from p
+        x/b Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "p"
+        x/c := [10.0.0.2] from p
+        x/c Normal IPAllocated: Assigned IP ["10.0.0.2"] from pool "p"
+        pool p := 3+0 used, 13+0 free
+        x/a := [10.0.0.0] from p
+        x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "p"
+        x/d := [10.0.0.3] from p
+        x/d Normal IPAllocated: Assigned IP ["10.0.0.3"] from pool "p"
+        pool p := 4+0 used, 12+0 free
+    "#]]
+    .assert_eq(&world::run_with(settings, scenario));
+}
+
+/// What it decided is forgotten; what the cluster shows when it decides again is what counts.
+#[test]
+fn who_resigns_decides_nothing_until_it_is_told_again() {
+    check(
+        "pool a 10.0.0.0/31
+         config
+         sync
+         svc x/a
+         svc x/b ip 10.0.0.1
+         svc x/c
+         resign
+         foreign x/a 10.0.0.1 of a
+         foreign x/b - of a
+         delete x/b
+         svc x/d
+         pool-status a 2 0 0 0
+         +600s
+         sync
+         foreign x/c 192.0.2.1",
+        expect![[r#"
+            pool a := 0+0 used, 2+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 1+0 free
+            x/b := [10.0.0.1] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "a"
+            pool a := 2+0 used, 0+0 free
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/c := [10.0.0.0] from a
+            x/c Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            x/d Warning AllocationFailed: Service "x/d" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/c := [10.0.0.0] from a
+            x/c Warning StatusOverwritten: Something else set the status of service "x/c" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
+        "#]],
+    );
+}
+
+#[test]
+fn who_resigns_and_is_told_again_changes_nothing() {
+    check(
+        "pool a 10.0.0.0/31
+         config
+         sync
+         svc x/a
+         svc x/b
+         svc x/c
+         resign
+         config
+         sync
+         resign
+         sync",
+        expect![[r#"
+            pool a := 0+0 used, 2+0 free
+            x/a := [10.0.0.0] from a
+            x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
+            pool a := 1+0 used, 1+0 free
+            x/b := [10.0.0.1] from a
+            x/b Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "a"
+            pool a := 2+0 used, 0+0 free
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
         "#]],
     );
 }

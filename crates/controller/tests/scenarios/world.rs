@@ -11,13 +11,14 @@
 //! svc x/a [v4|v6|dual|prefer-v4|prefer-v6] [tcp/80] [key k] [local app=x] [ip 10.0.0.1] [from a] [label k=v] ...
 //!                                   a Service is created or changed; its status stays. See `Cluster::change`
 //! delete x/a
-//! foreign x/a 192.0.2.1 [of p]      something else writes the status
+//! foreign x/a 192.0.2.1 [of p] [by m]   something else writes the status
 //! pool-status a 1 2 3 4             something else writes the status of a pool
-//! hold / release                    the watch brings no Services until released
+//! hold / release                    the watch brings no Services until released; with `hold-pools` no statuses of pools
 //! deaf / hear                       statuses that are written get lost until heard again
 //! relist                            what was held is forgotten; the watch brings every Service as it is now
 //! +5s                               time passes
 //! restart                           a new controller, told everything that the cluster has
+//! resign                            another controller decides from now on; `sync` ends that
 //! why x/a                           prints the decision
 //! ```
 //!
@@ -35,7 +36,10 @@ use kit::{AddrRange, Duration, Instant, Outbox, Selector, SelectorList};
 
 /// Runs a scenario and returns what it printed.
 pub(crate) fn run(scenario: &str) -> String {
-    run_with(Settings { namespace: "metallb-system".into(), load_balancer_class: None }, scenario)
+    run_with(
+        Settings { namespace: "metallb-system".into(), load_balancer_class: None, pool_status_pace: Duration::ZERO },
+        scenario,
+    )
 }
 
 /// Runs a scenario for a controller with these settings.
@@ -61,6 +65,8 @@ pub(crate) struct Cluster {
     watch: VecDeque<Input>,
     /// It brings no Services.
     is_held: bool,
+    /// It brings no statuses of pools.
+    holds_pools: bool,
     /// Statuses that are written get lost.
     is_deaf: bool,
     last_uid: u32,
@@ -81,6 +87,7 @@ impl Cluster {
             pool_statuses: BTreeMap::new(),
             watch: VecDeque::new(),
             is_held: false,
+            holds_pools: false,
             is_deaf: false,
             last_uid: 0,
             output: String::new(),
@@ -104,6 +111,7 @@ impl Cluster {
             "config" => self.tell(Input::Config(self.config())),
             "bad-config" => self.tell(Input::ConfigInvalid),
             "sync" => self.tell(Input::Synced),
+            "resign" => self.tell(Input::Resigned),
             "namespace" => {
                 let mut namespace = Namespace::default();
                 namespace.metadata.name = words[1].to_owned();
@@ -128,6 +136,7 @@ impl Cluster {
                     Some(pool) => service.metadata.annotations.insert(api::ALLOCATED_FROM_POOL.into(), pool.into()),
                     None => service.metadata.annotations.remove(api::ALLOCATED_FROM_POOL),
                 };
+                service.metadata.ingress_writer = option(&words, "by").unwrap_or_default().to_owned();
                 let service = service.clone();
                 self.tell(Input::Service(Box::new(service)));
             }
@@ -145,8 +154,9 @@ impl Cluster {
             "deaf" => self.is_deaf = true,
             "hear" => self.is_deaf = false,
             "hold" => self.is_held = true,
+            "hold-pools" => self.holds_pools = true,
             "release" => {
-                self.is_held = false;
+                (self.is_held, self.holds_pools) = (false, false);
                 self.tell(Input::Tick);
             }
             "relist" => {
@@ -260,7 +270,11 @@ impl Cluster {
         for round in 0.. {
             assert!(round < 100_000, "the controller never comes to rest");
             let is_due = self.controller.next_deadline().is_some_and(|deadline| deadline <= self.now);
-            let is_held = |input: &Input| self.is_held && matches!(input, Input::Service(_) | Input::ServiceDeleted(_));
+            let is_held = |input: &Input| match input {
+                Input::Service(_) | Input::ServiceDeleted(_) => self.is_held,
+                Input::PoolStatus { .. } => self.holds_pools,
+                _ => false,
+            };
             let next = if is_due {
                 Input::Tick
             } else {

@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
-use kit::{Duration, InterfaceIndex, Mac};
+use kit::{Duration, Family, Instant, InterfaceIndex, Mac};
+use l2::wire::ndp::Message;
 use l2::wire::ndp::solicited_node;
-use l2::wire::{Frame, Payload};
+use l2::wire::{Frame, Ndp, Payload};
 use l2::{
-    Action, Exclusion, Input, Interface, InterfaceFlags, InterfaceSet, Output, Protocol, ROUNDS, frames_per_round,
+    Action, Exclusion, Gateway, HAND_OVER_MAX, Input, Interface, InterfaceFlags, InterfaceSet, Output, Protocol,
+    ROUNDS, Refresh, frames_per_round,
 };
 use proptest::prelude::*;
 
@@ -17,6 +19,16 @@ use crate::text::{Lab, index, parse_frame, subject};
 /// Two IPv6 addresses share a solicited-node group.
 const ADDRESSES: [&str; 5] = ["10.0.0.8", "10.0.0.9", "fc00::9", "fc00:1::9", "fc00::a"];
 const NAMES: [&str; 3] = ["eth0", "eth1", "bond0"];
+/// Who asks most of the questions.
+const ROUTERS: [&str; 2] = ["10.0.0.1", "fc00::1"];
+
+fn gateways(number: u32, routers: &[&str]) -> Input {
+    let gateway = |text: &&str| {
+        let address: IpAddr = text.parse().unwrap();
+        (Family::of(&address), Gateway { interface: index(number), address })
+    };
+    Input::Gateways(routers.iter().map(gateway).collect())
+}
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -72,6 +84,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(n, protocol)| Op::Tell(Input::SocketFailed { interface: index(n), protocol })),
         4 => (address(), interfaces).prop_map(|(address, interfaces)| Op::Tell(Input::Announce { address, interfaces })),
         2 => address().prop_map(|address| Op::Tell(Input::Withdraw { address })),
+        2 => address().prop_map(|address| Op::Tell(Input::HandOver { address })),
+        1 => (1..4u32, prop::sample::subsequence(&ROUTERS[..], 0..=2)).prop_map(|(n, routers)| Op::Tell(gateways(n, &routers))),
         8 => (1..4u32, 0..ADDRESSES.len(), question)
             .prop_map(|(interface, address, question)| Op::Ask { interface, address, question }),
         3 => (0..3000u64).prop_map(|millis| Op::Pass { millis }),
@@ -83,10 +97,22 @@ struct Model {
     interfaces: BTreeMap<InterfaceIndex, Interface>,
     failed: BTreeSet<(InterfaceIndex, Protocol)>,
     announced: BTreeMap<IpAddr, InterfaceSet>,
+    /// Until when those are answered that another machine is to announce.
+    handed_over: BTreeMap<IpAddr, Instant>,
+    gateways: BTreeMap<Family, Gateway>,
 }
 
 impl Model {
-    fn tell(&mut self, input: &Input) {
+    fn expire(&mut self, now: Instant) {
+        let over: Vec<IpAddr> =
+            self.handed_over.iter().filter(|(_, until)| **until <= now).map(|(address, _)| *address).collect();
+        for address in over {
+            self.handed_over.remove(&address);
+            self.announced.remove(&address);
+        }
+    }
+
+    fn tell(&mut self, now: Instant, input: &Input) {
         match input.clone() {
             Input::Interface(interface) => {
                 self.interfaces.insert(interface.index, interface);
@@ -98,12 +124,25 @@ impl Model {
                 self.failed.insert((interface, protocol));
             }
             Input::Announce { address, interfaces } => {
+                self.handed_over.remove(&address);
                 self.announced.insert(address, interfaces);
             }
             Input::Withdraw { address } => {
+                self.handed_over.remove(&address);
                 self.announced.remove(&address);
             }
-            Input::SocketFailed { .. } | Input::Frame { .. } | Input::Tick => {}
+            Input::HandOver { address } if self.announced.contains_key(&address) => {
+                self.handed_over.entry(address).or_insert(now + HAND_OVER_MAX);
+            }
+            Input::HandOver { .. } => {}
+            Input::SocketFailed { .. }
+            | Input::Frame { .. }
+            | Input::Fellows(_)
+            | Input::Station { .. }
+            | Input::Repeat { .. }
+            | Input::Ask { .. }
+            | Input::Tick => {}
+            Input::Gateways(gateways) => self.gateways = gateways,
         }
         // A socket that is not wanted has not failed.
         let wanted: BTreeSet<_> = self.wanted();
@@ -164,6 +203,26 @@ struct Driver {
     open: BTreeSet<(InterfaceIndex, Protocol)>,
     groups: BTreeSet<(InterfaceIndex, Ipv6Addr)>,
     frames: BTreeMap<(InterfaceIndex, IpAddr), u32>,
+    router_frames: u64,
+}
+
+/// The address that a frame asks everybody for, if it does.
+fn question_of(frame: &Frame) -> Option<IpAddr> {
+    let address = match frame.payload {
+        Payload::Arp(arp) if arp.sender_address.is_unspecified() => IpAddr::V4(arp.target_address),
+        Payload::Ndp(Ndp { message: Message::Solicitation { target, .. }, .. }) => IpAddr::V6(target),
+        Payload::Arp(_) | Payload::Ndp(_) => return None,
+    };
+    ADDRESSES.iter().any(|text| text.parse() == Ok(address)).then_some(address)
+}
+
+/// The router that a frame is for, if it is for one.
+fn router_of(frame: &Frame) -> Option<IpAddr> {
+    match frame.payload {
+        Payload::Arp(arp) => (arp.sender_address != arp.target_address).then_some(IpAddr::V4(arp.target_address)),
+        Payload::Ndp(Ndp { message: Message::Solicitation { target, .. }, .. }) => Some(IpAddr::V6(target)),
+        Payload::Ndp(ndp) => (!ndp.destination.is_multicast()).then_some(IpAddr::V6(ndp.destination)),
+    }
 }
 
 impl Driver {
@@ -193,6 +252,23 @@ impl Driver {
             Output::Action(Action::Send { interface, protocol, frame }) => {
                 assert!(self.open.contains(&(interface, protocol)), "sent without a socket");
                 let frame = Frame::decode(&frame).unwrap();
+                if let Some(address) = question_of(&frame) {
+                    assert!(model.handed_over.contains_key(&address), "{frame}");
+                    assert_eq!(model.live().get(&(interface, address)), Some(&frame.source), "{frame}");
+                    return;
+                }
+                if let Some(address) = router_of(&frame) {
+                    let expected = Gateway { interface, address };
+                    assert_eq!(model.gateways.get(&Family::of(&address)), Some(&expected), "{frame}");
+                    let names_no_address =
+                        matches!(frame.payload, Payload::Ndp(Ndp { message: Message::Solicitation { .. }, .. }));
+                    let is_live = |(key, mac): (&(InterfaceIndex, IpAddr), &Mac)| {
+                        key.0 == interface && *mac == frame.source && (names_no_address || key.1 == subject(&frame))
+                    };
+                    assert!(model.live().iter().any(is_live), "told a router what is not so: {frame}");
+                    self.router_frames += 1;
+                    return;
+                }
                 let key = (interface, subject(&frame));
                 assert_eq!(model.live().get(&key), Some(&frame.source), "told what is not so: {frame}");
                 *self.frames.entry(key).or_default() += 1;
@@ -235,13 +311,19 @@ fn question(model: &Model, index: InterfaceIndex, address: &str, question: Quest
     (parse_frame(&text), !matches!(question, Question::Foreign))
 }
 
-fn run(ops: Vec<Op>) {
-    let (mut lab, mut model, mut driver) = (Lab::new(), Model::default(), Driver::default());
+fn run(ops: Vec<Op>, refresh: Refresh) {
+    let (mut lab, mut model, mut driver) = (Lab::with_refresh(refresh), Model::default(), Driver::default());
     for op in ops {
         let live = model.live();
         match op {
             Op::Tell(input) => {
-                model.tell(&input);
+                if let Input::Announce { address, .. } = &input
+                    && model.handed_over.contains_key(address)
+                {
+                    // It is announced anew, wherever it stands.
+                    driver.frames.retain(|(_, told), _| told != address);
+                }
+                model.tell(lab.now, &input);
                 let now_live = model.live();
                 driver.frames.retain(|key, _| now_live.contains_key(key) && live.get(key) == now_live.get(key));
                 for output in lab.handle(input) {
@@ -270,20 +352,36 @@ fn run(ops: Vec<Op>) {
     // Failed sockets come back, and then all rounds of what is live end.
     pass(&mut lab, &mut model, &mut driver, Duration::from_secs(20));
     assert!(model.failed.is_empty());
-    assert_eq!(lab.responder.next_deadline(), None);
-    for (index, address) in model.live().into_keys() {
-        let rounds = driver.frames.get(&(index, address)).copied().unwrap_or(0);
-        assert_eq!(rounds, u32::from(ROUNDS) * frames_per_round(&address), "{address} on {index}");
+    let told = |driver: &Driver, key: &(InterfaceIndex, IpAddr)| {
+        driver.frames.get(key).copied().unwrap_or(0) / frames_per_round(&key.1)
+    };
+    let live: Vec<_> = model.live().into_keys().collect();
+    let counted: u64 = lab.responder.counters().map(|(_, counters)| counters.gateway_frames).sum();
+    assert!(counted <= driver.router_frames);
+    match refresh {
+        Refresh::Never => {
+            assert_eq!(lab.responder.next_deadline(), None);
+            assert!(live.iter().all(|key| told(&driver, key) == u32::from(ROUNDS)), "{:?}", driver.frames);
+        }
+        Refresh::Every(interval) => {
+            let before: Vec<u32> = live.iter().map(|key| told(&driver, key)).collect();
+            pass(&mut lab, &mut model, &mut driver, interval);
+            for (key, before) in live.iter().zip(before) {
+                assert!(told(&driver, key) > before, "{key:?} is not refreshed");
+            }
+        }
     }
 }
 
 fn pass(lab: &mut Lab, model: &mut Model, driver: &mut Driver, span: Duration) {
-    for (_, output) in lab.pass(span) {
+    for (at, output) in lab.pass(span) {
+        model.expire(at);
         let live = model.live();
         driver.execute(output, model);
         let now_live = model.live();
         driver.frames.retain(|key, _| now_live.contains_key(key) && live.get(key) == now_live.get(key));
     }
+    model.expire(lab.now);
 }
 
 proptest! {
@@ -291,6 +389,11 @@ proptest! {
 
     #[test]
     fn any_history_fits_the_model(ops in prop::collection::vec(op(), 1..60)) {
-        run(ops);
+        run(ops, Refresh::Never);
+    }
+
+    #[test]
+    fn any_history_with_refreshes_fits_the_model(ops in prop::collection::vec(op(), 1..60)) {
+        run(ops, Refresh::Every(Duration::from_secs(10)));
     }
 }

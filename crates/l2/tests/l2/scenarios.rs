@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use expect_test::{Expect, expect};
 use kit::{Duration, Family, Instant, Outbox};
-use l2::{Coverage, Input, InterfaceSet, Obstacle, Output};
+use l2::{Coverage, Input, InterfaceSet, Obstacle, Output, Refresh};
 
 use crate::text::{self, Lab, check, parse_frame, parse_input, sent, subject};
 
@@ -151,11 +151,12 @@ fn rfc_5227_2_4_the_announcement_of_another_is_answered_and_reported() {
         ",
         expect![[r#"
             1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.9
-                10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpRequest)
+                who is 02:00:00:00:00:aa?
                 1: 02:00:00:00:00:01 > 02:00:00:00:00:aa arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
             +1000ms
+                10800ms 10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpRequest)
+                10800ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
             1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
-                10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpReply)
         "#]],
     );
 }
@@ -259,18 +260,27 @@ fn foreign_claims_are_reported_once_a_second() {
         +1000ms
         1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.1 tell 10.0.0.9
         1: 02:00:00:00:00:aa > 33:33:ff:00:00:01 fc00::9 > ff02::1:ff00:1 neighbor solicitation who-has fc00::1 source 02:00:00:00:00:aa
+        +1000ms
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.1 tell 10.0.0.9
+        1: 02:00:00:00:00:aa > 33:33:ff:00:00:01 fc00::9 > ff02::1:ff00:1 neighbor solicitation who-has fc00::1 source 02:00:00:00:00:aa
         ",
         expect![[r#"
             1: 02:00:00:00:00:aa > 33:33:00:00:00:01 fe80::aa > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:aa flags [override]
-                fc00::9 claimed by 02:00:00:00:00:aa on 1 (NeighborAdvertisement)
+                who is 02:00:00:00:00:aa?
             1: 02:00:00:00:00:bb > 33:33:00:00:00:01 fe80::bb > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:bb flags [override]
             +999ms
+                10800ms fc00::9 claimed by 02:00:00:00:00:bb on 1 (NeighborAdvertisement)
+                10800ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
             1: 02:00:00:00:00:bb > 33:33:00:00:00:01 fe80::bb > ff02::1 neighbor advertisement fc00::9 flags []
             +1ms
             1: 02:00:00:00:00:bb > 33:33:00:00:00:01 fe80::bb > ff02::1 neighbor advertisement fc00::9 flags []
-                fc00::9 claimed by 02:00:00:00:00:bb on 1 (NeighborAdvertisement)
             1: 02:00:00:00:00:aa > 02:00:00:00:00:01 arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.1
-                10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpReply)
+            +1000ms
+                11800ms 10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpReply)
+                11800ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.1 tell 10.0.0.9
+            1: 02:00:00:00:00:aa > 33:33:ff:00:00:01 fc00::9 > ff02::1:ff00:1 neighbor solicitation who-has fc00::1 source 02:00:00:00:00:aa
+                fc00::9 claimed by 02:00:00:00:00:aa on 1 (NeighborSolicitation)
             +1000ms
             1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.1 tell 10.0.0.9
                 10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpRequest)
@@ -502,6 +512,7 @@ fn contract_12_1_d14_a_new_mac_is_used_at_once_and_told() {
         1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.1
         1: 02:00:00:00:00:aa > 02:00:00:00:00:01 arp who-has 10.0.0.9 tell 10.0.0.1
         1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+        +800ms
         ",
         expect![[r#"
             interface 1 eth0 02:00:00:00:00:11 up,carrier,broadcast fe80::1
@@ -512,7 +523,10 @@ fn contract_12_1_d14_a_new_mac_is_used_at_once_and_told() {
                 1: 02:00:00:00:00:11 > 02:00:00:00:00:aa arp reply 10.0.0.9 is-at 02:00:00:00:00:11 to 10.0.0.1
             1: 02:00:00:00:00:aa > 02:00:00:00:00:01 arp who-has 10.0.0.9 tell 10.0.0.1
             1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
-                10.0.0.9 claimed by 02:00:00:00:00:01 on 1 (ArpReply)
+                who is 02:00:00:00:00:01?
+            +800ms
+                10800ms 10.0.0.9 claimed by 02:00:00:00:00:01 on 1 (ArpReply)
+                10800ms 1: 02:00:00:00:00:11 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
         "#]],
     );
 }
@@ -744,8 +758,8 @@ fn contract_8_3_counters() {
     let counters: Vec<String> =
         lab.responder.counters().map(|(address, counters)| format!("{address} {counters:?}")).collect();
     expect![[r#"
-        10.0.0.9 Counters { requests: 2, responses: 2, gratuitous: 10, foreign_claims: 1 }
-        fc00::9 Counters { requests: 0, responses: 0, gratuitous: 10, foreign_claims: 0 }
+        10.0.0.9 Counters { requests: 2, responses: 2, gratuitous: 11, gateway_frames: 0, foreign_claims: 1 }
+        fc00::9 Counters { requests: 0, responses: 0, gratuitous: 10, gateway_frames: 0, foreign_claims: 0 }
     "#]]
     .assert_eq(&(counters.join("\n") + "\n"));
     let behind = |after: &str| {
@@ -875,4 +889,446 @@ fn what_does_not_fit_in_the_outbox_comes_at_the_next_tick() {
     assert_eq!(reports, 5_000);
     // Five rounds of both frames for every address on eth1.
     assert_eq!(sent(&said).iter().filter(|(interface, _)| interface.get() == 2).count(), 5_000 * 2 * 5);
+}
+
+#[test]
+fn an_address_that_is_handed_over_is_answered_until_the_other_machine_has_announced_it() {
+    check_host(
+        "
+        +5000ms
+        hand-over 10.0.0.9
+        +1000ms
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.1
+        1: 02:00:00:00:00:bb > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.9
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.1
+        hand-over fc00::9
+        1: 02:00:00:00:00:bb > 33:33:00:00:00:01 fe80::b > ff02::1 neighbor advertisement fc00::9 target 02:00:00:00:00:bb flags [override]
+        +5000ms
+        ",
+        expect![[r#"
+            +5000ms
+            hand-over 10.0.0.9
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 0.0.0.0
+            +1000ms
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.1
+                1: 02:00:00:00:00:01 > 02:00:00:00:00:aa arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.1
+            1: 02:00:00:00:00:bb > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.9
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 10.0.0.1
+            hand-over fc00::9
+                1: 02:00:00:00:00:01 > 33:33:ff:00:00:09 fe80::1 > ff02::1:ff00:9 neighbor solicitation who-has fc00::9 source 02:00:00:00:00:01
+            1: 02:00:00:00:00:bb > 33:33:00:00:00:01 fe80::b > ff02::1 neighbor advertisement fc00::9 target 02:00:00:00:00:bb flags [override]
+                leave on 1: ff02::1:ff00:9
+            +5000ms
+        "#]],
+    );
+}
+
+#[test]
+fn an_address_that_nobody_takes_is_answered_for_two_seconds_and_announced_anew_if_it_comes_back() {
+    check_host(
+        "
+        announce 10.0.0.7 on eth0
+        +10ms
+        hand-over 10.0.0.7
+        +1900ms
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 tell 10.0.0.1
+        +200ms
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 tell 10.0.0.1
+        announce 10.0.0.7 on eth0
+        +5000ms
+        hand-over 10.0.0.7
+        announce 10.0.0.7 on eth0
+        +10ms
+        ",
+        expect![[r#"
+            announce 10.0.0.7 on eth0
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+            +10ms
+            hand-over 10.0.0.7
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 tell 0.0.0.0
+            +1900ms
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 tell 10.0.0.1
+                1: 02:00:00:00:00:01 > 02:00:00:00:00:aa arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.1
+            +200ms
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 tell 10.0.0.1
+            announce 10.0.0.7 on eth0
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+            +5000ms
+                13210ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                13210ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+                14310ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                14310ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+                15410ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                15410ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+                16510ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                16510ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+            hand-over 10.0.0.7
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 tell 0.0.0.0
+            announce 10.0.0.7 on eth0
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.7 (ff:ff:ff:ff:ff:ff) tell 10.0.0.7
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:01 to 10.0.0.7
+            +10ms
+        "#]],
+    );
+}
+
+#[test]
+fn an_address_is_refreshed_in_both_forms_and_to_the_router_and_nothing_else_makes_it_told_again() {
+    let mut lab = Lab::with_refresh(Refresh::Every(Duration::from_secs(120)));
+    lab.run(HOST);
+    lab.run("gateway 10.0.0.1@1 fe80::fe@1");
+    let said = lab.run(
+        "
+        1: 02:00:00:00:00:fe > 02:00:00:00:00:01 arp reply 10.0.0.1 is-at 02:00:00:00:00:fe to 10.0.0.3
+        1: 02:00:00:00:00:fe > 02:00:00:00:00:01 fe80::fe > fe80::1 neighbor advertisement fe80::fe is-at 02:00:00:00:00:fe flags [solicited]
+        announce 10.0.0.9 on eth0
+        interface 1 eth0 02:00:00:00:00:01 up,carrier,broadcast fe80::1
+        +110000ms
+        ",
+    );
+    expect![[r#"
+        1: 02:00:00:00:00:fe > 02:00:00:00:00:01 arp reply 10.0.0.1 is-at 02:00:00:00:00:fe to 10.0.0.3
+        1: 02:00:00:00:00:fe > 02:00:00:00:00:01 fe80::fe > fe80::1 neighbor advertisement fe80::fe is-at 02:00:00:00:00:fe flags [solicited]
+        announce 10.0.0.9 on eth0
+        interface 1 eth0 02:00:00:00:00:01 up,carrier,broadcast fe80::1
+        +110000ms
+            92471ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+            92471ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:fe fe80::1 > fe80::fe neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+            97575ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+            97575ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+            97575ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:fe arp who-has 10.0.0.1 tell 10.0.0.9
+    "#]].assert_eq(&said);
+}
+
+#[test]
+fn a_router_is_asked_where_it_is_and_then_told_by_itself() {
+    check(
+        "
+        interface 1 eth0 02:00:00:00:00:01 up,carrier,broadcast fe80::1
+        gateway 10.0.0.1@1 fe80::fe@1
+        announce 10.0.0.9 on all
+        announce 10.0.0.8 on all
+        announce fc00::9 on all
+        announce fc00::8 on all
+        1: 02:00:00:00:00:fe > 02:00:00:00:00:01 arp reply 10.0.0.1 is-at 02:00:00:00:00:fe to 10.0.0.9
+        1: 02:00:00:00:00:fe > 02:00:00:00:00:01 fe80::fe > fe80::1 neighbor advertisement fe80::fe is-at 02:00:00:00:00:fe flags [solicited]
+        +1100ms
+        gateway 10.0.0.1@2
+        +1100ms
+        ",
+        expect![[r#"
+            interface 1 eth0 02:00:00:00:00:01 up,carrier,broadcast fe80::1
+                open ARP on 1
+                open NDP on 1
+            gateway 10.0.0.1@1 fe80::fe@1
+            announce 10.0.0.9 on all
+                IPv4 on all: eth0
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.1 tell 10.0.0.9
+            announce 10.0.0.8 on all
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.8 (ff:ff:ff:ff:ff:ff) tell 10.0.0.8
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.8 is-at 02:00:00:00:00:01 to 10.0.0.8
+            announce fc00::9 on all
+                join on 1: ff02::1:ff00:9
+                IPv6 on all: eth0
+                1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+                1: 02:00:00:00:00:01 > 33:33:ff:00:00:fe fe80::1 > ff02::1:ff00:fe neighbor solicitation who-has fe80::fe source 02:00:00:00:00:01
+            announce fc00::8 on all
+                join on 1: ff02::1:ff00:8
+                1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::8 is-at 02:00:00:00:00:01 flags [override]
+            1: 02:00:00:00:00:fe > 02:00:00:00:00:01 arp reply 10.0.0.1 is-at 02:00:00:00:00:fe to 10.0.0.9
+            1: 02:00:00:00:00:fe > 02:00:00:00:00:01 fe80::fe > fe80::1 neighbor advertisement fe80::fe is-at 02:00:00:00:00:fe flags [solicited]
+            +1100ms
+                1100ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.8 (ff:ff:ff:ff:ff:ff) tell 10.0.0.8
+                1100ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.8 is-at 02:00:00:00:00:01 to 10.0.0.8
+                1100ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:fe arp who-has 10.0.0.1 tell 10.0.0.8
+                1100ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                1100ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+                1100ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:fe arp who-has 10.0.0.1 tell 10.0.0.9
+                1100ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::8 is-at 02:00:00:00:00:01 flags [override]
+                1100ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:fe fe80::1 > fe80::fe neighbor advertisement fc00::8 is-at 02:00:00:00:00:01 flags [override]
+                1100ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+                1100ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:fe fe80::1 > fe80::fe neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+            gateway 10.0.0.1@2
+            +1100ms
+                2200ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.8 (ff:ff:ff:ff:ff:ff) tell 10.0.0.8
+                2200ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.8 is-at 02:00:00:00:00:01 to 10.0.0.8
+                2200ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                2200ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+                2200ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::8 is-at 02:00:00:00:00:01 flags [override]
+                2200ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+        "#]],
+    );
+}
+
+#[test]
+fn rfc_5227_2_4_c_a_stranger_is_answered_by_one_announcement_and_then_left_alone_for_ten_seconds() {
+    check_host(
+        "
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+        +5000ms
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+        +9999ms
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+        +10000ms
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+        1: 02:00:00:00:00:aa > 33:33:00:00:00:01 fe80::aa > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:aa flags [override]
+        +1000ms
+        ",
+        expect![[r#"
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+                who is 02:00:00:00:00:aa?
+            +5000ms
+                10800ms 10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpReply)
+                10800ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+                10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpReply)
+            +9999ms
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+                10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpReply)
+            +10000ms
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+                who is 02:00:00:00:00:aa?
+            1: 02:00:00:00:00:aa > 33:33:00:00:00:01 fe80::aa > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:aa flags [override]
+            +1000ms
+                35799ms 10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpReply)
+                35799ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                35799ms fc00::9 claimed by 02:00:00:00:00:aa on 1 (NeighborAdvertisement)
+                35799ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+        "#]],
+    );
+}
+
+#[test]
+fn a_claim_of_a_fellow_is_no_conflict_unless_it_still_answers_when_the_address_would_have_moved() {
+    check_host(
+        "
+        fellows 10.0.0.2 10.0.0.3
+        1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.1 tell 10.0.0.2
+        1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:b2 to 10.0.0.9
+        1: 02:00:00:00:00:b2 > 33:33:00:00:00:01 fe80::2 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:b2 flags [override]
+        +20000ms
+        1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:b2 to 10.0.0.9
+        1: 02:00:00:00:00:b2 > 33:33:00:00:00:01 fe80::2 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:b2 flags [override]
+        +800ms
+        1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 arp reply 10.0.0.9 is-at 02:00:00:00:00:b2 to 0.0.0.0
+        1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 fe80::2 > fe80::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:b2 flags [solicited]
+        repeat 10.0.0.9
+        repeat fc00::9
+        +999ms
+        repeat 10.0.0.9
+        +1ms
+        repeat 10.0.0.9
+        +20000ms
+        ",
+        expect![[r#"
+            fellows 10.0.0.2 10.0.0.3
+            1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.1 tell 10.0.0.2
+            1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:b2 to 10.0.0.9
+            1: 02:00:00:00:00:b2 > 33:33:00:00:00:01 fe80::2 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:b2 flags [override]
+            +20000ms
+                10800ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 arp who-has 10.0.0.9 tell 0.0.0.0
+                10800ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 fe80::1 > fc00::9 neighbor solicitation who-has fc00::9 source 02:00:00:00:00:01
+                11000ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                11000ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+                11000ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+            1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:b2 to 10.0.0.9
+            1: 02:00:00:00:00:b2 > 33:33:00:00:00:01 fe80::2 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:b2 flags [override]
+            +800ms
+                30800ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 arp who-has 10.0.0.9 tell 0.0.0.0
+                30800ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 fe80::1 > fc00::9 neighbor solicitation who-has fc00::9 source 02:00:00:00:00:01
+            1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 arp reply 10.0.0.9 is-at 02:00:00:00:00:b2 to 0.0.0.0
+                10.0.0.9 claimed by 02:00:00:00:00:b2 of 10.0.0.2 on 1 (ArpReply)
+            1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 fe80::2 > fe80::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:b2 flags [solicited]
+                fc00::9 claimed by 02:00:00:00:00:b2 of 10.0.0.2 on 1 (NeighborAdvertisement)
+            repeat 10.0.0.9
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+            repeat fc00::9
+                1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+            +999ms
+            repeat 10.0.0.9
+            +1ms
+            repeat 10.0.0.9
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+            +20000ms
+        "#]],
+    );
+}
+
+#[test]
+fn a_claim_to_an_address_that_is_handed_over_or_given_up_meanwhile_is_no_conflict() {
+    check_host(
+        "
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+        1: 02:00:00:00:00:aa > 33:33:00:00:00:01 fe80::aa > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:aa flags [override]
+        +700ms
+        hand-over 10.0.0.9
+        withdraw fc00::9
+        +20000ms
+        ",
+        expect![[r#"
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+                who is 02:00:00:00:00:aa?
+            1: 02:00:00:00:00:aa > 33:33:00:00:00:01 fe80::aa > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:aa flags [override]
+            +700ms
+            hand-over 10.0.0.9
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 0.0.0.0
+            withdraw fc00::9
+                leave on 1: ff02::1:ff00:9
+            +20000ms
+        "#]],
+    );
+}
+
+#[test]
+fn a_claim_on_an_interface_that_the_address_has_left_meanwhile_is_no_conflict() {
+    check_host(
+        "
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+        announce 10.0.0.9 on eth1
+        +20000ms
+        ",
+        expect![[r#"
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+                who is 02:00:00:00:00:aa?
+            announce 10.0.0.9 on eth1
+                IPv4 on eth1: eth1
+                2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:02 to 10.0.0.9
+            +20000ms
+                11100ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                11100ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:02 to 10.0.0.9
+                12200ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                12200ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:02 to 10.0.0.9
+                13300ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                13300ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:02 to 10.0.0.9
+                14400ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                14400ms 2: 02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:02 to 10.0.0.9
+        "#]],
+    );
+}
+
+#[test]
+fn who_asks_for_an_address_that_it_does_not_have_hears_which_fellow_has_it() {
+    check_host(
+        "
+        fellows 10.0.0.2
+        1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.1 tell 10.0.0.2
+        ask 10.0.0.2 for 10.0.0.7
+        ask 10.0.0.2 for fc00::7
+        1: 02:00:00:00:00:aa > 02:00:00:00:00:01 arp reply 10.0.0.7 is-at 02:00:00:00:00:aa to 0.0.0.0
+        1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 fe80::2 > fe80::1 neighbor advertisement fc00::7 is-at 02:00:00:00:00:b2 flags [solicited]
+        1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 fe80::2 > fe80::1 neighbor advertisement fc00::7 is-at 02:00:00:00:00:b2 flags [solicited]
+        ask 10.0.0.2 for 10.0.0.7
+        1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 arp reply 10.0.0.7 is-at 02:00:00:00:00:b2 to 0.0.0.0
+        ",
+        expect![[r#"
+            fellows 10.0.0.2
+            1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.1 tell 10.0.0.2
+            ask 10.0.0.2 for 10.0.0.7
+                1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 arp who-has 10.0.0.7 tell 0.0.0.0
+                2: 02:00:00:00:00:02 > 02:00:00:00:00:b2 arp who-has 10.0.0.7 tell 0.0.0.0
+            ask 10.0.0.2 for fc00::7
+                1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 fe80::1 > fc00::7 neighbor solicitation who-has fc00::7 source 02:00:00:00:00:01
+                2: 02:00:00:00:00:02 > 02:00:00:00:00:b2 fe80::2 > fc00::7 neighbor solicitation who-has fc00::7 source 02:00:00:00:00:02
+            1: 02:00:00:00:00:aa > 02:00:00:00:00:01 arp reply 10.0.0.7 is-at 02:00:00:00:00:aa to 0.0.0.0
+            1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 fe80::2 > fe80::1 neighbor advertisement fc00::7 is-at 02:00:00:00:00:b2 flags [solicited]
+                fc00::7 is with 10.0.0.2
+            1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 fe80::2 > fe80::1 neighbor advertisement fc00::7 is-at 02:00:00:00:00:b2 flags [solicited]
+            ask 10.0.0.2 for 10.0.0.7
+                1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 arp who-has 10.0.0.7 tell 0.0.0.0
+                2: 02:00:00:00:00:02 > 02:00:00:00:00:b2 arp who-has 10.0.0.7 tell 0.0.0.0
+            1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 arp reply 10.0.0.7 is-at 02:00:00:00:00:b2 to 0.0.0.0
+                10.0.0.7 is with 10.0.0.2
+        "#]],
+    );
+}
+
+/// Two strangers claim an address at random times.
+#[test]
+fn rfc_5227_2_4_c_whatever_strangers_claim_an_address_is_defended_at_most_once_in_ten_seconds() {
+    let mut rng = kit::Rng::new(5227);
+    let mut defences = 0;
+    for _ in 0..50 {
+        let mut lab = Lab::new();
+        lab.run(HOST);
+        let mut unasked: Vec<Instant> = Vec::new();
+        let most = 1 + rng.below(30_000);
+        for _ in 0..200 {
+            let mac = if rng.one_in(3) { "02:00:00:00:00:b2" } else { "02:00:00:00:00:aa" };
+            let claim = format!("1: {mac} > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at {mac} to 10.0.0.9");
+            let mut said: Vec<(Instant, Output)> =
+                lab.handle(parse_input(&claim)).into_iter().map(|output| (lab.now, output)).collect();
+            said.extend(lab.pass(Duration::from_millis(rng.below(most))));
+            let is_announcement = |output: &Output| {
+                sent(std::slice::from_ref(output)).iter().any(|(_, frame)| frame.destination == kit::Mac::BROADCAST)
+            };
+            unasked.extend(said.iter().filter(|(_, output)| is_announcement(output)).map(|(at, _)| *at));
+        }
+        defences += unasked.len();
+        let gaps: Vec<Duration> = unasked.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+        assert!(gaps.iter().all(|gap| *gap >= l2::DEFEND_INTERVAL), "{gaps:?}");
+    }
+    assert!(defences > 500, "{defences}");
+}
+
+#[test]
+fn a_fellow_that_asks_everybody_has_given_the_address_up_and_everybody_is_told() {
+    check_host(
+        "
+        fellows 10.0.0.2
+        1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.1 tell 10.0.0.2
+        1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 0.0.0.0
+        1: 02:00:00:00:00:b2 > 33:33:ff:00:00:09 fe80::2 > ff02::1:ff00:9 neighbor solicitation who-has fc00::9 source 02:00:00:00:00:b2
+        1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 0.0.0.0
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 0.0.0.0
+        +10000ms
+        ",
+        expect![[r#"
+            fellows 10.0.0.2
+            1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.1 tell 10.0.0.2
+            1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 0.0.0.0
+                1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 0.0.0.0
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+            1: 02:00:00:00:00:b2 > 33:33:ff:00:00:09 fe80::2 > ff02::1:ff00:9 neighbor solicitation who-has fc00::9 source 02:00:00:00:00:b2
+                1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 fe80::1 > fe80::2 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [solicited]
+                1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
+            1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 0.0.0.0
+                1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 0.0.0.0
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 0.0.0.0
+                1: 02:00:00:00:00:01 > 02:00:00:00:00:aa arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 0.0.0.0
+            +10000ms
+        "#]],
+    );
+}
+
+#[test]
+fn whoever_knows_the_station_of_a_fellow_is_asked_before_it_counts_as_a_stranger() {
+    check_host(
+        "
+        fellows 10.0.0.2
+        1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:b2 to 10.0.0.9
+        1: 02:00:00:00:00:b2 > 33:33:00:00:00:01 fe80::2 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:b2 flags [override]
+        station 10.0.0.7 is-at 02:00:00:00:00:b2
+        station 10.0.0.2 is-at 02:00:00:00:00:b2
+        +900ms
+        ",
+        expect![[r#"
+            fellows 10.0.0.2
+            1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:b2 to 10.0.0.9
+                who is 02:00:00:00:00:b2?
+            1: 02:00:00:00:00:b2 > 33:33:00:00:00:01 fe80::2 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:b2 flags [override]
+            station 10.0.0.7 is-at 02:00:00:00:00:b2
+            station 10.0.0.2 is-at 02:00:00:00:00:b2
+            +900ms
+                10800ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 arp who-has 10.0.0.9 tell 0.0.0.0
+                10800ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 fe80::1 > fc00::9 neighbor solicitation who-has fc00::9 source 02:00:00:00:00:01
+        "#]],
+    );
 }

@@ -14,13 +14,13 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
 
 use expect_test::Expect;
-use kit::{Duration, Instant, InterfaceIndex, Mac, Outbox};
+use kit::{Duration, Family, Instant, InterfaceIndex, Mac, Outbox};
 use l2::wire::arp::Operation;
 use l2::wire::ndp::Message;
 use l2::wire::{Arp, Frame, Ndp, Payload};
 use l2::{
-    Action, Coverage, Exclusion, Input, Interface, InterfaceFlags, InterfaceSet, OUTBOX_MAX, Output, Protocol, Report,
-    Responder,
+    Action, Claimant, Coverage, Exclusion, Gateway, Input, Interface, InterfaceFlags, InterfaceSet, OUTBOX_MAX, Output,
+    Protocol, Refresh, Report, Responder, Settings,
 };
 
 pub(crate) fn index(number: u32) -> InterfaceIndex {
@@ -35,7 +35,11 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn new() -> Self {
-        Lab { responder: Responder::new(), now: Instant::ZERO }
+        Lab::with_refresh(Refresh::Never)
+    }
+
+    pub(crate) fn with_refresh(refresh: Refresh) -> Self {
+        Lab { responder: Responder::new(Settings { refresh, seed: 7 }), now: Instant::ZERO }
     }
 
     pub(crate) fn handle(&mut self, input: Input) -> Vec<Output> {
@@ -98,6 +102,25 @@ pub(crate) fn parse_input(line: &str) -> Input {
             Input::Announce { address: address.parse().unwrap(), interfaces: parse_set(names) }
         }
         ["withdraw", address] => Input::Withdraw { address: address.parse().unwrap() },
+        ["hand-over", address] => Input::HandOver { address: address.parse().unwrap() },
+        ["gateway", gateways @ ..] => Input::Gateways(
+            gateways
+                .iter()
+                .map(|gateway| {
+                    let (address, interface) = gateway.split_once('@').unwrap();
+                    let address: IpAddr = address.parse().unwrap();
+                    (Family::of(&address), Gateway { interface: index(interface.parse().unwrap()), address })
+                })
+                .collect(),
+        ),
+        ["fellows", fellows @ ..] => Input::Fellows(fellows.iter().map(|fellow| fellow.parse().unwrap()).collect()),
+        ["station", address, "is-at", mac] => {
+            Input::Station { address: address.parse().unwrap(), mac: mac.parse().unwrap() }
+        }
+        ["repeat", address] => Input::Repeat { address: address.parse().unwrap() },
+        ["ask", fellow, "for", address] => {
+            Input::Ask { address: address.parse().unwrap(), fellow: fellow.parse().unwrap() }
+        }
         ["tick"] => Input::Tick,
         _ => {
             let (number, frame) = line.split_once(": ").unwrap_or_else(|| panic!("{line:?}"));
@@ -225,9 +248,15 @@ pub(crate) fn show(output: &Output) -> String {
             };
             format!("{family} on {interfaces}: {coverage}")
         }
-        Output::Report(Report::ForeignClaim { address, interface, mac, kind }) => {
-            format!("{address} claimed by {mac} on {interface} ({kind:?})")
+        Output::Report(Report::Conflict { address, interface, mac, kind, claimant }) => {
+            let whose = match claimant {
+                Claimant::Stranger => String::new(),
+                Claimant::Fellow(fellow) => format!(" of {fellow}"),
+            };
+            format!("{address} claimed by {mac}{whose} on {interface} ({kind:?})")
         }
+        Output::Report(Report::Unknown { mac }) => format!("who is {mac}?"),
+        Output::Report(Report::Answer { address, fellow }) => format!("{address} is with {fellow}"),
     }
 }
 

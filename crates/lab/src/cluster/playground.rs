@@ -42,8 +42,7 @@ pub fn run(playground: &Playground, out: &mut dyn Write) -> Result<()> {
     let cluster = Cluster::start(&lab, &lan, &plan)?;
     client_start(&lab, &lan, &cluster)?;
     writeln!(out, "Installing MetalLB from its chart...")?;
-    // The program has no memberlist yet: nobody makes the Secret that speakers would wait for.
-    metallb::install(&cluster, &["--set=speaker.memberlist.enabled=false"])?;
+    metallb::install(&cluster, &[])?;
     let addresses = example_apply(&cluster)?;
 
     hosts_write(&lab)?;

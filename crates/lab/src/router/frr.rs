@@ -48,6 +48,10 @@ impl Frr {
         Ok(Frr { processes })
     }
 
+    pub(super) fn bfd(&mut self) -> Option<&mut Process> {
+        self.processes.iter_mut().find(|process| process.name() == "bfdd")
+    }
+
     pub(super) fn processes(&mut self) -> &mut [Process] {
         &mut self.processes
     }

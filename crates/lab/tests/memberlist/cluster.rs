@@ -1,9 +1,7 @@
 //! A cluster of hosts, each with a member: ours, or one of HashiCorp's library.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -143,7 +141,7 @@ impl Cluster {
 
     fn go_start(&self, number: usize) -> Result<Process> {
         let member = &self.members[number];
-        let mut command = Command::new(program()?);
+        let mut command = Command::new(lab::testing::memberlist()?);
         command.args(["member", &member.name, &member.address.to_string(), &PORT.to_string()]);
         let others = self.members.iter().filter(|other| other.name != member.name).take(2);
         let join: Vec<String> = others.map(|other| SocketAddr::new(other.address, PORT).to_string()).collect();
@@ -344,16 +342,4 @@ async fn drive(clock: Clock, config: Config, mut inputs: mpsc::Receiver<Input>, 
         seen.names = membership.names().map(ToString::to_string).collect();
         seen.counters = membership.counters();
     }
-}
-
-/// The program of `scripts/memberlist.sh`, if it was made from the sources as they are.
-fn program() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let (sources, made) = (root.join("tests/memberlist"), root.join(".cache/memberlist"));
-    let is_same = |file: &&str| fs::read(sources.join(file)).ok() == fs::read(made.join(file)).ok();
-    ensure!(
-        ["main.go", "vectors.go", "go.mod", "go.sum"].iter().all(is_same),
-        "there is no program of HashiCorp's members, or an old one: run scripts/memberlist.sh"
-    );
-    Ok(made.join("memberlist").canonicalize()?)
 }

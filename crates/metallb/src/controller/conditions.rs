@@ -40,8 +40,8 @@ const OUTBOX_LIMIT: usize = 512;
 pub(super) async fn source(flags: &CommonFlags, namespace: Option<&str>) -> Result<Source> {
     let (component, status) = ("metallb-controller", PoolStatus::Ignored);
     let files = StatusFiles::ReadOnly;
-    let (source, _reviews) =
-        process::source(flags, component, "controller", namespace, &KINDS, Vec::new(), status, files).await?;
+    let (source, _client) =
+        process::source(flags, component, "controller", namespace, &KINDS, Vec::new(), status, None, files).await?;
     Ok(source)
 }
 
@@ -62,8 +62,8 @@ pub(super) struct Conditions {
     namespace: Option<String>,
     /// All that was asked for beside has been told once.
     is_complete: bool,
-    /// It is decided who gets which address.
-    is_decided: bool,
+    /// Whether it is decided who gets which address, and if not, whether the configuration is to blame.
+    deciding: (bool, bool),
     writer: Writer,
     out: Outbox<Write>,
 }
@@ -77,7 +77,7 @@ impl Conditions {
             is_dirty: true,
             namespace,
             is_complete: false,
-            is_decided: false,
+            deciding: (false, false),
             writer,
             out: Outbox::with_limit(OUTBOX_LIMIT),
         }
@@ -110,7 +110,8 @@ impl Conditions {
                     self.is_complete = true;
                     self.overview.handle(OverviewInput::MarkAll);
                 }
-                Change::ReportsSynced => {}
+                // Neither was asked for.
+                Change::ReportsSynced | Change::Leading(_) | Change::Following => {}
             }
         }
     }
@@ -172,10 +173,12 @@ impl Conditions {
 
     /// Looks at what changed, in bounded portions, and has written what follows.
     pub(super) fn work(&mut self, now: Instant, verdicts: &Verdicts<'_>) {
-        let is_decided = verdicts.decisions.is_active() || verdicts.refused.is_some();
-        if is_decided != std::mem::replace(&mut self.is_decided, is_decided) {
+        let deciding = (verdicts.decisions.is_active(), verdicts.refused.is_some());
+        if deciding != std::mem::replace(&mut self.deciding, deciding) {
             self.overview.handle(OverviewInput::MarkAll);
-            self.tell(now, Notification::Forget);
+            if deciding == (false, false) {
+                self.tell(now, Notification::Forget);
+            }
         }
         self.configure();
         for _ in 0..PORTION {

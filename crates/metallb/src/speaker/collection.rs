@@ -7,11 +7,12 @@ use bgp::{MessageCounts, PeerView, State};
 use netio::packet::DropCounters;
 use speaker::{Decision, Refusal, Speaker};
 use telemetry::metrics::{
-    AnnouncedService, BgpMessages, BgpSession, FrameCounts, Layer2Address, Protocol, SpeakerReport, Work,
+    AnnouncedService, BfdReport, BfdSession, BgpMessages, BgpSession, FrameCounts, Layer2Address, Protocol,
+    SpeakerReport, Work,
 };
 
 use super::segment::Segment;
-use super::sessions::Sessions;
+use super::sessions::{BfdSnapshot, SessionId, Sessions};
 use crate::metrics::{Envelope, count};
 
 /// Services or addresses that are looked at between two turns of everything else.
@@ -74,6 +75,7 @@ impl Collection {
                     requests_received: counters.requests,
                     responses_sent: counters.responses,
                     gratuitous_sent: counters.gratuitous,
+                    gateways_told: counters.gateway_frames,
                     foreign_claims: counters.foreign_claims,
                 }));
                 let is_over = self.report.layer2.len() == before;
@@ -86,12 +88,15 @@ impl Collection {
     }
 
     /// Adds what takes no time, and sends the report.
-    pub(super) fn finish(mut self, work: Work, segment: &Segment, sessions: &Sessions) {
+    pub(super) fn finish(mut self, work: Work, segment: &mut Segment, sessions: &Sessions) {
         self.report.work = work;
+        self.report.host_findings =
+            segment.inspect().into_iter().map(|(finding, interface)| (finding.code(), interface)).collect();
         let DropCounters { received, sent } = segment.drops();
         self.report.frames =
             FrameCounts { malformed: segment.malformed_frames(), dropped_received: received, dropped_sent: sent };
         self.report.sessions = sessions.views().map(|(endpoint, view)| session(endpoint, &view)).collect();
+        self.report.bfd = sessions.bfd_status().map(|status| bfd_report(&status, sessions));
         // Who asked may have gone.
         let _sent = self.envelope.send(self.report);
     }
@@ -137,6 +142,32 @@ fn session(endpoint: &netio::bgp::Endpoint, view: &PeerView) -> BgpSession {
     }
 }
 
+fn bfd_report(status: &BfdSnapshot, sessions: &Sessions) -> BfdReport {
+    // Those that nobody watches are only told good-bye.
+    let watched = status.sessions.iter().filter(|session| !session.clients.is_empty());
+    BfdReport {
+        sessions: watched.map(|session| bfd_session(session, sessions)).collect(),
+        discarded: status.discards.iter().map(|(reason, count)| (reason.as_str(), *count)).collect(),
+        delay_max: status.delay_max.into(),
+    }
+}
+
+fn bfd_session(session: &bfd::SessionView<SessionId>, sessions: &Sessions) -> BfdSession {
+    let counters = &session.counters;
+    BfdSession {
+        peer: session.path.remote,
+        vrf: session.path.vrf.map(|index| sessions.interface_name(index)),
+        is_up: session.local.state == bfd::wire::State::Up,
+        control_packet_input: counters.control_packet_input,
+        control_packet_output: counters.control_packet_output,
+        echo_packet_input: counters.echo_packet_input,
+        echo_packet_output: counters.echo_packet_output,
+        session_up_events: counters.session_up_events,
+        session_down_events: counters.session_down_events,
+        zebra_notifications: counters.zebra_notifications,
+    }
+}
+
 fn messages(counts: &MessageCounts) -> BgpMessages {
     BgpMessages {
         opens: counts.opens,
@@ -149,14 +180,17 @@ fn messages(counts: &MessageCounts) -> BgpMessages {
 
 #[cfg(test)]
 mod tests {
+    use netio::clock::Clock;
     use speaker::Options;
     use tokio::sync::oneshot;
 
     use super::*;
 
+    const SETTINGS: l2::Settings = l2::Settings { refresh: l2::Refresh::Never, seed: 0 };
+
     #[test]
     fn a_report_is_collected_step_by_step_unless_nobody_wants_it_any_more() {
-        let (decisions, segment) = (Speaker::new(Options::default()), Segment::new());
+        let (decisions, mut segment) = (Speaker::new(Options::default()), Segment::new(SETTINGS));
         let (envelope, mut answer) = oneshot::channel();
         let mut collection = Collection::begin(envelope, "node-1");
         let mut steps = 1;
@@ -165,7 +199,11 @@ mod tests {
             steps += 1;
         }
         assert_eq!(steps, 3, "Services, addresses and the end, of which there are none");
-        collection.finish(Work { updates: 7, ..Work::default() }, &segment, &Sessions::new("node-1", 179, 0));
+        collection.finish(
+            Work { updates: 7, ..Work::default() },
+            &mut segment,
+            &Sessions::new("node-1", 179, 0, Clock::start()),
+        );
         let report = answer.try_recv().unwrap();
         assert_eq!((report.node.as_str(), report.work.updates), ("node-1", 7));
 

@@ -1,26 +1,33 @@
 //! The BGP sessions of this node: one core per neighbour, and the connections they share.
 //!
-//! Where neighbours are that are not given by address is found out in `place.rs`; those that call are in `callers.rs`.
+//! Where neighbours are that are not given by address is found out in `place.rs`; those that call are in `callers.rs`; that
+//! BFD watches the paths to them is in `paths.rs`.
 
 mod callers;
+mod paths;
 mod place;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bgp::{
-    Beginning, ConnectRetry, Families, Input, Mode, Notifications, Output, PeerConfig, PeerView, Reception,
-    RouteAttributes, RouterIdSource, StopReason,
+    Beginning, ConnectRetry, Families, Input, Mode, Notifications, Output, PeerConfig, Reception, RouteAttributes,
+    RouterIdSource, StopReason,
 };
 use config::{ConnectionMode, Effect, Peer, PeerChange, PeerEndpoint};
 use ipnet::IpNet;
-use kit::{Family, HoldTime, Instant, Outbox, Rng, RouterId, TimerTable};
+use kit::{Family, HoldTime, Instant, InterfaceIndex, Outbox, Rng, RouterId, TimerTable};
 use netio::bgp::{Endpoint, Transport, Ttl};
+use netio::clock::Clock;
 use netio::interfaces::Interface;
 
 use callers::{Callers, Listeners};
+use paths::Paths;
 use place::Places;
+
+pub(super) use views::Neighbour;
 
 /// How much of a message that is wrong the log shows, in bytes; most are whole within that.
 const MALFORMED_SHOWN_MAX: usize = 4096;
@@ -30,6 +37,7 @@ pub(super) struct Sessions {
     node: String,
     transport: Transport<SessionId>,
     places: Places,
+    paths: Paths,
     listeners: Listeners,
     sessions: BTreeMap<SessionId, Session>,
     /// Peers that are whoever calls from a network.
@@ -48,6 +56,9 @@ pub(super) struct Sessions {
 /// Tells a session from an earlier one of the same peer, so that what its connections report late reaches nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SessionId(u64);
+
+/// What BFD knows of its sessions.
+pub(super) type BfdSnapshot = netio::bfd::Status<SessionId>;
 
 /// A neighbour.
 struct Session {
@@ -73,14 +84,17 @@ pub(super) enum Event {
     Transport(SessionId, Input),
     /// Where neighbours are.
     Place(place::Event),
+    /// BFD reports about a path.
+    Path(SessionId, netio::bfd::Event),
 }
 
 impl Sessions {
-    pub(super) fn new(node: &str, listen_port: u16, seed: u64) -> Self {
+    pub(super) fn new(node: &str, listen_port: u16, seed: u64, clock: Clock) -> Self {
         Sessions {
             node: node.to_owned(),
             transport: Transport::new(),
             places: Places::new(seed),
+            paths: Paths::new(clock),
             listeners: Listeners::new(listen_port),
             sessions: BTreeMap::new(),
             callers: BTreeMap::new(),
@@ -143,6 +157,7 @@ impl Sessions {
                 session.peer = Arc::clone(peer);
             }
             self.tell(now, session, Input::Configure(Box::new(config.clone())));
+            self.path(now, session);
         }
         if let Some(callers) = self.callers.get_mut(&id) {
             callers.peer = Arc::clone(peer);
@@ -192,6 +207,7 @@ impl Sessions {
         tokio::select! {
             (id, input) = self.transport.next() => Event::Transport(id, input),
             event = self.places.next() => Event::Place(event),
+            (id, event) = self.paths.next() => Event::Path(id, event),
         }
     }
 
@@ -201,12 +217,18 @@ impl Sessions {
             Event::Transport(id, input) if self.callers.contains_key(&id) => self.called(now, id, input),
             Event::Transport(id, input) => self.tell(now, id, input),
             Event::Place(event) => self.place_event(now, event),
+            Event::Path(id, event) => self.path_event(now, id, event),
         }
     }
 
     /// When [`Sessions::tick`] is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let all = [self.deadlines.next_deadline(), self.places.next_deadline(), self.listeners.next_deadline()];
+        let all = [
+            self.deadlines.next_deadline(),
+            self.places.next_deadline(),
+            self.paths.next_deadline(),
+            self.listeners.next_deadline(),
+        ];
         all.into_iter().flatten().min()
     }
 
@@ -219,6 +241,7 @@ impl Sessions {
             news.extend(self.tell(now, id, Input::Tick));
         }
         self.places_tick(now);
+        news.extend(self.paths_tick(now));
         self.listeners.tick(now, &mut self.transport);
         news
     }
@@ -247,14 +270,15 @@ impl Sessions {
             self.places.session(now, id, one);
         }
         if !news.is_empty() {
-            self.caller_gone(id);
+            self.caller_gone(now, id);
         }
         news
     }
 
-    /// What an operator may ask of each session; the youngest last.
-    pub(super) fn views(&self) -> impl Iterator<Item = (&Endpoint, PeerView)> {
-        self.sessions.values().map(|session| (&session.endpoint, session.core.view()))
+    /// The name of an interface of this host, or its number if it has gone.
+    pub(super) fn interface_name(&self, index: InterfaceIndex) -> String {
+        let found = self.interfaces.iter().find(|interface| interface.index == index);
+        found.map_or_else(|| index.to_string(), |interface| interface.name.clone())
     }
 
     /// What a session must know before it has a connection with this local end: our identifier for it, and the next hop
@@ -271,8 +295,8 @@ impl Sessions {
     }
 
     /// The interfaces of this host have changed.
-    pub(super) fn interfaces_changed(&mut self, now: Instant, interfaces: Vec<Interface>) {
-        self.interfaces = interfaces;
+    pub(super) fn interfaces_changed(&mut self, now: Instant, interfaces: Vec<Interface>) -> Vec<News> {
+        let before = std::mem::replace(&mut self.interfaces, interfaces);
         let established: Vec<(SessionId, IpAddr)> = self
             .sessions
             .iter()
@@ -284,9 +308,9 @@ impl Sessions {
             }
         }
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
-        for id in ids {
-            self.place(now, id);
-        }
+        let mut news: Vec<News> = ids.into_iter().flat_map(|id| self.place(now, id)).collect();
+        news.extend(self.paths_interfaces_changed(now, &before));
+        news
     }
 
     /// The peers that keep our routes when this process ends, by name.
@@ -314,6 +338,9 @@ impl Sessions {
             self.tell(now, id, Input::Stop { reason });
         }
         self.transport.finish().await;
+        // Not before the routers know that the sessions end: some take a BFD session that is switched off for a failure,
+        // and forget the routes that they were to keep.
+        self.paths.finish().await;
     }
 
     fn new_id(&mut self) -> SessionId {
@@ -338,6 +365,7 @@ impl Sessions {
         for id in ids {
             self.tell(now, id, Input::Stop { reason: reason.clone() });
             self.deadlines.clear(&id);
+            self.paths.forget(now, id);
             peer = self.sessions.remove(&id).map(|session| session.peer).or(peer);
         }
         self.places.forget(id);

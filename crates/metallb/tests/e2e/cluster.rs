@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kit::{Duration, Mac};
@@ -64,12 +64,37 @@ pub(crate) struct Setup {
     pub(crate) speaker: Vec<String>,
     /// What every speaker may do.
     pub(crate) capabilities: Capabilities,
+    /// How speakers know of each other.
+    pub(crate) members: MemberList,
 }
+
+/// How speakers know of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemberList {
+    /// From the readiness of their nodes alone.
+    Off,
+    /// By memberlist, encrypted with [`MEMBER_SECRET`], as the chart has it.
+    On,
+}
+
+/// The content of the memberlist Secret.
+pub(crate) const MEMBER_SECRET: &str = "AAECAwQFBgcICQoLDA0ODw";
 
 impl Setup {
     /// With these nodes.
     pub(crate) fn nodes(nodes: &[&'static str]) -> Setup {
-        Setup { nodes: nodes.to_vec(), controller: Vec::new(), speaker: Vec::new(), capabilities: Capabilities::NetRaw }
+        Setup {
+            nodes: nodes.to_vec(),
+            controller: Vec::new(),
+            speaker: Vec::new(),
+            capabilities: Capabilities::NetRaw,
+            members: MemberList::Off,
+        }
+    }
+
+    /// With these nodes, whose speakers find and watch each other.
+    pub(crate) fn members(nodes: &[&'static str]) -> Setup {
+        Setup { members: MemberList::On, ..Setup::nodes(nodes) }
     }
 }
 
@@ -125,7 +150,7 @@ impl Cluster {
                 taints: BTreeSet::new(),
                 ready: true,
                 network_unavailable: false,
-                speaker: speaker_start(&host, name, &folder, &setup)?,
+                speaker: speaker_start(&host, (name, v4(number)), &folder, &setup)?,
                 proxy: ServiceProxy::start(&host)?,
                 forwards: Vec::new(),
                 _backend: Backend::start(&host, BACKEND_PORT)?,
@@ -305,6 +330,11 @@ impl Cluster {
         self.speaker_begin(node)
     }
 
+    /// Changes the memberlist Secret as a node has it.
+    pub(crate) fn member_secret(&self, node: &str, secret: &str) -> Result<()> {
+        Ok(fs::write(key_directory(&self.folder, node).join("secretkey"), secret)?)
+    }
+
     /// The speaker of a node.
     pub(crate) fn speaker(&mut self, node: &str) -> &mut Process {
         &mut self.node_mut(node).speaker
@@ -312,7 +342,8 @@ impl Cluster {
 
     /// Starts the speaker of a node again, after it ended.
     pub(crate) fn speaker_begin(&mut self, node: &'static str) -> Result<()> {
-        let speaker = speaker_start(self.host(node), node, &self.folder, &self.setup)?;
+        let named = (node, self.addresses_of_node(node)[0]);
+        let speaker = speaker_start(self.host(node), named, &self.folder, &self.setup)?;
         *self.speaker(node) = speaker;
         Ok(())
     }
@@ -529,15 +560,39 @@ pub(crate) fn wait_log(process: &Process, lines: usize, pieces: &[&str]) -> Resu
     })
 }
 
+/// Where the speaker of a node finds the key of memberlist.
+fn key_directory(folder: &ManifestFolder, node: &str) -> PathBuf {
+    folder.path().with_extension(format!("key.{node}"))
+}
+
+/// The flags of memberlist, and the key that they name if there is none yet.
+fn member_arguments(node: &str, address: IpAddr, folder: &ManifestFolder) -> Result<Vec<String>> {
+    let directory = key_directory(folder, node);
+    let file = directory.join("secretkey");
+    fs::create_dir_all(&directory)?;
+    if !file.exists() {
+        fs::write(&file, MEMBER_SECRET)?;
+    }
+    Ok(vec![format!("--ml-bindaddr={address}"), format!("--ml-secret-key-path={}", directory.display())])
+}
+
 fn controller_start(host: &Host, folder: &ManifestFolder, more: &[String]) -> Result<Process> {
     let mut command = confined::command(Path::new(PROGRAM), Capabilities::None);
     command.args(["controller", "--namespace", NAMESPACE, "--manifests"]).arg(folder.path()).args(more);
     host.spawn("controller", command)
 }
 
-fn speaker_start(host: &Host, node: &str, folder: &ManifestFolder, setup: &Setup) -> Result<Process> {
+fn speaker_start(
+    host: &Host,
+    (node, address): (&str, IpAddr),
+    folder: &ManifestFolder,
+    setup: &Setup,
+) -> Result<Process> {
     let mut command = confined::command(Path::new(PROGRAM), setup.capabilities);
     command.args(["speaker", "--namespace", NAMESPACE, "--node-name", node, "--manifests"]);
     command.arg(folder.path()).args(&setup.speaker);
+    if setup.members == MemberList::On {
+        command.args(member_arguments(node, address, folder)?);
+    }
     host.spawn("speaker", command)
 }

@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::new("contract_5_3_excluded_interfaces_never_answer", exclusion),
         Trial::new("contract_12_1_d15_a_link_that_is_back_is_told_to_the_segment", links),
         Trial::new("contract_12_1_d14_a_new_mac_address_is_told_to_the_segment", mac_change),
+        Trial::new("settings_of_the_kernel_that_are_in_the_way_are_told_once_and_shown_until_they_are_right", checks),
     ]
 }
 
@@ -196,5 +197,63 @@ fn mac_change(lab: &Lab) -> Result<()> {
         cluster.reach(&client, at(target, 80))?;
         ensure!(resolve(&client, target)? == Some(new), "another answers for {target}");
     }
+    Ok(())
+}
+
+/// The checks that a node shows as failed, with their interfaces.
+fn failed_checks(node: &Host) -> Result<Vec<String>> {
+    let metrics = node.output_ok("curl", &["-sk", "https://127.0.0.1:9120/metrics"])?;
+    let series = metrics.lines().filter_map(|line| line.strip_prefix("metallb_layer2_host_check_failed"));
+    Ok(series.filter(|series| series.starts_with('{')).map(str::to_owned).collect())
+}
+
+fn wait_failed_checks(node: &Host, wanted: &[&str]) -> Result<()> {
+    eventually(LIMIT, || {
+        let failed = failed_checks(node)?;
+        ensure!(failed == wanted, "{failed:?} fail, not {wanted:?}");
+        Ok(())
+    })
+}
+
+fn checks(lab: &Lab) -> Result<()> {
+    const ARP: &str = r#"{check="noStrictARP",interface="eth0"} 1"#;
+    const ARP1: &str = r#"{check="noStrictARP",interface="eth1"} 1"#;
+    const WAY: &str = r#"{check="strictReversePath",interface="eth1"} 1"#;
+    const IPV6: &str = r#"{check="ipv6Disabled",interface="eth1"} 1"#;
+    let mut cluster = Cluster::start(lab, &["node-a"])?;
+    second_segment(lab, &cluster, "eth1")?;
+    let node = cluster.host("node-a").clone();
+    for setting in ["all/rp_filter", "eth0/rp_filter", "eth1/rp_filter", "all/arp_ignore", "all/arp_announce"] {
+        node.sysctl(&format!("net/ipv4/conf/{setting}"), "0")?;
+    }
+    cluster.announce_on_segment()?;
+    cluster.apply(&Service::dual("web").wants(&format!("{FOUR},{SIX}")))?;
+    cluster.wait_owner(address(FOUR), "node-a")?;
+    wait_failed_checks(&node, &[])?;
+    // kube-proxy in IPVS mode has a dummy interface of this name, which not every kernel can make; what counts is the name.
+    node.output_ok("ip", &["link", "add", "kube-ipvs0", "type", "bridge"])?;
+    let line = cluster.wait_speaker_log("node-a", 0, &["hostCheck", "noStrictARP", "eth0"])?;
+    ensure!(line.contains("strictARP: true"), "{line}");
+    wait_failed_checks(&node, &[ARP, ARP1])?;
+    node.sysctl("net/ipv4/conf/all/arp_ignore", "1")?;
+    wait_failed_checks(&node, &[ARP, ARP1])?;
+    node.sysctl("net/ipv4/conf/all/arp_announce", "2")?;
+    wait_failed_checks(&node, &[])?;
+    // Answers to clients behind the router leave by eth0.
+    node.sysctl("net/ipv4/conf/eth1/rp_filter", "1")?;
+    node.sysctl("net/ipv4/conf/eth0/rp_filter", "1")?;
+    node.set_route("0.0.0.0/0", &["192.168.1.254".parse()?])?;
+    let line = cluster.wait_speaker_log("node-a", 0, &["hostCheck", "strictReversePath", "eth1"])?;
+    ensure!(line.contains("net.ipv4.conf.eth1.rp_filter"), "{line}");
+    wait_failed_checks(&node, &[WAY])?;
+    node.sysctl("net/ipv4/conf/eth1/rp_filter", "2")?;
+    wait_failed_checks(&node, &[])?;
+    node.sysctl("net/ipv6/conf/eth1/disable_ipv6", "1")?;
+    cluster.wait_speaker_log("node-a", 0, &["hostCheck", "ipv6Disabled", "eth1"])?;
+    wait_failed_checks(&node, &[IPV6])?;
+    // Each was logged once for each interface, however often it was looked at.
+    let log = cluster.speaker("node-a").log();
+    let told = log.lines().filter(|line| line.contains("hostCheck")).count();
+    ensure!(told == 4, "{told} lines");
     Ok(())
 }

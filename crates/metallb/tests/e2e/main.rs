@@ -8,19 +8,23 @@
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "a test may panic"
+    reason = "a test may panic, and tells what it measured"
 )]
 
+mod bfd;
 mod cluster;
 mod command_line;
 mod conditions;
 mod configuration;
+mod conflicts;
 mod edge;
 mod failover;
 mod interfaces;
 mod layer2;
 mod leaving;
+mod members;
 mod metrics;
 mod objects;
 mod peering;
@@ -28,6 +32,7 @@ mod restarts;
 mod routes;
 mod services;
 mod sessions;
+mod status;
 
 use std::process::ExitCode;
 
@@ -40,12 +45,16 @@ fn main() -> ExitCode {
         services::trials(),
         restarts::trials(),
         leaving::trials(),
+        members::trials(),
+        conflicts::trials(),
         peering::trials(),
         failover::trials(),
         conditions::trials(),
         configuration::trials(),
         command_line::trials(),
         metrics::trials(),
+        bfd::trials(),
+        status::trials(),
     ];
     lab::testing::main(modules.into_iter().flatten())
 }

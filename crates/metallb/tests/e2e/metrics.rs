@@ -38,10 +38,10 @@ fn series_of(host: &Host) -> Result<Series> {
 }
 
 /// A series with the value that it should have; none if it should not be there.
-type Wanted<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<f64>);
+pub(crate) type Wanted<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<f64>);
 
 /// Waits until the series of a host have these values.
-fn wait_values(host: &Host, wanted: &[Wanted<'_>]) -> Result<()> {
+pub(crate) fn wait_values(host: &Host, wanted: &[Wanted<'_>]) -> Result<()> {
     eventually(LIMIT, || {
         let series = series_of(host)?;
         for (name, labels, value) in wanted {

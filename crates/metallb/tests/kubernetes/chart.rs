@@ -57,16 +57,21 @@ pub(crate) fn release(lab: &Lab) -> Result<()> {
         site.wait_ingress("lan", &SEGMENT)?;
         let pool = site.object("ipaddresspools", "segment")?;
         // What the controller adds to the chart's objects.
-        let authority = json!({"webhooks": with_authority(&site.cluster.get(WEBHOOKS)?)?});
-        site.cluster.patch(WEBHOOKS, &authority)?;
         let secret = format!("/api/v1/namespaces/{NAMESPACE}/secrets/metallb-webhook-cert");
-        site.cluster.patch(&secret, &json!({"data": {"tls.crt": "eA=="}}))?;
+        let (webhooks, certificate) = eventually(LIMIT, || {
+            let webhooks = site.cluster.get(WEBHOOKS)?["webhooks"].clone();
+            let bundle = |webhook: &Value| webhook["clientConfig"]["caBundle"].is_string();
+            ensure!(webhooks.as_array().is_some_and(|all| all.iter().all(bundle)), "{webhooks}");
+            let data = site.cluster.get(&secret)?["data"].clone();
+            ensure!(data["tls.crt"].is_string(), "no certificate");
+            Ok((webhooks, data))
+        })?;
 
         upgrade(site, &chart()?, &["--set", "controller.logLevel=debug"])?;
         let deployment = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments/metallb-controller");
         ensure!(site.cluster.get(&deployment)?["metadata"]["generation"] == 2, "the Deployment did not change");
-        ensure!(site.cluster.get(WEBHOOKS)?["webhooks"] == authority["webhooks"], "the authority is gone");
-        ensure!(site.cluster.get(&secret)?["data"]["tls.crt"] == "eA==", "the certificate is gone");
+        ensure!(site.cluster.get(WEBHOOKS)?["webhooks"] == webhooks, "the authority is gone");
+        ensure!(site.cluster.get(&secret)?["data"] == certificate, "the certificate is gone");
         unharmed(site, &pool)?;
 
         upgrade(site, &chart()?, &["--set", "crds.enabled=false"])?;
@@ -102,14 +107,6 @@ fn unharmed(site: &Site, pool: &Value) -> Result<()> {
     let definitions = site.cluster.kubectl(&["get", "crd", "-o", "name"])?;
     ensure!(definitions.lines().count() == 9, "{definitions}");
     Ok(())
-}
-
-fn with_authority(configuration: &Value) -> Result<Vec<Value>> {
-    let mut webhooks = configuration["webhooks"].as_array().context("no webhooks")?.clone();
-    for webhook in &mut webhooks {
-        webhook["clientConfig"]["caBundle"] = json!(AUTHORITY);
-    }
-    Ok(webhooks)
 }
 
 /// A release of the Go implementation's chart has a definition of BGPPeer that asks for a conversion webhook, with a

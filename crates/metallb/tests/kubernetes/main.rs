@@ -13,9 +13,11 @@
     reason = "a test may panic, tells what it measured, and speaks of a site even where it does not look into it"
 )]
 
+mod changeover;
 mod chart;
 mod conditions;
 mod definitions;
+mod lease;
 mod manifest;
 mod metrics;
 mod oddities;
@@ -28,6 +30,7 @@ mod services;
 mod site;
 mod start;
 mod traffic;
+mod webhooks;
 mod writes;
 
 use std::process::ExitCode;
@@ -42,7 +45,10 @@ fn main() -> ExitCode {
         Trial::new("a_killed_api_server_costs_no_request", outages::kill),
         Trial::new("a_frozen_api_server_costs_no_request", outages::freeze),
         Trial::new("a_partition_from_the_api_server_costs_no_request", outages::partition),
+        Trial::new("contract_5_2_a_node_dies_while_there_is_no_api_server", outages::death),
         Trial::new("restarts_move_nothing", restarts::restarts),
+        Trial::new("what_the_go_implementation_leaves_stays_as_it_is", changeover::changeover),
+        Trial::new("one_of_two_controllers_writes_and_no_address_is_given_twice", lease::takeovers),
         Trial::new("contract_1_9_status_objects_show_who_announces_what", reports::announcements),
         Trial::new("contract_1_9_states_of_the_configuration_follow_it", reports::configuration_states),
         Trial::new("a_service_that_nobody_announces_says_why", conditions::conditions_of_services),
@@ -53,6 +59,10 @@ fn main() -> ExitCode {
         Trial::new("services_are_served_with_kube_proxy_in_iptables_mode", |lab| {
             services::services(lab, ProxyMode::Iptables)
         }),
+        Trial::new("contract_4_4_certificates_change_and_every_question_is_answered", webhooks::certificates),
+        Trial::new("contract_4_4_objects_are_judged_before_they_are_taken", webhooks::judgement),
+        Trial::new("contract_1_4_the_definition_of_the_go_implementation_has_its_conversion", webhooks::conversion),
+        Trial::new("contract_7_1_modes_of_the_webhooks", webhooks::modes),
         Trial::new("contract_7_3_metrics_are_for_those_who_may_read_them", metrics::access),
         Trial::new("contract_8_5_the_dashboard_and_the_alerts_work_on_a_real_prometheus", metrics::prometheus),
         Trial::new("contract_1_what_the_api_server_accepts_refuses_and_shows", definitions::cases),

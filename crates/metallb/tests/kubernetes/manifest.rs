@@ -14,6 +14,14 @@ pub(crate) fn rights() -> String {
     documents().filter(is_about_rights).collect::<Vec<_>>().join("\n---\n")
 }
 
+/// What has the API server ask about objects: the Service and the webhook configuration, as a stream of documents.
+pub(crate) fn webhooks() -> String {
+    let is_about_webhooks = |document: &&str| {
+        ["Service", "ValidatingWebhookConfiguration"].iter().any(|kind| document.contains(&format!("\nkind: {kind}\n")))
+    };
+    documents().filter(is_about_webhooks).collect::<Vec<_>>().join("\n---\n")
+}
+
 fn documents() -> impl Iterator<Item = &'static str> {
     MANIFEST.split("\n---\n")
 }

@@ -2,12 +2,14 @@
 //! told about, and nobody else is held up.
 
 use std::process::Command;
+use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use lab::kubernetes::NAMESPACE;
 use lab::router::Router;
 use lab::{Lab, Process, eventually};
+use netio::clock::Clock;
 use serde_json::{Value, json};
 
 use crate::site::{LIMIT, ROUTED, SEGMENT, Site, configuration, on_site, ours, pool, service, slices};
@@ -54,6 +56,7 @@ pub(crate) fn oddities(lab: &Lab) -> Result<()> {
         }
         judged(site, &router)?;
         overwritten(site)?;
+        insisted(site)?;
         successors(site)?;
 
         // A good object becomes unreadable: what was known of it stays in force.
@@ -169,18 +172,45 @@ fn judged(site: &Site, router: &Router) -> Result<()> {
     })
 }
 
-/// Another writer replaces a status by a name: it is set back, and the Service is announced as before.
+/// Another writer replaces a status by a name: it is named and set back, and the Service is announced as before.
 fn overwritten(site: &Site) -> Result<()> {
     site.cluster.patch(
-        &format!("{SERVICES}/routed/status"),
+        &format!("{SERVICES}/routed/status?fieldManager=servicelb"),
         &json!({"status": {"loadBalancer": {"ingress": [{"hostname": "lb.example"}]}}}),
     )?;
     site.wait_ingress("routed", &ROUTED)?;
     eventually(LIMIT, || {
         let events = site.events("routed")?;
-        ensure!(events.iter().any(|(reason, ..)| reason == "StatusOverwritten"), "{events:?}");
+        // Who it was is told by the name under which it wrote.
+        let names = |(reason, message, _): &(String, String, String)| {
+            reason == "StatusOverwritten" && message.starts_with("\"servicelb\" set the status")
+        };
+        ensure!(events.iter().any(names), "{events:?}");
         Ok(())
     })
+}
+
+/// One that insists, as the load balancer of k3s does, is left alone after a while; nothing is written any more.
+fn insisted(site: &Site) -> Result<()> {
+    let clock = Clock::start();
+    let foreign = json!({"status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}}});
+    let path = format!("{SERVICES}/routed/status?fieldManager=k3s");
+    eventually(LIMIT, || {
+        site.cluster.patch(&path, &foreign)?;
+        let events = site.events("routed")?;
+        let tells =
+            |(_, message, _): &(String, String, String)| message.starts_with("\"k3s\" keeps setting the status");
+        ensure!(events.iter().any(tells), "{events:?}");
+        Ok(())
+    })?;
+    eprintln!("measured: who insists is left alone after {} ms", clock.now().as_micros() / 1000);
+    let version = || anyhow::Ok(site.object("services", "routed")?["metadata"]["resourceVersion"].clone());
+    let before = version()?;
+    thread::sleep(kit::Duration::from_secs(5).into());
+    ensure!(version()? == before, "the status was written again");
+    // The other one ends, and takes its address with it.
+    site.cluster.patch(&path, &json!({"status": {"loadBalancer": {"ingress": null}}}))?;
+    site.wait_ingress("routed", &ROUTED)
 }
 
 /// A status that is meant for a Service never reaches its successor of the same name: what the sink of the controller

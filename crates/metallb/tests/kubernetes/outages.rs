@@ -120,6 +120,41 @@ pub(crate) fn partition(lab: &Lab) -> Result<()> {
     })
 }
 
+/// The owner of addresses loses its power while nobody can say so: the other speaker finds out by itself.
+pub(crate) fn death(lab: &Lab) -> Result<()> {
+    on_site(lab, |site| {
+        let mut running = begin(site)?;
+        let owner = site.answering(SEGMENT[0])?;
+        let heir = &site.nodes[1 - owner];
+        for address in SEGMENT {
+            site.wait_answer(&site.client, address)?;
+        }
+        site.nothing_was_denied()?;
+        site.cluster.api_kill()?;
+        let clock = Clock::start();
+        site.nodes[owner].unplug("eth0")?;
+        running.speakers[owner].kill()?;
+        for address in SEGMENT {
+            eventually(LIMIT, || {
+                let held = site.client.neighbour_mac(address.parse()?)?;
+                ensure!(held == Some(heir.mac("eth0")?), "the client holds {held:?} for {address}");
+                Ok(())
+            })?;
+        }
+        let took = clock.now().since(kit::Instant::ZERO);
+        eprintln!("measured: the other node has announced all after {} ms, without the API", took.as_millis());
+        ensure!(took < Duration::from_secs(5), "it took {took}");
+        site.cluster.api_restart()?;
+        site.forgive_denials()?;
+        eventually(LIMIT, || {
+            let events = site.events("lan")?;
+            let message = format!("announcing from node {:?} with protocol \"layer2\"", heir.name());
+            ensure!(events.iter().any(|(_, text, _)| *text == message), "{events:?}");
+            Ok(())
+        })
+    })
+}
+
 /// Both Services served by both nodes, and reached.
 fn begin(site: &Site) -> Result<Running> {
     let router = site.frr(None)?;

@@ -85,7 +85,10 @@ pub(crate) fn announcements(lab: &Lab) -> Result<()> {
                 site.cluster.patch(&format!("{REPORTS}/{plural}/{name}/status"), &json!({"status": status}))?;
             }
         }
-        let (_controller, mut speakers) = (site.controller()?, site.speakers()?);
+        // With memberlist addresses would move, and that would be written, when a speaker is away for more than a second.
+        let speaker = |node| site.speaker_alone(node);
+        let (_controller, mut speakers) =
+            (site.controller()?, site.nodes.iter().map(speaker).collect::<Result<Vec<_>>>()?);
         site.wait_ingress("lan", &SEGMENT)?;
 
         let first = site.cluster.kubectl(&["get", "services"])?;
@@ -109,7 +112,7 @@ pub(crate) fn announcements(lab: &Lab) -> Result<()> {
         let before = count()?;
         for (number, node) in site.nodes.iter().enumerate() {
             speakers[number].kill()?;
-            speakers[number] = site.speaker(node)?;
+            speakers[number] = speaker(node)?;
             site.wait_ready(node)?;
         }
         wait_layer2(site, &[("lan", &owner_of_lan, &[])])?;

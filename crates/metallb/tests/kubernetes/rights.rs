@@ -11,22 +11,8 @@ use lab::kubernetes::{AuditedRequest, NAMESPACE, User};
 use lab::{Lab, eventually};
 use serde_json::{Value, json};
 
-use crate::site::{LIMIT, SEGMENT, Site, configuration, on_site, service, slices};
-use crate::{manifest, metrics};
-
-/// Rights of parts that are on their way: user, resource, verbs. A right that is used does not belong here, and the test says so.
-const AWAITED: [(User, &str, &[&str]); 7] = [
-    // Webhooks.
-    (User::Controller, "validatingwebhookconfigurations", &["get", "patch"]),
-    (User::Controller, "customresourcedefinitions", &["get", "patch"]),
-    (User::Controller, "bfdprofiles", &["list", "watch"]),
-    (User::Controller, "secrets", &["create", "get", "list", "watch", "patch"]),
-    // Memberlist.
-    (User::Controller, "deployments", &["get"]),
-    (User::Speaker, "pods", &["get", "list"]),
-    // The Lease of the controller.
-    (User::Controller, "leases", &["create", "get", "update"]),
-];
+use crate::site::{LIMIT, ROUTED, SEGMENT, Site, configuration, on_site, service, slices};
+use crate::{manifest, metrics, webhooks};
 
 /// One verb of one resource in one role.
 #[derive(Clone, Debug)]
@@ -44,19 +30,10 @@ struct Right {
 impl Right {
     fn allows(&self, request: &AuditedRequest) -> bool {
         request.user == self.user.name()
-            && request.verb == self.verb
+            && (request.verb == self.verb || (self.verb == "create" && has_created(request)))
             && request.resource == self.resource
             && (!self.is_of_namespace || request.namespace == NAMESPACE)
             && (self.names.is_empty() || self.names.contains(&request.name))
-    }
-
-    fn is_awaited(&self) -> bool {
-        let resource = self.resource.as_str();
-        AWAITED.iter().any(|(user, awaited, verbs)| {
-            // The status of an object is written with it.
-            let is_same = *awaited == resource || resource.strip_suffix("/status") == Some(awaited);
-            *user == self.user && is_same && verbs.contains(&self.verb.as_str())
-        })
     }
 
     fn rule(&self) -> Value {
@@ -68,21 +45,24 @@ impl Right {
 
 pub(crate) fn rights(lab: &Lab) -> Result<()> {
     on_site(lab, |site| {
-        let requests = everything(site)?;
+        let mut requests = everything(site)?;
+        // What is applied and was not there is created.
+        let creating = requests.iter().filter(|request| request.verb == "patch" && request.code == 201);
+        let creating: Vec<_> =
+            creating.map(|request| AuditedRequest { verb: "create".to_owned(), ..request.clone() }).collect();
+        requests.extend(creating);
         let rights = given();
         for request in &requests {
             let by = rights.iter().filter(|right| right.allows(request)).count();
-            ensure!(by == 1, "{by} rights allow {request:?}");
+            let wanted = if has_created(request) { 2 } else { 1 };
+            ensure!(by == wanted, "{by} rights allow {request:?}");
         }
         let mut uses = Vec::new();
         for right in &rights {
-            match requests.iter().find(|request| right.allows(request)) {
-                Some(request) if !right.is_awaited() => uses.push((right.clone(), request.clone())),
-                Some(request) => anyhow::bail!("{right:?} is used by {request:?}: it is not awaited any more"),
-                None => ensure!(right.is_awaited(), "nobody uses {right:?}"),
-            }
+            let request = requests.iter().find(|request| right.allows(request));
+            uses.push((right, request.with_context(|| format!("nobody uses {right:?}"))?));
         }
-        eprintln!("measured: {} rights are used, {} are awaited", uses.len(), rights.len() - uses.len());
+        eprintln!("measured: {} rights are used", uses.len());
         for (right, request) in &uses {
             let without = |other: &Right| format!("{other:?}") != format!("{right:?}");
             set_role(site, &right.role, rights.iter().filter(|other| without(other)))?;
@@ -92,6 +72,11 @@ pub(crate) fn rights(lab: &Lab) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// True for a server-side apply that made its object, for which it needs the right to create as well.
+fn has_created(request: &AuditedRequest) -> bool {
+    request.verb == "patch" && request.code == 201
 }
 
 /// The rights in the manifest, one by one.
@@ -124,16 +109,33 @@ fn given() -> Vec<Right> {
 
 /// Has controller and speakers do all they can, ends them, and returns what they asked of the API server.
 fn everything(site: &Site) -> Result<Vec<AuditedRequest>> {
+    site.webhooks(&[&site.manager])?;
+    webhooks::ask_for_conversion(site)?;
     let (controller, speakers) = (site.controller()?, site.speakers()?);
     let nodes = [&site.nodes[0]];
+    webhooks::lose_certificate(site)?;
     let mut objects = configuration(4);
     objects.push(service("lan", "segment"));
     objects.extend(slices("lan", &nodes)?);
+    objects.push(service("routed", "routed"));
+    objects.extend(slices("routed", &nodes)?);
     site.apply(&objects)?;
     site.wait_ingress("lan", &SEGMENT)?;
+    site.wait_ingress("routed", &ROUTED)?;
     // The same events a second time: their count is raised.
     let assigned = || count_of(site, "lan", "nodeAssigned");
     eventually(LIMIT, || assigned().and_then(|count| ensure_at_least(count, 1)))?;
+    let statuses = || -> Result<usize> {
+        let list = site.cluster.get(&format!("/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}/servicebgpstatuses"))?;
+        Ok(list["items"].as_array().context("a list without items")?.len())
+    };
+    eventually(LIMIT, || statuses().and_then(|count| ensure_at_least(u64::try_from(count)?, 1)))?;
+    site.cluster.delete("/api/v1/namespaces/default/services/routed")?;
+    eventually(LIMIT, || {
+        let count = statuses()?;
+        ensure!(count == 0, "{count} are left");
+        Ok(())
+    })?;
     for slice in slices("lan", &nodes)? {
         let name = slice["metadata"]["name"].as_str().context("no name")?;
         site.cluster.delete(&format!("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/{name}"))?;
@@ -154,6 +156,7 @@ fn everything(site: &Site) -> Result<Vec<AuditedRequest>> {
     }
     eventually(LIMIT, || count_of(site, "wrong", "AllocationFailed").and_then(|count| ensure_at_least(count, 2)))?;
     metrics::scrape(site)?;
+    announce_by_bgp(site)?;
     // An API server that has just learned of a kind may let its readers wait a little.
     for state in ["controller", "speaker-node1", "speaker-node2"] {
         eventually(LIMIT, || {
@@ -167,13 +170,39 @@ fn everything(site: &Site) -> Result<Vec<AuditedRequest>> {
     eventually(LIMIT, || {
         let requests = site.cluster.audit()?;
         let of_verb = |verb: &str| -> BTreeSet<(&str, &str)> {
-            let those = requests.iter().filter(|request| request.verb == verb);
+            // Pods are listed from time to time.
+            let those = requests.iter().filter(|request| request.verb == verb && request.resource != "pods");
             those.map(|request| (request.user.as_str(), request.resource.as_str())).collect()
         };
-        let (listed, watched) = (of_verb("list"), of_verb("watch"));
+        let (mut listed, watched) = (of_verb("list"), of_verb("watch"));
+        let controller = User::Controller.name();
+        // Single objects are watched without having been listed.
+        let single = ["customresourcedefinitions", "secrets", "validatingwebhookconfigurations"];
+        listed.extend(single.map(|resource| (controller.as_str(), resource)));
         let open: Vec<_> = listed.difference(&watched).collect();
         ensure!(open.is_empty(), "still watched: {open:?}");
         Ok(requests)
+    })
+}
+
+/// Has a Service announced to a router, and no more: its ServiceBGPStatuses come, change and go, and so does its
+/// ServiceL2Status.
+fn announce_by_bgp(site: &Site) -> Result<()> {
+    let router = site.frr(None)?;
+    let nodes = [&site.nodes[0], &site.nodes[1]];
+    site.apply(&[vec![service("routed", "routed")], slices("routed", &nodes)?].concat())?;
+    site.wait_ingress("routed", &ROUTED)?;
+    site.wait_routes(&router, &[0, 1])?;
+    let list = |plural: &str| -> Result<usize> {
+        let list = site.cluster.get(&format!("/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}/{plural}"))?;
+        Ok(list["items"].as_array().context("a list without items")?.len())
+    };
+    eventually(LIMIT, || ensure_at_least(list("servicebgpstatuses")?.try_into()?, 2))?;
+    site.cluster.kubectl(&["delete", "service", "routed", "lan"])?;
+    eventually(LIMIT, || {
+        let left = (list("servicebgpstatuses")?, list("servicel2statuses")?);
+        ensure!(left == (0, 0), "left: {left:?}");
+        Ok(())
     })
 }
 
@@ -202,7 +231,7 @@ fn wait_allowed(site: &Site, right: &Right, request: &AuditedRequest, wanted: bo
         "user": request.user,
         "groups": ["system:serviceaccounts", format!("system:serviceaccounts:{NAMESPACE}"), "system:authenticated"],
         "resourceAttributes": {
-            "group": right.group, "resource": resource, "subresource": subresource, "verb": request.verb,
+            "group": right.group, "resource": resource, "subresource": subresource, "verb": right.verb,
             "namespace": request.namespace, "name": request.name,
         },
     }});

@@ -163,7 +163,18 @@ fn rights_in_use(site: &Site) -> Result<()> {
     let mut allowed = BTreeSet::new();
     let read =
         |user: User, resource: &str| ["list", "watch"].map(|verb| (user.name(), resource.to_owned(), verb.to_owned()));
-    for resource in ["services", "namespaces", "ipaddresspools", "communities", "configurationstates"] {
+    for resource in [
+        "services",
+        "namespaces",
+        "nodes",
+        "ipaddresspools",
+        "l2advertisements",
+        "bgpadvertisements",
+        "bgppeers",
+        "bfdprofiles",
+        "communities",
+        "configurationstates",
+    ] {
         allowed.extend(read(User::Controller, resource));
     }
     for resource in [
@@ -191,10 +202,23 @@ fn rights_in_use(site: &Site) -> Result<()> {
         (User::Controller, "events", "patch"),
         (User::Speaker, "events", "create"),
         (User::Speaker, "events", "patch"),
+        (User::Controller, "leases", "create"),
+        (User::Controller, "leases", "get"),
+        (User::Controller, "leases", "watch"),
+        (User::Controller, "leases", "patch"),
+        (User::Controller, "secrets", "get"),
+        (User::Controller, "secrets", "create"),
+        (User::Controller, "secrets", "watch"),
+        (User::Controller, "validatingwebhookconfigurations", "get"),
+        (User::Controller, "validatingwebhookconfigurations", "watch"),
+        (User::Controller, "customresourcedefinitions", "get"),
+        (User::Controller, "customresourcedefinitions", "watch"),
+        (User::Controller, "deployments", "get"),
         (User::Controller, "pods", "get"),
         (User::Controller, "configurationstates", "patch"),
         (User::Controller, "configurationstates/status", "patch"),
         (User::Speaker, "pods", "get"),
+        (User::Speaker, "pods", "list"),
         (User::Speaker, "configurationstates", "patch"),
         (User::Speaker, "configurationstates/status", "patch"),
         (User::Speaker, "servicel2statuses", "patch"),

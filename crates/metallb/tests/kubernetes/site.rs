@@ -12,7 +12,7 @@
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -39,6 +39,8 @@ pub(crate) const ROUTED: [&str; 2] = ["192.0.2.1", "2001:db8:7::1"];
 const BACKEND_PORT: u16 = 8080;
 pub(crate) const SERVICE_PORT: u16 = 80;
 const HEALTH_PORT: u16 = 17472;
+/// By which speakers find each other's pods.
+const SPEAKER_LABELS: &str = "app=metallb,component=speaker";
 
 /// How much of each answer of the API a failure shows.
 const STATE_LINES: usize = 150;
@@ -56,6 +58,8 @@ pub(crate) struct Site {
     pub(crate) far_client: Host,
     /// What the audit log had when [`Site::nothing_was_denied`] looked last.
     audited: Cell<usize>,
+    /// What a kubelet would mount: the Secret of memberlist.
+    keys: PathBuf,
     _backends: Vec<Backend>,
 }
 
@@ -108,6 +112,9 @@ impl Site {
         far_client.set_route("0.0.0.0/0", &["10.9.0.254".parse()?])?;
         far_client.set_route("::/0", &["fd09::fe".parse()?])?;
 
+        let keys = lab.folder().join("memberlist");
+        std::fs::create_dir_all(&keys)?;
+        std::fs::write(keys.join("secretkey"), "AAECAwQFBgcICQoLDA0ODw")?;
         let cluster = Cluster::start(&control, CONTROL.parse()?)?;
         cluster.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}"))?;
         let mut backends = Vec::new();
@@ -116,7 +123,17 @@ impl Site {
             cluster.add_node(node.name(), &addresses_of(node)?)?;
             backends.push(Backend::start(node, BACKEND_PORT)?);
         }
-        Ok(Site { cluster, manager, nodes, router, client, far_client, audited: Cell::new(0), _backends: backends })
+        Ok(Site {
+            cluster,
+            manager,
+            nodes,
+            router,
+            client,
+            far_client,
+            audited: Cell::new(0),
+            keys,
+            _backends: backends,
+        })
     }
 
     /// Gives controller and speakers their rights.
@@ -124,7 +141,16 @@ impl Site {
         self.cluster.apply(&crate::manifest::rights())?;
         let mut pods = vec![pod(&self.manager, Face::Controller)];
         pods.extend(self.nodes.iter().map(|node| pod(node, Face::Speaker)));
-        self.apply(&pods)
+        pods.push(deployment());
+        self.apply(&pods)?;
+        // As the kubelet does it.
+        for node in &self.nodes {
+            let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}/status", Cluster::pod_of(node, Face::Speaker));
+            let ips = addresses_of(node)?.map(|address| json!({"ip": address.to_string()}));
+            let status = json!({"phase": "Running", "podIP": ips[0]["ip"], "podIPs": ips, "hostIP": ips[0]["ip"]});
+            self.cluster.patch(&path, &json!({"status": status}))?;
+        }
+        Ok(())
     }
 
     /// Makes MetalLB's own kinds known, as `metallb crds` prints them.
@@ -151,12 +177,55 @@ impl Site {
 
     /// Starts the controller with the rights of its account.
     pub(crate) fn controller(&self) -> Result<Process> {
-        self.cluster.ours_start(&self.manager, program(), Face::Controller, User::Controller)
+        let more = ["--ml-secret-name=memberlist", "--deployment=controller"].map(str::to_owned);
+        self.cluster.ours_start(&self.manager, program(), (Face::Controller, User::Controller), &more)
+    }
+
+    /// Starts the speaker of a node without memberlist: nothing moves when another one is away for a moment.
+    pub(crate) fn speaker_alone(&self, node: &Host) -> Result<Process> {
+        self.cluster.ours_start(node, program(), (Face::Speaker, User::Speaker), &[])
+    }
+
+    /// The same on another host, and with more arguments.
+    pub(crate) fn controller_on(&self, host: &Host, arguments: &[&str]) -> Result<Process> {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self.cluster.ours_start(host, program(), (Face::Controller, User::Controller), &arguments)
+    }
+
+    /// Has the API server ask the controllers on these hosts about objects; there is nobody to find their pods.
+    pub(crate) fn webhooks(&self, hosts: &[&Host]) -> Result<()> {
+        self.cluster.apply(&crate::manifest::webhooks())?;
+        let addresses = hosts.iter().map(|host| match host.name() {
+            "manager" => Ok("10.0.0.99"),
+            "client" => Ok("10.0.0.200"),
+            other => bail!("no controller runs on {other}"),
+        });
+        let endpoints = addresses.map(|address| Ok(json!({"addresses": [address?], "conditions": {"ready": true}})));
+        self.apply(&[json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {
+                "name": "webhooks", "namespace": NAMESPACE,
+                "labels": {"kubernetes.io/service-name": "metallb-webhook-service"},
+            },
+            "endpoints": endpoints.collect::<Result<Vec<Value>>>()?,
+            "ports": [{"port": 9443, "protocol": "TCP", "name": "webhook-server"}],
+        })])
+    }
+
+    /// Starts another one on the host of the client, where no pod of it is yet.
+    pub(crate) fn second_controller(&self) -> Result<Process> {
+        self.apply(&[pod(&self.client, Face::Controller)])?;
+        self.controller_on(&self.client, &[])
     }
 
     /// Starts the speaker of a node with the rights of its account.
     pub(crate) fn speaker(&self, node: &Host) -> Result<Process> {
-        self.cluster.ours_start(node, program(), Face::Speaker, User::Speaker)
+        let more = [
+            format!("--ml-bindaddr={}", addresses_of(node)?[0]),
+            format!("--ml-labels={SPEAKER_LABELS}"),
+            format!("--ml-secret-key-path={}", self.keys.display()),
+        ];
+        self.cluster.ours_start(node, program(), (Face::Speaker, User::Speaker), &more)
     }
 
     pub(crate) fn speakers(&self) -> Result<Vec<Process>> {
@@ -332,10 +401,29 @@ fn pod(host: &Host, face: Face) -> Value {
     let account = if face == Face::Controller { "controller" } else { "speaker" };
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": Cluster::pod_of(host, face), "namespace": NAMESPACE},
+        "metadata": {
+            "name": Cluster::pod_of(host, face), "namespace": NAMESPACE,
+            "labels": {"app": "metallb", "component": account},
+        },
         "spec": {
             "nodeName": host.name(), "serviceAccountName": account,
             "containers": [{"name": account, "image": "metallb"}],
+        },
+    })
+}
+
+/// The Deployment of the controller, which owns the key of memberlist.
+fn deployment() -> Value {
+    let labels = json!({"app": "metallb", "component": "controller"});
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "controller", "namespace": NAMESPACE},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "controller", "image": "metallb"}]},
+            },
         },
     })
 }

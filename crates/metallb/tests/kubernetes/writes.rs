@@ -21,6 +21,7 @@ const TICKS_PER_SECOND: u64 = 100;
 
 pub(crate) fn writes(lab: &Lab) -> Result<()> {
     on_site(lab, |site| {
+        let begin = Clock::start();
         let router = site.frr(None)?;
         let (controller, speakers) = (site.controller()?, site.speakers()?);
         let processes: Vec<&Process> = speakers.iter().chain([&controller]).collect();
@@ -42,7 +43,7 @@ pub(crate) fn writes(lab: &Lab) -> Result<()> {
             Ok(())
         })?;
         settle(site)?;
-        one_status_each(site, FEW)?;
+        one_status_each(site, FEW, &begin)?;
 
         heartbeats(site, &processes)?;
 
@@ -65,7 +66,7 @@ pub(crate) fn writes(lab: &Lab) -> Result<()> {
             Ok(())
         })?;
         settle(site)?;
-        one_status_each(site, MANY)?;
+        one_status_each(site, MANY, &begin)?;
         report_memory(&processes, "with 1,000 Services")
     })
 }
@@ -105,9 +106,14 @@ fn wait_assigned(site: &Site, count: usize) -> Result<()> {
     })
 }
 
-/// What controller and speakers wrote so far.
+/// What controller and speakers wrote so far, besides the Lease.
 fn written(site: &Site) -> Result<Vec<AuditedRequest>> {
-    Ok(site.cluster.audit()?.into_iter().filter(|request| !request.is_read()).collect())
+    Ok(site.cluster.audit()?.into_iter().filter(|request| !request.is_read() && !is_lease(request)).collect())
+}
+
+/// The controller says that it lives, and which Services it is about to write.
+fn is_lease(request: &AuditedRequest) -> bool {
+    request.resource == "leases"
 }
 
 /// Waits until nothing has been written for a few seconds.
@@ -124,8 +130,8 @@ fn settle(site: &Site) -> Result<()> {
     })
 }
 
-/// Each Service's status was written exactly once, at the first try.
-fn one_status_each(site: &Site, count: usize) -> Result<()> {
+/// Each Service's status was written exactly once, at the first try, and the pool's counters at their pace.
+fn one_status_each(site: &Site, count: usize, begin: &Clock) -> Result<()> {
     let mut by_service: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for request in written(site)?.into_iter().filter(|request| request.resource == "services/status") {
         by_service.entry(request.name).or_default().push(request.code);
@@ -135,8 +141,9 @@ fn one_status_each(site: &Site, count: usize) -> Result<()> {
     ensure!(more.is_empty(), "not one write each: {more:?}");
     let pools = written(site)?.iter().filter(|request| request.resource == "ipaddresspools/status").count();
     eprintln!("measured: {count} allocations, {pools} writes of the pool's counters");
-    // At most one for each, and one for the pool itself.
-    ensure!((1..=count + 1).contains(&pools), "the counters of the pool were written {pools} times");
+    // One each second at most, and those that were repeated because something failed.
+    let seconds = usize::try_from(begin.now().as_micros() / 1_000_000)?;
+    ensure!((1..=seconds + 2).contains(&pools), "the counters of the pool were written {pools} times in {seconds} s");
     Ok(())
 }
 
@@ -171,8 +178,15 @@ fn heartbeats(site: &Site, processes: &[&Process]) -> Result<()> {
         thread::sleep(Duration::from_secs(1).into());
     }
     let requests = site.cluster.audit()?.split_off(requests_before);
+    // Speakers look for each other's pods, ever more rarely: less than once in ten seconds each, so soon after their start.
+    let is_search = |request: &AuditedRequest| request.verb == "list" && request.resource == "pods";
+    let searches = requests.iter().filter(|request| is_search(request)).count();
+    ensure!(searches <= 6 * site.nodes.len(), "{searches} lists of pods during {beats} heartbeats");
     // A watch may have come to its planned end meanwhile.
-    let other: Vec<_> = requests.iter().filter(|request| request.verb != "watch").collect();
+    let others = requests.iter().filter(|request| request.verb != "watch" && !is_search(request));
+    let (renewals, other): (Vec<_>, Vec<_>) = others.partition(|request| is_lease(request));
+    eprintln!("measured: {} renewals of the controller's Lease during {beats} heartbeats", renewals.len());
+    ensure!(renewals.len() <= beats / 2 + 1, "too many renewals: {renewals:?}");
     ensure!(other.is_empty(), "requests during {beats} heartbeats: {other:?}");
     for ((process, before), after) in processes.iter().zip(spent_before).zip(spent()?) {
         let millis = (after - before) * 1000 / TICKS_PER_SECOND;

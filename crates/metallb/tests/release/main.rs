@@ -27,10 +27,9 @@ const ONE_REQUEST: Duration = Duration::from_secs(2);
 /// What the Service gets.
 const ADDRESSES: [&str; 2] = ["10.0.0.210", "fd00::210"];
 
-/// Our image, without a registry. Memberlist is not part of the program yet: nobody makes the Secret that speakers wait for.
+/// Our image, without a registry.
 const VALUES: &str = "controller.image.repository=test.local/metallb,controller.image.pullPolicy=Never,\
-                      speaker.image.repository=test.local/metallb,speaker.image.pullPolicy=Never,\
-                      speaker.memberlist.enabled=false";
+                      speaker.image.repository=test.local/metallb,speaker.image.pullPolicy=Never";
 
 /// Configuration, backends and a Service. Nothing of it belongs to the release.
 const OBJECTS: &str = include_str!("objects.yaml");
@@ -63,6 +62,7 @@ impl Site {
         self.cluster.api().apply(OBJECTS)?;
         self.kubectl(&["rollout", "status", "deployment/web", "--timeout=180s"])?;
         self.served().context("after the installation")?;
+        self.members()?;
         let pool =
             self.kubectl(&["get", "ipaddresspool", "segment", "-n", NAMESPACE, "-o", "jsonpath={.metadata.uid}"])?;
 
@@ -123,6 +123,26 @@ impl Site {
                 let address: IpAddr = address.parse()?;
                 self.client.forget_neighbour(address)?;
                 self.client.ask(SocketAddr::new(address, 80), ONE_REQUEST)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Speakers waited for the Secret that the controller made, and found each other with its key.
+    fn members(&self) -> Result<()> {
+        eventually(LIMIT, || {
+            for pod in self.pods()? {
+                let name = pod["metadata"]["name"].as_str().context("a pod without a name")?;
+                if !name.contains("speaker") {
+                    continue;
+                }
+                let log = self.kubectl(&["logs", "-n", NAMESPACE, name])?;
+                let mut lines = log.lines();
+                ensure!(
+                    lines.any(|line| line.contains("memberlist begins") && line.contains("\"encrypted\":true")),
+                    "{log}"
+                );
+                ensure!(lines.any(|line| line.contains("memberChanged") && line.contains("\"alive\"")), "{log}");
             }
             Ok(())
         })

@@ -6,6 +6,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand;
 use gossip::{Key, NONCE_LEN, Seal};
+use kit::Secret;
 
 /// AES-256-GCM with one key.
 ///
@@ -40,6 +41,26 @@ impl AesGcm {
     }
 }
 
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// A secret for the key of a new cluster, as MetalLB makes it: 16 random bytes in base64, unpadded (contract 7.7).
+///
+/// # Errors
+///
+/// When there is no randomness to be had.
+pub fn new_secret() -> Result<Secret, Unspecified> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes)?;
+    Ok(Secret::new(base64(u128::from_be_bytes(bytes))))
+}
+
+/// Sixteen bytes: twenty-one digits of six bits, and one of the last two.
+fn base64(bytes: u128) -> String {
+    let whole = (0..21_u32).rev().map(|digit| bytes >> digit.saturating_mul(6).saturating_add(2));
+    let digits = whole.chain([bytes << 4]).map(|bits| usize::try_from(bits & 63).unwrap_or_default());
+    digits.filter_map(|digit| BASE64.get(digit)).map(|letter| char::from(*letter)).collect()
+}
+
 impl Seal for AesGcm {
     fn seal(&self, associated: &[u8], plain: &[u8], out: &mut Vec<u8>) {
         let nonce = self.nonce();
@@ -66,6 +87,13 @@ impl Seal for AesGcm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn contract_7_7_a_secret_has_22_characters() {
+        assert_eq!(base64(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f), "AAECAwQFBgcICQoLDA0ODw");
+        let (one, other) = (new_secret().unwrap(), new_secret().unwrap());
+        assert!(one.reveal().len() == 22 && one != other);
+    }
     use gossip::TAG_LEN;
 
     #[test]

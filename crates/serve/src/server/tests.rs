@@ -244,6 +244,20 @@ async fn a_certificate_that_changes_is_taken_up_and_a_bad_one_is_not() {
     assert_eq!(certificate_of(address).await, first);
 }
 
+#[tokio::test]
+async fn a_certificate_that_is_given_can_be_replaced() {
+    let issue = || crate::Issued::new(&["localhost".to_owned()], std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let (first, second) = (issue(), issue());
+    let certificates = Certificates::given(&first.certificate, &first.key).unwrap();
+    let address = tls_server(&policy("", "", ""), certificates.clone()).await;
+    let shown_first = certificate_of(address).await;
+    assert!(certificates.replace(&second.certificate, &first.key).is_err());
+    assert_eq!(certificate_of(address).await, shown_first, "the old one stays in use");
+    certificates.replace(&second.certificate, &second.key).unwrap();
+    assert_ne!(certificate_of(address).await, shown_first);
+    assert!(!certificates.reload().unwrap(), "there is no directory to look at");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_directory_is_looked_at_now_and_then() {
     let folder = Folder::new("watch");
@@ -345,4 +359,24 @@ async fn an_address_in_use_is_an_error() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let error = Server::bind(taken.local_addr().unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test]
+async fn a_socket_in_the_file_system_is_ours_alone_and_replaces_one_that_was_left() {
+    let folder = std::env::temp_dir().join(format!("metallb-serve-socket-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("speaker.sock");
+    // Left by somebody who is not there any more.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let server = Server::bind_file(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    tokio::spawn(server.run(router()));
+    let stream = UnixStream::connect(&path).await.unwrap();
+    assert_eq!(exchange(stream, &request("/hello", "")).await, "HTTP/1.1 200 OK hello");
+    assert_eq!(Server::bind_file(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    let other = folder.join("notes.txt");
+    fs::write(&other, "not a socket").unwrap();
+    assert_eq!(Server::bind_file(&other).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read_to_string(&other).unwrap(), "not a socket");
+    fs::remove_dir_all(&folder).unwrap();
 }

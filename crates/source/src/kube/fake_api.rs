@@ -208,17 +208,30 @@ impl FakeApi {
         }
         match method {
             "GET" if query.contains_key("watch") => state.watch(path, namespace, query["resourceVersion"]),
+            "GET" if name.is_some() => {
+                match state.objects[&path].get(&format!("{}/{}", namespace.unwrap_or_default(), name.unwrap())) {
+                    Some(object) => answer(200, "", &object.to_string()),
+                    None => refuse(404, "not found"),
+                }
+            }
             "GET" => state.list(&path, namespace.as_deref(), &query),
             "POST" => {
-                let object: Value = serde_json::from_slice(body).unwrap();
-                let key = key_of(&object);
-                match state.objects.get_mut(&path).unwrap().entry(key) {
-                    std::collections::btree_map::Entry::Occupied(_) => refuse(409, "already exists"),
-                    std::collections::btree_map::Entry::Vacant(entry) => {
-                        entry.insert(object);
-                        answer(201, "", "{}")
-                    }
+                let mut object: Value = serde_json::from_slice(body).unwrap();
+                if let (Some(namespace), None) = (namespace, object["metadata"]["namespace"].as_str()) {
+                    object["metadata"]["namespace"] = json!(namespace);
                 }
+                let key = key_of(&object);
+                if state.objects[&path].contains_key(&key) {
+                    return refuse(409, "already exists");
+                }
+                if !path.ends_with("/events") {
+                    state.version += 1;
+                    object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+                }
+                state.objects.get_mut(&path).unwrap().insert(key, object.clone());
+                let metadata = json!({"metadata": object["metadata"]});
+                state.tell(&path, "ADDED", object);
+                answer(201, "", &metadata.to_string())
             }
             "PATCH" => state.patch(&path, &format!("{}/{}", namespace.unwrap_or_default(), name.unwrap()), body),
             other => panic!("unexpected method {other}"),
@@ -289,12 +302,16 @@ impl State {
         if let Some(uid) = patch["metadata"].get("uid").filter(|uid| **uid != object["metadata"]["uid"]) {
             return refuse(422, &format!("metadata.uid: Invalid value: {uid}: field is immutable"));
         }
+        if patch["metadata"].get("resourceVersion").is_some_and(|it| *it != object["metadata"]["resourceVersion"]) {
+            return refuse(409, "the object has been modified");
+        }
         merge(object, &patch);
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let object = object.clone();
+        let metadata = json!({"metadata": object["metadata"]});
         self.tell(path, "MODIFIED", object);
-        answer(200, "", "{}")
+        answer(200, "", &metadata.to_string())
     }
 }
 

@@ -24,6 +24,8 @@ use tokio::time::Instant;
 
 use super::message::{Line, Named, NamedMeta, Page, Status};
 use super::request::{Failure, Server, next_data};
+use super::turn::Turn;
+use super::versions::Versions;
 use crate::backoff::{Backoff, random};
 use crate::connection::Reporter;
 use crate::counters::Counters;
@@ -65,6 +67,8 @@ pub(super) struct Follower {
     pub(super) synced: Change,
     pub(super) reporter: Arc<Reporter>,
     pub(super) counters: Arc<Counters>,
+    /// Whose turn it is to write, where this kind has to be listed anew when it is ours.
+    pub(super) turn: Option<Turn>,
     /// The error that was told last and is not over; empty for none.
     pub(super) last_error: String,
 }
@@ -98,6 +102,12 @@ impl Follower {
         let mut resume_failures: u32 = 0;
         let mut has_expired = false;
         loop {
+            if self.has_begun_to_lead().await.is_err() {
+                return;
+            }
+            if self.turn.as_ref().is_some_and(Turn::is_to_list) {
+                version = None;
+            }
             let is_watch = version.is_some();
             let result = match &mut version {
                 None => self.list().await.map(|listed_at| version = Some(listed_at)),
@@ -134,8 +144,19 @@ impl Follower {
                 }
             };
             failures = failures.saturating_add(1);
-            tokio::time::sleep(BACKOFF.delay(failures).max(wait)).await;
+            tokio::select! {
+                () = tokio::time::sleep(BACKOFF.delay(failures).max(wait)) => {}
+                () = changed(self.turn.as_mut()) => {}
+            }
         }
+    }
+
+    /// Tells when another process may write.
+    async fn has_begun_to_lead(&mut self) -> Result<(), Stop> {
+        if self.turn.as_mut().is_some_and(Turn::look) {
+            self.reader.send(Change::Following).await?;
+        }
+        Ok(())
     }
 
     /// Reads all objects, page by page, and sends the difference to what was known. Returns the moment of the list.
@@ -157,6 +178,9 @@ impl Follower {
                 if self.reporter.listed(self.reader.kind) {
                     self.reader.send(self.synced.clone()).await?;
                 }
+                if let Some(term) = self.turn.as_mut().and_then(Turn::listed) {
+                    self.reader.send(Change::Leading(term)).await?;
+                }
                 return Ok(page.metadata.resource_version);
             }
             continue_token = Some(page.metadata.r#continue);
@@ -177,7 +201,11 @@ impl Follower {
         let mut was_useful = false;
         let ended = loop {
             let Some(left) = limit.checked_sub(began.elapsed()) else { break None };
-            let data = match tokio::time::timeout(left, next_data(&mut body)).await {
+            let data = tokio::select! {
+                data = tokio::time::timeout(left, next_data(&mut body)) => data,
+                () = changed(self.turn.as_mut()) => return Ok(()),
+            };
+            let data = match data {
                 Ok(Ok(Some(data))) => data,
                 Ok(Ok(None)) | Err(_) => break None,
                 Ok(Err(failure)) => break Some(failure),
@@ -254,6 +282,13 @@ impl Follower {
     }
 }
 
+async fn changed(turn: Option<&mut Turn>) {
+    match turn {
+        Some(turn) => turn.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 fn move_on(version: &mut String, to: String) {
     if !to.is_empty() {
         *version = to;
@@ -273,6 +308,8 @@ pub(super) struct Reader {
     kind: Kind,
     pool_status: PoolStatus,
     seen: Seen,
+    /// Of Services and pools, where a write names the version it is meant for.
+    versions: Option<Arc<Versions>>,
     changes: mpsc::Sender<Change>,
     counters: Arc<Counters>,
 }
@@ -284,7 +321,13 @@ impl Reader {
         changes: mpsc::Sender<Change>,
         counters: Arc<Counters>,
     ) -> Reader {
-        Reader { kind, pool_status, seen: Seen::default(), changes, counters }
+        Reader { kind, pool_status, seen: Seen::default(), versions: None, changes, counters }
+    }
+
+    /// Has the versions of Services and pools kept there.
+    pub(super) fn with_versions(self, versions: Option<Arc<Versions>>) -> Reader {
+        let versions = versions.filter(|_| Versions::are_of(self.kind));
+        Reader { versions, ..self }
     }
 
     /// An object is there. Returns its resource version.
@@ -295,6 +338,9 @@ impl Reader {
             Err(error) => return Ok(self.unreadable(text, &self.words(&error))),
         };
         let version = std::mem::take(&mut object.metadata_mut().resource_version);
+        if let Some(versions) = &self.versions {
+            versions.seen(object.reference(), &object.metadata().uid, &version);
+        }
         crate::slim(&mut object, self.pool_status);
         match self.seen.applied(&object) {
             Observation::Same => {}
@@ -309,8 +355,9 @@ impl Reader {
 
     /// An object is gone. Returns its last resource version.
     async fn deleted(&mut self, text: &str) -> Result<String, Stop> {
-        let NamedMeta { name, namespace, resource_version } = named(text);
+        let NamedMeta { name, namespace, resource_version, .. } = named(text);
         let key = Key::new(namespace, name);
+        self.forget_version(&key);
         if self.seen.deleted(&key) {
             self.send(Change::Deleted(ObjectRef { kind: self.kind, key })).await?;
         }
@@ -320,6 +367,7 @@ impl Reader {
     /// The list is complete: what was not in it is gone.
     async fn listed(&mut self) -> Result<(), Stop> {
         for key in self.seen.end_list() {
+            self.forget_version(&key);
             self.send(Change::Deleted(ObjectRef { kind: self.kind, key })).await?;
         }
         Ok(())
@@ -327,7 +375,7 @@ impl Reader {
 
     /// An object cannot be read: what was known of it stays in force.
     fn unreadable(&mut self, text: &str, error: &str) -> String {
-        let NamedMeta { name, namespace, resource_version } = named(text);
+        let NamedMeta { name, namespace, resource_version, .. } = named(text);
         let key = Key::new(namespace, name);
         self.counters.unreadable.increment();
         tracing::warn!(
@@ -351,6 +399,12 @@ impl Reader {
         }
     }
 
+    fn forget_version(&self, key: &Key) {
+        if let Some(versions) = &self.versions {
+            versions.gone(&ObjectRef { kind: self.kind, key: key.clone() });
+        }
+    }
+
     /// Waits while the reader is busy: nothing is dropped.
     async fn send(&self, change: Change) -> Result<(), Stop> {
         self.changes.send(change).await.map_err(|_closed| Stop::ReaderGone)
@@ -359,7 +413,7 @@ impl Reader {
 
 /// Cuts a stream of bytes in lines.
 #[derive(Default)]
-struct Lines {
+pub(super) struct Lines {
     buffer: Vec<u8>,
     /// Up to here the buffer was given out,
     start: usize,
@@ -368,7 +422,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn push(&mut self, data: &[u8]) -> Result<(), Failure> {
+    pub(super) fn push(&mut self, data: &[u8]) -> Result<(), Failure> {
         self.buffer.drain(..self.start);
         self.searched = self.searched.saturating_sub(self.start);
         self.start = 0;
@@ -379,7 +433,7 @@ impl Lines {
         Ok(())
     }
 
-    fn next(&mut self) -> Option<&[u8]> {
+    pub(super) fn next(&mut self) -> Option<&[u8]> {
         loop {
             let length = self.buffer.get(self.searched..)?.iter().position(|byte| *byte == b'\n');
             let Some(length) = length else {

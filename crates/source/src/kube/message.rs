@@ -44,6 +44,7 @@ pub(super) struct NamedMeta {
     pub(super) name: String,
     pub(super) namespace: String,
     pub(super) resource_version: String,
+    pub(super) uid: String,
 }
 
 /// An error (meta/v1 Status).

@@ -2,26 +2,35 @@
 //!
 //! A Service's status and the annotation that names its pool go in one merge patch of `services/status`, as the pool
 //! annotation always went through that subresource (contract 2.1, 12.3). The patch names the uid of the Service it is
-//! meant for, so that a successor of the same name never gets it; it names no resource version, since a status that is
-//! not written because someone changed a label would be lost. What others wrote beside it stays.
+//! meant for, so that a successor of the same name never gets it. What others wrote beside it stays.
+//!
+//! With a Lease, nothing is written that was wanted in an earlier term. The status of a Service then also names the
+//! resource version that was known before the Lease named the Service (`lease`); if it has another one meanwhile, the
+//! write is tried again. Without, a status that is not written because someone changed a label would be a needless try.
 //!
 //! The condition of a Service goes by server-side apply under a name of its own, so that it is taken away again without a
-//! look at the conditions of others.
+//! look at the conditions of others. It names no resource version: one that comes late is set right by whoever writes now.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use ::kube::core::Request;
+use ::lease::Term;
 use api::core::Ingress;
-use api::{ALLOCATED_FROM_POOL, Condition, Key, Kind, ObjectRef, Report, ReportParts};
+use api::{ALLOCATED_FROM_POOL, Condition, FENCED_BY, Key, Kind, ObjectRef, Report, ReportParts};
 use http::header::{ACCEPT, HeaderValue};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
+use super::lease::{Guard, target};
+use super::message::Named;
 use super::request::{Built, Failure, Server};
+use super::versions::Versions;
 use crate::events::EventWrite;
-use crate::queue::{Job, Outcome, Status};
+use crate::queue::{Job, Outcome, Status, Turn};
 use crate::writer::Sink;
 use crate::{Identity, Owner};
 
@@ -40,23 +49,66 @@ pub(super) struct ApiSink {
     server: Server,
     identity: Identity,
     owner: watch::Receiver<Owner>,
+    exclusive: Option<Exclusive>,
+    /// One for each write that may be under way.
+    permits: Semaphore,
+    /// How often the server did not answer: what waits for a permit meanwhile is not sent.
+    silences: AtomicU64,
+}
+
+/// What it takes to write alone.
+pub(super) struct Exclusive {
+    pub(super) guard: Guard,
+    pub(super) versions: Arc<Versions>,
+}
+
+/// Why nothing was written.
+enum Undone {
+    Failed(Failure),
+    /// It is another's turn to write.
+    NotOurs,
+    /// It is our turn, but too much is under way.
+    Busy,
+    /// The server was silent while this waited.
+    Held,
+}
+
+impl From<Failure> for Undone {
+    fn from(failure: Failure) -> Self {
+        Undone::Failed(failure)
+    }
 }
 
 impl Sink for ApiSink {
-    async fn perform(&self, job: &Job) -> Outcome {
+    async fn perform(&self, job: &Job, turn: Turn) -> Outcome {
         let work = async {
-            match job {
-                Job::Status(status) => self.status(status).await,
-                Job::Event(write) => self.event(write).await,
+            if let (Job::Status(Status::Service { service, uid, .. }), Some(exclusive), Turn::Term(term)) =
+                (job, &self.exclusive, turn)
+            {
+                return self.service_alone(exclusive, term, service, uid, job).await;
             }
+            let _permit = self.permit().await?;
+            if !self.is_ours(turn) {
+                return Err(Undone::NotOurs);
+            }
+            self.pool_or_other(job).await.map_err(Undone::Failed)
         };
         let result = tokio::time::timeout(WRITE_TIMEOUT, work).await.unwrap_or_else(|_elapsed| {
-            Err(Failure::Unreachable(format!("a write took longer than {} s", WRITE_TIMEOUT.as_secs())))
+            Err(Failure::Unreachable(format!("a write took longer than {} s", WRITE_TIMEOUT.as_secs())).into())
         });
         match result {
             Ok(()) => Outcome::Done,
-            Err(failure) => {
+            Err(Undone::NotOurs) => {
+                tracing::debug!("not written: this controller does not lead any more");
+                Outcome::Refused
+            }
+            Err(Undone::Busy) => Outcome::Later { after: None },
+            Err(Undone::Held) => Outcome::Unreachable { after: None },
+            Err(Undone::Failed(failure)) => {
                 let outcome = judge(&failure);
+                if matches!(outcome, Outcome::Unreachable { .. }) {
+                    self.silences.fetch_add(1, Ordering::Relaxed);
+                }
                 tell(job, &failure, outcome);
                 outcome
             }
@@ -65,11 +117,97 @@ impl Sink for ApiSink {
 }
 
 impl ApiSink {
-    pub(super) fn new(server: Server, identity: Identity, owner: watch::Receiver<Owner>) -> ApiSink {
-        ApiSink { server, identity, owner }
+    pub(super) fn new(
+        server: Server,
+        identity: Identity,
+        owner: watch::Receiver<Owner>,
+        exclusive: Option<Exclusive>,
+    ) -> ApiSink {
+        ApiSink {
+            server,
+            identity,
+            owner,
+            exclusive,
+            permits: Semaphore::new(super::WRITES_AT_ONCE),
+            silences: AtomicU64::new(0),
+        }
     }
 
-    async fn status(&self, status: &Status) -> Result<(), Failure> {
+    /// Waits until one more may be sent.
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, Undone> {
+        let silences = self.silences.load(Ordering::Relaxed);
+        let permit = self.permits.acquire().await.map_err(|_closed| Undone::Held)?;
+        if self.silences.load(Ordering::Relaxed) == silences { Ok(permit) } else { Err(Undone::Held) }
+    }
+
+    /// Whether it is still the turn that something was wanted in.
+    fn is_ours(&self, turn: Turn) -> bool {
+        match (&self.exclusive, turn) {
+            (None, _) => true,
+            (Some(exclusive), Turn::Term(term)) => exclusive.guard.holds(term),
+            (Some(_), Turn::Always | Turn::Never) => false,
+        }
+    }
+
+    /// Writes the status of a Service such that it cannot arrive in the time of another controller: the rule of `lease`.
+    async fn service_alone(
+        &self,
+        exclusive: &Exclusive,
+        term: Term,
+        service: &Key,
+        uid: &str,
+        job: &Job,
+    ) -> Result<(), Undone> {
+        let Exclusive { guard, versions } = exclusive;
+        let object = ObjectRef { kind: Kind::Service, key: service.clone() };
+        let Some((_, version)) = versions.of(&object).filter(|(known, _)| known == uid) else {
+            let message = "the watch does not show it".to_owned();
+            return Err(Failure::Refused { code: 404, message, retry_after: None }.into());
+        };
+        if !guard.open(term, target(service)).await {
+            return Err(if guard.holds(term) { Undone::Busy } else { Undone::NotOurs });
+        }
+        let _permit = self.permit().await?;
+        if !guard.holds(term) {
+            return Err(Undone::NotOurs);
+        }
+        let result = self.send(job, Some(&version)).await;
+        match &result {
+            Ok(answer) => {
+                let named: Named = serde_json::from_slice(answer).unwrap_or_default();
+                versions.written(&object, uid, &named.metadata.resource_version);
+                guard.close(term, target(service)).await;
+            }
+            // It has another version now, or is gone: no earlier try can arrive either. After any other answer one may.
+            Err(Failure::Refused { code: 404 | 409, .. }) => guard.close(term, target(service)).await,
+            Err(_) => {}
+        }
+        result.map(drop).map_err(Undone::Failed)
+    }
+
+    /// Counters name the version of their pool, so that those of an earlier controller do not replace newer ones. If they
+    /// come first, they are set back.
+    async fn pool_or_other(&self, job: &Job) -> Result<(), Failure> {
+        let (Some(Exclusive { versions, .. }), Job::Status(Status::Pool { pool, .. })) = (&self.exclusive, job) else {
+            return self.send(job, None).await.map(drop);
+        };
+        let object = ObjectRef { kind: Kind::IPAddressPool, key: pool.clone() };
+        let (uid, version) = versions.of(&object).unzip();
+        let answer = self.send(job, version.as_deref()).await?;
+        let named: Named = serde_json::from_slice(&answer).unwrap_or_default();
+        versions.written(&object, &uid.unwrap_or_default(), &named.metadata.resource_version);
+        Ok(())
+    }
+
+    async fn send(&self, job: &Job, version: Option<&str>) -> Result<Vec<u8>, Failure> {
+        match job {
+            Job::Status(status) => self.status(status, version).await,
+            Job::Event(write) => self.event(write).await.map(|()| Vec::new()),
+        }
+    }
+
+    /// Returns the answer, of which the metadata of a Service is of interest.
+    async fn status(&self, status: &Status, version: Option<&str>) -> Result<Vec<u8>, Failure> {
         let (path, key, patch) = match status {
             Status::Service { uid, .. } | Status::Condition { uid, .. } if uid.is_empty() => {
                 return Err(Failure::Unreadable(
@@ -78,21 +216,29 @@ impl ApiSink {
             }
             Status::Service { service, uid, ingress, pool } => {
                 let path = format!("/api/v1/namespaces/{}/services", service.namespace);
-                (path, service, service_patch(uid, ingress, pool.as_deref()))
+                (path, service, service_patch(uid, version, ingress, pool.as_deref()))
             }
             Status::Condition { service, uid, condition } => {
-                return self.condition(service, uid, condition.as_ref()).await;
+                return self.condition(service, uid, condition.as_ref()).await.map(|()| Vec::new());
             }
             Status::Pool { pool, counters } => {
                 let path = super::follow::path(Kind::IPAddressPool, &pool.namespace);
-                (path, pool, json!({ "status": counters }))
+                let patch = match version {
+                    Some(version) => json!({ "metadata": { "resourceVersion": version }, "status": counters }),
+                    None => json!({ "status": counters }),
+                };
+                (path, pool, patch)
             }
-            Status::Report { object, report, parts } => return self.report(object, report, *parts).await,
-            Status::ReportGone { object, uid } => return self.delete(object, uid).await,
+            Status::Report { object, report, parts } => {
+                return self.report(object, report, *parts).await.map(|()| Vec::new());
+            }
+            Status::ReportGone { object, uid } => {
+                return self.delete(object, uid).await.map(|()| Vec::new());
+            }
         };
         let params = PatchParams { field_manager: Some(self.identity.component.to_owned()), ..PatchParams::default() };
         let request = Request::new(path).patch_subresource("status", &key.name, &params, &Patch::Merge(&patch));
-        self.server.get(small(request)).await.map(drop)
+        self.server.get(small(request)).await
     }
 
     /// Applies our condition of a Service, or nothing, which takes away the one that was.
@@ -199,16 +345,22 @@ impl ApiSink {
 }
 
 /// Asks for a short answer.
-fn small(mut request: Built) -> Built {
+pub(super) fn small(mut request: Built) -> Built {
     if let Ok(request) = &mut request {
         request.headers_mut().insert(ACCEPT, SMALL_ANSWER);
     }
     request
 }
 
-fn service_patch(uid: &str, ingress: &[Ingress], pool: Option<&str>) -> Value {
+fn service_patch(uid: &str, version: Option<&str>, ingress: &[Ingress], pool: Option<&str>) -> Value {
+    let metadata = match version {
+        Some(version) => json!({
+            "uid": uid, "resourceVersion": version, "annotations": { ALLOCATED_FROM_POOL: pool, FENCED_BY: null },
+        }),
+        None => json!({ "uid": uid, "annotations": { ALLOCATED_FROM_POOL: pool } }),
+    };
     json!({
-        "metadata": { "uid": uid, "annotations": { ALLOCATED_FROM_POOL: pool } },
+        "metadata": metadata,
         // In a merge patch, null removes; a list replaces the list that was there.
         "status": { "loadBalancer": { "ingress": (!ingress.is_empty()).then_some(ingress) } },
     })

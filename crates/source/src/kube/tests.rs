@@ -27,6 +27,7 @@ fn options(kinds: &[Kind]) -> Options {
         namespace: "metallb-system".to_owned(),
         identity: Identity { component: "metallb-controller", instance: "controller-1".to_owned(), pod: None },
         pool_status: PoolStatus::Read,
+        lease: None,
     }
 }
 
@@ -577,7 +578,7 @@ impl Told {
                     assert!(self.objects.remove(&reference.key.to_string()).is_some(), "{reference} was not there");
                 }
                 Change::Synced => self.synced += 1,
-                Change::ReportsSynced => panic!("nobody asked for reports"),
+                Change::ReportsSynced | Change::Leading(_) | Change::Following => panic!("nobody asked for {change:?}"),
             }
         }
     }

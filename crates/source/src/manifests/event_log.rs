@@ -31,7 +31,7 @@ pub(super) fn append(directory: &Path, identity: &Identity, write: &EventWrite) 
         "message": event.message,
         "count": write.count,
     });
-    fs::create_dir_all(directory)?;
+    super::status::make_folder(directory)?;
     let path = directory.join(NAME);
     let mut file = open_locked(&path)?;
     if file.metadata()?.len() >= LENGTH_MAX {

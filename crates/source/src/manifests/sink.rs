@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::overlay::Known;
 use super::{event_log, status};
 use crate::Identity;
-use crate::queue::{Job, Outcome, Status, Target};
+use crate::queue::{Job, Outcome, Status, Target, Turn};
 use crate::writer::Sink;
 
 /// Writes to this folder, in this name.
@@ -23,7 +23,7 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
-    async fn perform(&self, job: &Job) -> Outcome {
+    async fn perform(&self, job: &Job, _turn: Turn) -> Outcome {
         let (directory, identity, known, job) =
             (self.directory.clone(), self.identity.clone(), self.known.clone(), job.clone());
         let written = tokio::task::spawn_blocking(move || match &job {

@@ -281,13 +281,22 @@ fn report_uid(object: &ObjectRef, report: &Report) -> String {
     format!("manifest/{}/{}/{}", object.kind, object.key, report.node().unwrap_or("controller"))
 }
 
+/// Makes the folder for statuses, but not the one that it is in: a directory of manifests that is away for a moment would be
+/// back, and empty, as if everybody wanted everything deleted.
+pub(super) fn make_folder(directory: &Path) -> io::Result<()> {
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
 /// Writes a status file in one step, and to the disk: it is a ledger.
 pub(super) fn write(directory: &Path, status: &Status, uid: &str) -> io::Result<()> {
     let target = status.target();
     let Some(name) = target.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name of the object cannot be that of a file"));
     };
-    fs::create_dir_all(directory)?;
+    make_folder(directory)?;
     let alone = matches!(target, Target::Service(_) | Target::Condition(_))
         .then(|| HALVES.lock().unwrap_or_else(PoisonError::into_inner));
     let path = directory.join(name);

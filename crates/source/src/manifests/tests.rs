@@ -30,6 +30,7 @@ fn options() -> Options {
         namespace: "metallb-system".to_owned(),
         identity: Identity { component: "metallb-controller", instance: "host-1".to_owned(), pod: None },
         pool_status: PoolStatus::Read,
+        lease: None,
     }
 }
 
@@ -618,6 +619,31 @@ async fn a_directory_that_is_not_there_yet_is_waited_for() {
     "#]]
     .assert_eq(&changes(&mut source).await);
     assert_eq!(source.connection.borrow().state, ConnectionState::Up);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_does_not_bring_a_directory_back_that_is_away() {
+    let directory = TemporaryDirectory::new();
+    let here = directory.path().join("here");
+    fs::create_dir(&here).unwrap();
+    directory.write("here/a.yaml", &service("web", "x"));
+    let mut source = start(here.clone(), options(), StatusFiles::Owned);
+    changes(&mut source).await;
+    fs::rename(&here, directory.path().join("away")).unwrap();
+    source.writer.write(status("web", &["10.0.0.1"], Some("p")));
+    source.writer.write(Write::Event(Event {
+        object: ObjectRef { kind: Kind::Service, key: Key::new("shop", "web") },
+        uid: "u".to_owned(),
+        type_: EventType::Normal,
+        reason: "nodeAssigned",
+        message: String::new(),
+    }));
+    source.writer.flush(SOON).await;
+    assert_eq!(changes(&mut source).await, "", "nothing was deleted");
+    assert!(!here.exists());
+    fs::rename(directory.path().join("away"), &here).unwrap();
+    source.writer.flush(Duration::from_mins(5)).await;
+    assert!(directory.read("here/status/service.shop.web.yaml").contains("10.0.0.1"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,6 +21,7 @@ struct World {
     routes: BTreeMap<(String, IpNet), Arc<RouteAttributes>>,
     announced: BTreeMap<(api::Key, Protocol), Vec<IpAddr>>,
     shown: BTreeMap<api::ObjectRef, api::Report>,
+    watched: BTreeSet<String>,
     /// Peers that have all of their routes.
     complete: BTreeSet<String>,
 }
@@ -32,8 +33,12 @@ impl World {
                 let old = self.answers.insert(address, interfaces.clone());
                 assert_ne!(old, Some(interfaces), "told twice to answer for {address}");
             }
-            Output::AddressWithdraw { address } => {
+            Output::AddressWithdraw { address } | Output::AddressHandOver { address } => {
                 assert!(self.answers.remove(&address).is_some(), "{address} was not answered");
+            }
+            Output::Watch(nodes) => {
+                assert_ne!(self.watched, nodes, "told twice whom to watch");
+                self.watched = nodes;
             }
             Output::PeerAdd(peer) => {
                 assert!(self.sessions.insert(peer.name.clone(), peer).is_none(), "a session that is there already");
@@ -82,6 +87,7 @@ impl World {
             Output::Unsay(report) => {
                 assert!(self.shown.remove(&report.object("m")).is_some(), "{report:?} was not shown");
             }
+            Output::AddressRepeat { .. } | Output::AddressAsk { .. } | Output::Fellows(_) => {}
             Output::Write(_) | Output::Settled | Output::Left => {}
         }
     }
@@ -128,7 +134,7 @@ fn line(rng: &mut Rng) -> String {
     let node = pick(rng, &["n1", "n2", "n3"]);
     let service = pick(rng, &["s1", "s2", "s3", "s4"]);
     let labels = pick(rng, &["", "zone=a", "zone=b", "zone=a exclude", "!ready", "!network", "zone=b !ready"]);
-    match rng.below(14) {
+    match rng.below(16) {
         0 | 1 => format!("node {node} {labels}"),
         2 => format!("delete node {node}"),
         3..=5 => {
@@ -143,6 +149,9 @@ fn line(rng: &mut Rng) -> String {
             format!("eps {service} {node}:{state} {other}")
         }
         9 => format!("delete eps {service}"),
+        13 | 14 => {
+            format!("members {}", pick(rng, &["n1 n2 n3", "n2 n3", "n1", "n1 n2", "n1 n3", "joining"]))
+        }
         10 => format!("interfaces {}", pick(rng, &["eth0", "eth1", "eth0 eth1", ""])),
         11 => {
             let selectors = pick(rng, &["", "nodes=zone=a", "services=app=web", "interfaces=eth0", "prefer=9:zone=b"]);
@@ -216,8 +225,8 @@ fn condensed(history: &[String]) -> String {
             ["forget", kind, name] => {
                 last.remove(&format!("{kind} {name}"));
             }
-            ["interfaces", ..] => {
-                last.insert("interfaces".into(), line.into());
+            [kind @ ("interfaces" | "members"), ..] => {
+                last.insert((*kind).into(), line.into());
             }
             [kind @ ("l2" | "bgp"), _, name, ..] => {
                 last.insert(format!("zz {kind} {name}"), line.into());

@@ -72,14 +72,14 @@ fn the_owner_moves_when_nodes_come_and_go_and_only_then() {
               announced default/web by layer2 with [10.0.0.1] of p
               event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
             > node n3
-              no answer for 10.0.0.1
+              no answer for 10.0.0.1 when another machine has announced it
               withdrawn default/web by layer2 with [10.0.0.1]: node "n3" announces it
             > delete node n3
               answer for 10.0.0.1 on All
               announced default/web by layer2 with [10.0.0.1] of p
               event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
             > node n2
-              no answer for 10.0.0.1
+              no answer for 10.0.0.1 when another machine has announced it
               withdrawn default/web by layer2 with [10.0.0.1]: node "n2" announces it
         "#]],
     );
@@ -103,7 +103,7 @@ fn an_excluded_node_withdraws_and_comes_back() {
               announced default/web by layer2 with [10.0.0.4] of p
               event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
             > node n1 exclude
-              no answer for 10.0.0.4
+              no answer for 10.0.0.4 when another machine has announced it
               withdrawn default/web by layer2 with [10.0.0.4]: the node is labelled to be excluded from load balancers
             web layer2 NodeLabel: the node is labelled to be excluded from load balancers (nodeLabeledExcludeBalancers)
             web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
@@ -189,7 +189,7 @@ fn a_node_that_is_not_ready_answers_where_no_other_can() {
               announced default/web by layer2 with [10.0.0.4] of p
               event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
             > node n1 !ready
-              no answer for 10.0.0.4
+              no answer for 10.0.0.4 when another machine has announced it
               withdrawn default/web by layer2 with [10.0.0.4]: the node is not ready, and others are
             web layer2 NodeReady: the node is not ready, and others are (nodeNotReady)
             web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
@@ -198,14 +198,14 @@ fn a_node_that_is_not_ready_answers_where_no_other_can() {
               announced default/web by layer2 with [10.0.0.4] of p
               event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
             > node n3
-              no answer for 10.0.0.4
+              no answer for 10.0.0.4 when another machine has announced it
               withdrawn default/web by layer2 with [10.0.0.4]: the node is not ready, and others are
             > node n3 !network
               answer for 10.0.0.4 on All
               announced default/web by layer2 with [10.0.0.4] of p
               event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
             > node n2
-              no answer for 10.0.0.4
+              no answer for 10.0.0.4 when another machine has announced it
               withdrawn default/web by layer2 with [10.0.0.4]: the node is not ready, and others are
             web layer2 NodeReady: the node is not ready, and others are (nodeNotReady)
             web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
@@ -239,7 +239,7 @@ fn node_selectors_filter_and_preferences_order() {
               announced default/web by layer2 with [10.0.0.7] of p
               event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
             > configure
-              no answer for 10.0.0.7
+              no answer for 10.0.0.7 when another machine has announced it
               withdrawn default/web by layer2 with [10.0.0.7]: node "n3" announces it
             web layer2 Election: node "n3" announces it (notOwner)
             web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
@@ -248,7 +248,7 @@ fn node_selectors_filter_and_preferences_order() {
               announced default/web by layer2 with [10.0.0.7] of p
               event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
             > configure
-              no answer for 10.0.0.7
+              no answer for 10.0.0.7 when another machine has announced it
               withdrawn default/web by layer2 with [10.0.0.7]: node "n3" announces it
             web layer2 Election: node "n3" announces it (notOwner)
             web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
@@ -387,7 +387,7 @@ fn all_addresses_follow_the_first() {
               announced default/web by layer2 with [10.0.0.4] of p
               event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
             > svc web fc00::1
-              no answer for 10.0.0.4
+              no answer for 10.0.0.4 when another machine has announced it
               withdrawn default/web by layer2 with [10.0.0.4]: node "n2" announces it
             web layer2 Election: node "n2" announces it (notOwner)
             web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)

@@ -10,8 +10,10 @@
 )]
 
 mod bgp;
+mod conflicts;
 mod incremental;
 mod layer2;
+mod members;
 mod overview;
 mod reports;
 mod scenario;

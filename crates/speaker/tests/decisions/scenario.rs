@@ -3,6 +3,7 @@
 //! ```text
 //! node n1 zone=a !ready !network exclude      a node with labels and conditions
 //! node n1 taint:maintenance                   a node with a taint
+//! node n1 ip:10.9.0.1                         a node with an address
 //! pool p 10.0.0.0/24 fc00::/120               a pool of the next configuration
 //! l2 p adv interfaces=eth1 nodes=zone=a services=app=web prefer=50:zone=a
 //! bgp p adv peers=r1 length=24 pref=100 med=1 prepend=2 communities=65000:1 extended=rt:1:1 nodes=zone=a services=app=web
@@ -11,8 +12,13 @@
 //! svc web 10.0.0.1,fc00::1 local share app=web class=x type=ClusterIP
 //! eps web n1:ready n2:notready n3:terminating
 //! interfaces eth0 eth1
+//! members joining                             memberlist, of which no other member is known yet
+//! members n1 n2                               these are alive
 //! synced
 //! delete svc web
+//! conflict 10.0.0.1 on eth0 by 02:00:00:00:00:aa      a stranger answers for an address
+//! conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2    a node does
+//! answered 10.9.0.2                           that node answers when it is asked
 //! leave r1,r2                                 the process ends; these peers keep the routes
 //! wait 10                                     seconds pass
 //! why web
@@ -23,10 +29,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use api::Key;
-use api::core::{Endpoint, EndpointConditions, EndpointSlice, Ingress, Node, NodeCondition, Service, Taint};
+use api::core::{
+    Endpoint, EndpointConditions, EndpointSlice, Ingress, Node, NodeAddress, NodeCondition, Service, Taint,
+};
 use config::{BgpAdvertisement, Config, ConnectionMode, L2Advertisement, Peer, PeerEndpoint, Pool, Preference};
 use kit::{AddrRange, Asn, Duration, HoldTime, Instant, Outbox, RemoteAs, Selector, SelectorList};
-use speaker::{Input, Options, Output, Protocol, Speaker, Verdict};
+use speaker::{Input, Members, Options, Output, Protocol, Rival, Speaker, Verdict};
 
 /// Plays the script on the speaker of node `n1` and returns what it says.
 pub(crate) fn play(script: &str) -> String {
@@ -107,7 +115,18 @@ impl Scenario {
             ["interfaces", names @ ..] => {
                 Some(Input::Interfaces(names.iter().map(|name| (*name).to_owned()).collect()))
             }
+            ["members", "joining"] => Some(Input::Members(Members::Joining)),
+            ["members", names @ ..] => {
+                Some(Input::Members(Members::Alive(names.iter().map(|name| (*name).to_owned()).collect())))
+            }
             ["synced"] => Some(Input::Synced),
+            ["conflict", address, "on", interface, "by", mac, of @ ..] => Some(Input::Conflict(Rival {
+                address: address.parse().unwrap(),
+                interface: (*interface).to_owned(),
+                mac: mac.parse().unwrap(),
+                fellow: of.get(1).map(|fellow| fellow.parse().unwrap()),
+            })),
+            ["answered", fellow] => Some(Input::Answered { fellow: fellow.parse().unwrap() }),
             ["leave", rest @ ..] => {
                 let kept = rest.iter().flat_map(|names| names.split(',')).map(str::to_owned).collect();
                 Some(Input::Leave { kept })
@@ -252,7 +271,7 @@ pub(crate) fn peer(name: &str, address: &str) -> Peer {
         router_id: None,
         node_selectors: SelectorList::default(),
         password: None,
-        bfd_profile: None,
+        bfd: None,
         graceful_restart: None,
         ebgp_multi_hop: false,
         ttl_security_hops: None,
@@ -309,6 +328,8 @@ pub(crate) fn node(name: &str, words: &[&str]) -> Node {
         if let Some(key) = word.strip_prefix("taint:") {
             let taint = Taint { key: key.to_owned(), value: String::new(), effect: "NoSchedule".to_owned() };
             node.spec.taints.push(taint);
+        } else if let Some(address) = word.strip_prefix("ip:") {
+            node.status.addresses.push(NodeAddress { type_: "InternalIP".to_owned(), address: address.to_owned() });
         } else if *word == "exclude" {
             node.metadata.labels.insert(api::EXCLUDE_FROM_LOAD_BALANCERS.to_owned(), String::new());
         } else if let Some((key, value)) = word.split_once('=') {
@@ -376,6 +397,13 @@ fn show(output: &Output) -> String {
     match output {
         Output::AddressAnnounce { address, interfaces } => format!("  answer for {address} on {interfaces:?}"),
         Output::AddressWithdraw { address } => format!("  no answer for {address}"),
+        Output::AddressHandOver { address } => {
+            format!("  no answer for {address} when another machine has announced it")
+        }
+        Output::AddressRepeat { address } => format!("  say again where {address} is"),
+        Output::AddressAsk { address, fellow } => format!("  ask {fellow} for {address}"),
+        Output::Fellows(addresses) => format!("  fellows {addresses:?}"),
+        Output::Watch(nodes) => format!("  watch {nodes:?}"),
         Output::PeerAdd(peer) => format!("  session with {} at {}", peer.name, peer.endpoint),
         Output::PeerRemove(name) => format!("  no session with {name}"),
         Output::PeerChange { from, peer, change } => {

@@ -1,7 +1,7 @@
 //! All families of series, for documentation and for the tests that hold them to the contract.
 
 use super::family::{Family, Origin, SeriesType};
-use super::{controller, process, speaker, system};
+use super::{bfd, controller, process, speaker, system};
 
 /// Whose series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,11 @@ pub fn catalog() -> Vec<Description> {
         of(Speaker, &speaker::LAYER2),
         of(Speaker, &speaker::FRAMES),
         of(Speaker, &speaker::FRAMES_DROPPED),
+        of(Speaker, &speaker::HOST),
         of(Speaker, &speaker::BGP),
+        of(Speaker, &bfd::SESSIONS),
+        of(Speaker, &bfd::DISCARDED),
+        of(Speaker, &bfd::THREAD),
         of(Both, &process::WORK),
         of(Both, &process::SOURCE),
         of(Both, &process::DROPPED),

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::family::{self, Family, flag, number};
-use super::{Metrics, Origin, Text, Work};
+use super::{BfdReport, Metrics, Origin, Text, Work};
 
 /// What the default VRF is called in FRR.
-const DEFAULT_VRF: &str = "default";
+pub(super) const DEFAULT_VRF: &str = "default";
 
 /// How an address is announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,8 +47,12 @@ pub struct SpeakerReport {
     pub layer2: Vec<Layer2Address>,
     /// Frames that went nowhere.
     pub frames: FrameCounts,
+    /// What about the host stands in the way of traffic: names in the code, and interfaces.
+    pub host_findings: Vec<(&'static str, String)>,
     /// The BGP sessions. Of two with the same labels the last counts.
     pub sessions: Vec<BgpSession>,
+    /// BFD, where a path is watched.
+    pub bfd: Option<BfdReport>,
 }
 
 /// A Service that is announced.
@@ -76,6 +80,8 @@ pub struct Layer2Address {
     pub responses_sent: u64,
     /// Packets sent without being asked for. A round of ARP on one interface counts 2, one of NDP 1.
     pub gratuitous_sent: u64,
+    /// Packets sent without being asked for to a router alone.
+    pub gateways_told: u64,
     /// Packets in which another machine claimed the address.
     pub foreign_claims: u64,
 }
@@ -175,7 +181,7 @@ const fn of_address(
     Family::counter(origin, name, help, value).by(["ip"])
 }
 
-pub(super) const LAYER2: [Family<Layer2Address, 1>; 4] = [
+pub(super) const LAYER2: [Family<Layer2Address, 1>; 5] = [
     of_address(
         Origin::MetalLb,
         "metallb_layer2_requests_received",
@@ -190,6 +196,12 @@ pub(super) const LAYER2: [Family<Layer2Address, 1>; 4] = [
         "metallb_layer2_gratuitous_sent",
         "Number of unsolicited ARP and NDP packets sent.",
         |address| number(address.gratuitous_sent),
+    ),
+    of_address(
+        Origin::Ours,
+        "metallb_layer2_gateway_sent_total",
+        "Number of unsolicited ARP and NDP packets sent to the router of the default route alone.",
+        |address| number(address.gateways_told),
     ),
     of_address(
         Origin::Ours,
@@ -213,6 +225,14 @@ pub(super) const FRAMES_DROPPED: [Family<u64, 1>; 1] = [Family::counter(
     |count| number(*count),
 )
 .by(["direction"])];
+
+pub(super) const HOST: [Family<(), 2>; 1] = [Family::gauge(
+    Origin::Ours,
+    "metallb_layer2_host_check_failed",
+    "1 for each setting of the host that stands in the way of traffic for announced addresses, by check and interface.",
+    |()| 1.0,
+)
+.by(["check", "interface"])];
 
 const fn of_session(family: Family<BgpSession, 0>) -> Family<BgpSession, 2> {
     family.by(["peer", "vrf"])
@@ -348,6 +368,11 @@ impl Metrics for SpeakerReport {
             row(["received"], &self.frames.dropped_received);
             row(["sent"], &self.frames.dropped_sent);
         });
+        family::write(text, &HOST, |row| {
+            for (check, interface) in &self.host_findings {
+                row([check, interface], &());
+            }
+        });
         let sessions: BTreeMap<[String; 2], &BgpSession> =
             self.sessions.iter().map(|session| (session.labels(), session)).collect();
         family::write(text, &BGP, |row| {
@@ -355,6 +380,9 @@ impl Metrics for SpeakerReport {
                 row([peer, vrf], session);
             }
         });
+        if let Some(bfd) = &self.bfd {
+            bfd.write(text);
+        }
         self.work.write(text);
     }
 }

@@ -221,18 +221,27 @@ impl Sessions {
         if is_complete {
             self.tell(now, session, Input::Complete);
         }
+        self.path(now, session);
         self.tell(now, session, Input::Start);
         Some(session)
     }
 
     /// A caller whose connection is gone is forgotten; it is a new one when it calls again.
-    pub(super) fn caller_gone(&mut self, session: SessionId) {
-        let Some(Session { core, wire, .. }) = self.sessions.get(&session) else { return };
+    pub(super) fn caller_gone(&mut self, now: Instant, session: SessionId) {
+        if self.sessions.get(&session).is_some_and(|it| it.core.state() == State::Active) {
+            self.caller_forget(now, session);
+        }
+    }
+
+    /// Forgets a neighbour if it is one that calls; others are configured.
+    pub(super) fn caller_forget(&mut self, now: Instant, session: SessionId) {
+        let Some(Session { wire, .. }) = self.sessions.get(&session) else { return };
         let id = *wire;
-        if id == session || core.state() != State::Active {
+        if id == session {
             return;
         }
         self.sessions.remove(&session);
+        self.paths.forget(now, session);
         self.deadlines.clear(&session);
         if let Some(callers) = self.callers.get_mut(&id) {
             callers.sessions.retain(|_, other| *other != session);

@@ -7,8 +7,8 @@ use expect_test::expect;
 
 use super::*;
 use crate::metrics::{
-    AnnouncedService, BgpMessages, BgpSession, CertificateReport, ControllerReport, FrameCounts, Layer2Address,
-    PoolReport, ProcessReport, Protocol, RefusedServices, SpeakerReport, Work, render,
+    AnnouncedService, BfdReport, BfdSession, BgpMessages, BgpSession, CertificateReport, ControllerReport, FrameCounts,
+    Layer2Address, PoolReport, ProcessReport, Protocol, RefusedServices, SpeakerReport, Work, render,
 };
 
 /// A report that has a series of every family.
@@ -33,9 +33,11 @@ fn speaker_text() -> String {
             requests_received: 0,
             responses_sent: 0,
             gratuitous_sent: 0,
+            gateways_told: 0,
             foreign_claims: 0,
         }],
         frames: FrameCounts::default(),
+        host_findings: vec![("noStrictARP", "eth0".to_owned())],
         sessions: vec![BgpSession {
             peer: "10.0.0.254:179".parse().unwrap(),
             vrf: None,
@@ -49,8 +51,25 @@ fn speaker_text() -> String {
             updates_treated_as_withdraw: 0,
             attributes_discarded: 0,
         }],
+        bfd: Some(bfd_report()),
     };
     render(&[&report, &process_report()])
+}
+
+fn bfd_report() -> BfdReport {
+    let session = BfdSession {
+        peer: "10.0.0.254".parse().unwrap(),
+        vrf: None,
+        is_up: false,
+        control_packet_input: 0,
+        control_packet_output: 0,
+        echo_packet_input: 0,
+        echo_packet_output: 0,
+        session_up_events: 0,
+        session_down_events: 0,
+        zebra_notifications: 0,
+    };
+    BfdReport { sessions: vec![session], discarded: [("port", 0)].into(), ..BfdReport::default() }
 }
 
 fn process_report() -> ProcessReport {
@@ -95,7 +114,7 @@ fn no_name_is_there_twice_and_each_says_what_it_is() {
     }
 }
 
-/// Contract 8, complete but for the series of BFD.
+/// Contract 8, complete.
 #[test]
 fn contract_8_names_types_and_labels() {
     let lines = lines(|origin| !matches!(origin, Origin::Ours | Origin::Common));
@@ -124,6 +143,14 @@ fn contract_8_names_types_and_labels() {
         Speaker metallb_bgp_route_refresh_sent counter peer,vrf
         Speaker metallb_bgp_total_sent counter peer,vrf
         Speaker metallb_bgp_total_received counter peer,vrf
+        Speaker metallb_bfd_session_up gauge peer,vrf
+        Speaker metallb_bfd_control_packet_input counter peer,vrf
+        Speaker metallb_bfd_control_packet_output counter peer,vrf
+        Speaker metallb_bfd_echo_packet_input counter peer,vrf
+        Speaker metallb_bfd_echo_packet_output counter peer,vrf
+        Speaker metallb_bfd_session_up_events counter peer,vrf
+        Speaker metallb_bfd_session_down_events counter peer,vrf
+        Speaker metallb_bfd_zebra_notifications counter peer,vrf
         Both metallb_k8s_client_updates_total counter
         Both metallb_k8s_client_update_errors_total counter
         Both metallb_k8s_client_config_loaded_bool gauge
@@ -140,14 +167,18 @@ fn what_is_ours() {
         Controller metallb_allocator_statuses_restored_total counter
         Controller metallb_controller_services_not_announced gauge reason
         Speaker metallb_speaker_services_not_announced gauge protocol,reason
+        Speaker metallb_layer2_gateway_sent_total counter ip
         Speaker metallb_layer2_foreign_claims_total counter ip
         Speaker metallb_layer2_frames_malformed_total counter
         Speaker metallb_layer2_frames_dropped_total counter direction
+        Speaker metallb_layer2_host_check_failed gauge check,interface
         Speaker metallb_bgp_notifications_received counter peer,vrf
         Speaker metallb_bgp_established_total counter peer,vrf
         Speaker metallb_bgp_failed_attempts gauge peer,vrf
         Speaker metallb_bgp_updates_treated_as_withdraw_total counter peer,vrf
         Speaker metallb_bgp_attributes_discarded_total counter peer,vrf
+        Speaker metallb_bfd_packets_discarded_total counter reason
+        Speaker metallb_bfd_delay_max_seconds gauge
         Both metallb_source_up gauge
         Both metallb_source_kinds_missing gauge
         Both metallb_source_unreadable_total counter

@@ -1,0 +1,237 @@
+//! What should be announced: contract 5.1, 6.1 and 6.2, read anew and as plainly as possible.
+//!
+//! It looks at everything each time, remembers nothing, and gives no reasons: it is what the speaker's decisions are
+//! compared with.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use api::core::{Node, Service};
+use config::{BgpAdvertisement, Config, L2Advertisement, Peer, PeerEndpoint, Pool};
+use ipnet::IpNet;
+use kit::{Community, ExtendedCommunity, Family};
+use speaker::Exclusion;
+
+use crate::api_server::ApiServer;
+use crate::cluster::Climate;
+use crate::ledger::is_served;
+use crate::names::{Lan, NodeId, RouterName};
+use crate::router::Route;
+use crate::sessions::router_of;
+
+/// What one node sees.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) node: NodeId,
+    pub(crate) config: &'a Config,
+    pub(crate) api: &'a ApiServer,
+    pub(crate) climate: &'a Climate,
+    /// The members of memberlist; `None` where there is none.
+    pub(crate) members: Option<&'a BTreeSet<NodeId>>,
+}
+
+/// A route as it should arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExpectedRoute {
+    next_hop: IpAddr,
+    as_path: bgp::wire::AsPath,
+    local_pref: Option<u32>,
+    multi_exit_disc: Option<u32>,
+    communities: BTreeSet<Community>,
+    extended_communities: BTreeSet<ExtendedCommunity>,
+}
+
+impl ExpectedRoute {
+    pub(crate) fn is(&self, route: &Route) -> bool {
+        let attributes = bgp::wire::PathAttributes {
+            as_path: self.as_path.clone(),
+            local_pref: self.local_pref,
+            multi_exit_disc: self.multi_exit_disc,
+            communities: self.communities.clone(),
+            extended_communities: self.extended_communities.clone(),
+            ..bgp::wire::PathAttributes::default()
+        };
+        route.next_hop == self.next_hop && *route.attributes == attributes
+    }
+}
+
+/// Where the endpoints of a Service are that can take traffic: on which nodes, and whether there is one at all.
+fn endpoints(api: &ApiServer, service: &Service) -> (BTreeSet<String>, bool) {
+    let of_service = api.slices().filter(|slice| {
+        slice.metadata.namespace == service.metadata.namespace
+            && slice.metadata.labels.get(api::SERVICE_NAME) == Some(&service.metadata.name)
+    });
+    let usable: Vec<_> = of_service
+        .flat_map(|slice| &slice.endpoints)
+        .filter(|endpoint| {
+            let conditions = endpoint.conditions;
+            let takes_traffic = conditions.ready.unwrap_or(true) || conditions.serving.unwrap_or(false);
+            takes_traffic && !endpoint.addresses.is_empty()
+        })
+        .collect();
+    (usable.iter().filter_map(|endpoint| endpoint.node_name.clone()).collect(), !usable.is_empty())
+}
+
+fn is_local(service: &Service) -> bool {
+    service.spec.external_traffic_policy.as_deref() == Some("Local")
+}
+
+fn may_announce(node: &Node, climate: &Climate) -> bool {
+    let is_excluded =
+        climate.exclusion == Exclusion::Honoured && node.metadata.labels.contains_key(api::EXCLUDE_FROM_LOAD_BALANCERS);
+    node.condition("NetworkUnavailable") != Some("True") && !is_excluded
+}
+
+/// The addresses that a Service shows, and the one pool they are from.
+fn addresses<'a>(view: View<'a>, service: &Service) -> Option<(Vec<IpAddr>, &'a Pool)> {
+    let shown = service.status.load_balancer.ingress.iter().filter_map(|entry| entry.ip.as_deref());
+    let addresses: Option<Vec<IpAddr>> = shown.map(|text| text.parse().ok()).collect();
+    let is_ours = is_served(service, view.climate.class);
+    let addresses = addresses.filter(|addresses| is_ours && !addresses.is_empty())?;
+    let pool = view.config.pools.values().find(|pool| addresses.iter().all(|address| pool.contains(address)))?;
+    Some((addresses, pool))
+}
+
+/// The links on which the node answers for which addresses because of this Service (contract 5.1, 5.3).
+pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, BTreeSet<Lan>)> {
+    let (addresses, pool) = addresses(view, service)?;
+    let labels = &service.metadata.labels;
+    let matching: Vec<&L2Advertisement> =
+        pool.l2_advertisements.values().map(|it| &**it).filter(|it| it.service_selectors.matches(labels)).collect();
+    let (local_nodes, has_endpoints) = endpoints(view.api, service);
+    let may_share = service.annotation(api::ALLOW_SHARED_IP).is_some();
+    if !has_endpoints || (may_share && matching.iter().any(|it| !it.service_selectors.is_empty())) {
+        return None;
+    }
+    let selecting = |node: &Node| -> Vec<&L2Advertisement> {
+        matching.iter().copied().filter(|it| it.node_selectors.matches(&node.metadata.labels)).collect()
+    };
+    let candidates = view.api.nodes().filter(|node| {
+        let is_member = |members: &BTreeSet<NodeId>| {
+            NodeId::of_name(&node.metadata.name).is_some_and(|node| members.contains(&node))
+        };
+        may_announce(node, view.climate)
+            && view.members.is_none_or(is_member)
+            && (!is_local(service) || local_nodes.contains(&node.metadata.name))
+            && !selecting(node).is_empty()
+    });
+    let first = addresses.first()?;
+    let rank = |node: &&Node| {
+        let preferences = selecting(node).into_iter().flat_map(|it| &it.preferences);
+        let met = preferences.filter(|it| it.selector.matches(&node.metadata.labels));
+        let score: u64 = met.map(|it| u64::from(it.weight.get())).sum();
+        // Who is not Ready comes last, and is better than nobody. Among members that means nothing.
+        let is_dead = view.members.is_none() && node.condition("Ready").is_some_and(|ready| ready != "True");
+        (is_dead, Reverse(score), speaker::digest(&node.metadata.name, first))
+    };
+    let owner = candidates.min_by_key(rank).filter(|owner| owner.metadata.name == view.node.name())?;
+    let here = selecting(owner);
+    let names = here.iter().flat_map(|it| &it.interfaces);
+    let is_anywhere = here.iter().any(|it| it.interfaces.is_empty());
+    let named: BTreeSet<&str> = names.map(String::as_str).collect();
+    let lans = view.node.lans().iter().copied().filter(|lan| is_anywhere || named.contains(lan.interface()));
+    Some((addresses, lans.collect()))
+}
+
+/// The routes that the node gives to its routers because of this Service, with the advertisements that ask for them
+/// (contract 6.1, 6.2).
+pub(crate) fn routes<'a>(view: View<'a>, service: &Service) -> BTreeMap<IpNet, Vec<&'a BgpAdvertisement>> {
+    let mut routes: BTreeMap<IpNet, Vec<&BgpAdvertisement>> = BTreeMap::new();
+    let Some((addresses, pool)) = addresses(view, service) else { return routes };
+    let Some(node) = view.api.node(&view.node.name()).filter(|node| may_announce(node, view.climate)) else {
+        return routes;
+    };
+    let (local_nodes, has_endpoints) = endpoints(view.api, service);
+    let is_drained = node.spec.taints.iter().any(|taint| Some(taint.key.as_str()) == view.climate.drain_taint);
+    if is_drained || !has_endpoints || (is_local(service) && !local_nodes.contains(&node.metadata.name)) {
+        return routes;
+    }
+    let all = pool.bgp_advertisements.values().map(|it| &**it);
+    let matching: Vec<&BgpAdvertisement> = all
+        .filter(|it| it.node_selectors.matches(&node.metadata.labels))
+        .filter(|it| it.service_selectors.matches(&service.metadata.labels))
+        .collect();
+    if matching.iter().any(|one| matching.iter().any(|other| clash(one, other, pool))) {
+        return routes;
+    }
+    for address in addresses {
+        for advertisement in &matching {
+            let length = match Family::of(&address) {
+                Family::V4 => advertisement.aggregation_length,
+                Family::V6 => advertisement.aggregation_length_v6,
+            };
+            let Ok(prefix) = IpNet::new(address, length) else { continue };
+            routes.entry(prefix.trunc()).or_default().push(advertisement);
+        }
+    }
+    routes
+}
+
+/// Contract 4.2 rules 33 and 35.
+fn clash(one: &BgpAdvertisement, other: &BgpAdvertisement, pool: &Pool) -> bool {
+    let meet =
+        one.peers.is_empty() || other.peers.is_empty() || one.peers.iter().any(|peer| other.peers.contains(peer));
+    let (same_v4, same_v6) =
+        (one.aggregation_length == other.aggregation_length, one.aggregation_length_v6 == other.aggregation_length_v6);
+    let same_aggregation = match (pool.has_family(Family::V4), pool.has_family(Family::V6)) {
+        (true, true) => same_v4 || same_v6,
+        (true, false) => same_v4,
+        (false, _) => same_v6,
+    };
+    one.local_pref != other.local_pref && meet && same_aggregation
+}
+
+/// The peers that a node has sessions with, and the router behind each.
+pub(crate) fn peers(view: View<'_>) -> impl Iterator<Item = (&Peer, RouterName)> {
+    let node = view.api.node(&view.node.name());
+    view.config.peers.values().filter_map(move |peer| {
+        let is_selected = node.is_some_and(|node| peer.node_selectors.matches(&node.metadata.labels));
+        router_of(peer).filter(|_| is_selected).map(|router| (&**peer, router))
+    })
+}
+
+/// What the router behind a peer should have from the node.
+pub(crate) fn table(view: View<'_>, peer: &Peer, router: RouterName) -> BTreeMap<IpNet, ExpectedRoute> {
+    let PeerEndpoint::Address(there) = peer.endpoint else { return BTreeMap::new() };
+    let own_as = peer.local_as();
+    let is_internal = own_as == router.asn();
+    let mut table: BTreeMap<IpNet, ExpectedRoute> = BTreeMap::new();
+    let mut prepends: BTreeMap<IpNet, u8> = BTreeMap::new();
+    for (prefix, advertisements) in view.api.services().flat_map(|service| routes(view, service)) {
+        let family = Family::of(&prefix.addr());
+        if family != Family::of(&there) && !peer.dual_stack_address_family {
+            continue;
+        }
+        for advertisement in advertisements.iter().filter(|it| it.peers.is_empty() || it.peers.contains(&peer.name)) {
+            let route = table.entry(prefix).or_insert_with(|| ExpectedRoute {
+                next_hop: view.node.address(family),
+                as_path: bgp::wire::AsPath::default(),
+                local_pref: None,
+                multi_exit_disc: None,
+                communities: BTreeSet::new(),
+                extended_communities: BTreeSet::new(),
+            });
+            // What is preferred most counts: the lowest of these two.
+            let lower = route.multi_exit_disc.into_iter().chain(advertisement.med).min();
+            route.multi_exit_disc = lower;
+            let prepend = prepends.entry(prefix).or_insert(advertisement.as_path_prepend);
+            *prepend = (*prepend).min(advertisement.as_path_prepend);
+            route.extended_communities.extend(&advertisement.extended_communities);
+            // Of several preferences for one route the highest counts.
+            route.local_pref = route.local_pref.max(advertisement.local_pref);
+            route.communities.extend(&advertisement.communities);
+        }
+    }
+    for (prefix, route) in &mut table {
+        if is_internal {
+            route.local_pref.get_or_insert(bgp::wire::LOCAL_PREF_DEFAULT);
+        } else {
+            route.local_pref = None;
+            let times = usize::from(prepends.get(prefix).copied().unwrap_or(0)).saturating_add(1);
+            route.as_path = bgp::wire::AsPath::sequence(std::iter::repeat_n(own_as, times));
+            route.extended_communities.retain(|community| community.is_transitive());
+        }
+    }
+    table
+}

@@ -1,0 +1,194 @@
+//! Somebody else answers for an address that this node announces: what is said about it, and who gives way.
+//!
+//! A stranger is reported; `l2` defends the address as far as it may. Another node of the cluster announces the address
+//! because it does not know of this one, or this one not of it: the election decides as if both knew. The first of the two
+//! tells everybody again. The other counts the first among the living for as long as that one answers for the address, so
+//! that the election has its usual result and everything that follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use api::core::Node;
+use api::{EventType, Key};
+use kit::{Duration, Instant, Mac, Outbox};
+
+use super::{Output, Speaker};
+use crate::decide;
+
+/// A conflict is an Event of the Service at most once in this time.
+const EVENT_INTERVAL: Duration = Duration::from_secs(60);
+/// Addresses whose conflicts are told as Events in [`EVENT_INTERVAL`]; the logs and metrics have all of them.
+const EVENTS_MAX: usize = 64;
+/// Services that share an address of which that many are told.
+const SERVICES_TOLD_MAX: usize = 8;
+/// How often a node that only the segment shows is asked whether it still answers.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long it may be silent: three questions.
+const SILENCE_MAX: Duration = Duration::from_millis(3500);
+
+/// Another machine answers for an address that this node announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// The address.
+    pub address: IpAddr,
+    /// The name of the interface on which it was seen.
+    pub interface: String,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// An address of the node that it is, if it is one: see [`Output::Fellows`].
+    pub fellow: Option<IpAddr>,
+}
+
+/// What is known of conflicts.
+#[derive(Debug, Default)]
+pub(crate) struct Conflicts {
+    /// The other nodes by their addresses, and the addresses of each.
+    by_address: BTreeMap<IpAddr, String>,
+    by_node: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// The addresses have changed since they were told.
+    news: bool,
+    heard: BTreeMap<String, Heard>,
+    /// When each address was last told as an Event.
+    told: BTreeMap<IpAddr, Instant>,
+}
+
+/// A node that answers for an address although memberlist, or its condition, says that it is not alive.
+#[derive(Debug)]
+struct Heard {
+    address: IpAddr,
+    fellow: IpAddr,
+    ask_at: Instant,
+    until: Instant,
+}
+
+impl Conflicts {
+    /// A node has these addresses now.
+    pub(super) fn node_applied(&mut self, node: &Node) {
+        let parsed = node.status.addresses.iter().filter_map(|entry| entry.address.parse().ok());
+        self.replace(&node.metadata.name, parsed.collect());
+    }
+
+    pub(super) fn node_deleted(&mut self, name: &str) {
+        self.replace(name, BTreeSet::new());
+    }
+
+    fn replace(&mut self, name: &str, addresses: BTreeSet<IpAddr>) {
+        let old = self.by_node.remove(name).unwrap_or_default();
+        if old != addresses {
+            self.news = true;
+            for address in &old {
+                self.by_address.remove(address);
+            }
+        }
+        for address in &addresses {
+            self.by_address.insert(*address, name.to_owned());
+        }
+        if !addresses.is_empty() {
+            self.by_node.insert(name.to_owned(), addresses);
+        }
+    }
+
+    /// The addresses of the other nodes, if they are others than were told last.
+    pub(super) fn fellows(&mut self, here: &str) -> Option<BTreeSet<IpAddr>> {
+        let others = || self.by_address.iter().filter(|(_, name)| *name != here).map(|(address, _)| *address);
+        let news = self.news.then(|| others().collect());
+        self.news = false;
+        news
+    }
+
+    /// Whether the segment shows that the node is alive.
+    pub(crate) fn hears(&self, node: &str) -> bool {
+        self.heard.contains_key(node)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.heard.values().map(|heard| heard.ask_at.min(heard.until)).min()
+    }
+
+    /// True if an Event may be written about the address.
+    fn may_tell(&mut self, now: Instant, address: IpAddr) -> bool {
+        self.told.retain(|_, told| now.since(*told) < EVENT_INTERVAL);
+        if self.told.contains_key(&address) || self.told.len() >= EVENTS_MAX {
+            return false;
+        }
+        self.told.insert(address, now);
+        true
+    }
+}
+
+impl Speaker {
+    /// Another machine answers for an address as well.
+    pub(super) fn conflict(&mut self, now: Instant, rival: &Rival, out: &mut Outbox<Output>) {
+        let holders: Vec<Key> = self.holdings.holders(&rival.address).take(SERVICES_TOLD_MAX).cloned().collect();
+        let node = rival.fellow.and_then(|fellow| self.conflicts.by_address.get(&fellow)).cloned();
+        if self.conflicts.may_tell(now, rival.address) {
+            let message = message(rival, node.as_deref());
+            for service in &holders {
+                self.event(service, EventType::Warning, "addressConflict", message.clone(), out);
+            }
+        }
+        let (Some(node), Some(fellow), Some(service)) = (node, rival.fellow, holders.first()) else { return };
+        match self.first_of(&node, service) {
+            Some(First::Here) => out.push(Output::AddressRepeat { address: rival.address }),
+            Some(First::There) => {
+                let (ask_at, until) = (now + ASK_INTERVAL, now + SILENCE_MAX);
+                let heard = Heard { address: rival.address, fellow, ask_at, until };
+                if self.conflicts.heard.insert(node.clone(), heard).is_none() {
+                    self.reconsider(&node);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// A node that was asked for an address has answered.
+    pub(super) fn answered(&mut self, now: Instant, fellow: IpAddr) {
+        let node = self.conflicts.by_address.get(&fellow);
+        if let Some(heard) = node.and_then(|node| self.conflicts.heard.get_mut(node)) {
+            heard.until = now + SILENCE_MAX;
+        }
+    }
+
+    /// Asks the nodes that only the segment shows, and forgets those that are silent.
+    pub(super) fn listen(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        let silent: Vec<String> =
+            self.conflicts.heard.iter().filter(|(_, heard)| heard.until <= now).map(|(node, _)| node.clone()).collect();
+        for node in silent {
+            self.conflicts.heard.remove(&node);
+            self.reconsider(&node);
+        }
+        for heard in self.conflicts.heard.values_mut().filter(|heard| heard.ask_at <= now) {
+            heard.ask_at = now + ASK_INTERVAL;
+            out.push(Output::AddressAsk { address: heard.address, fellow: heard.fellow });
+        }
+    }
+
+    /// Which of two nodes that both announce a Service comes first in its election.
+    fn first_of(&self, other: &str, service: &Key) -> Option<First> {
+        let facts = self.services.get(service)?.facts.as_ref()?;
+        let around = self.surroundings();
+        let here = decide::layer2_rank(around.node, facts, &around)?;
+        let there = decide::layer2_rank(other, facts, &around);
+        Some(if there.is_some_and(|there| there < here) { First::There } else { First::Here })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    Here,
+    There,
+}
+
+fn message(rival: &Rival, node: Option<&str>) -> String {
+    let Rival { address, interface, mac, .. } = rival;
+    match node {
+        Some(node) => format!(
+            "node {node:?} ({mac}) answers for {address} as well, seen on interface {interface:?}; \
+             hint: see whether the speakers reach each other by memberlist (port 7946, TCP and UDP)"
+        ),
+        None => format!(
+            "another machine ({mac}) answers for {address} as well, seen on interface {interface:?}; \
+             hint: find that machine and give it another address, or take this one out of the IPAddressPool"
+        ),
+    }
+}

@@ -1,0 +1,122 @@
+//! Who takes part in the elections on the local segment: the members of memberlist that are alive, or, without
+//! memberlist, the nodes that are Ready (contract 5.2, R8). And whom this node has to watch.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is known of the other speakers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Members {
+    /// There is no memberlist: every node counts, and those that are Ready count more.
+    #[default]
+    Off,
+    /// There is one, and this speaker has not found the others yet. It must not take addresses from them.
+    Joining,
+    /// These speakers are alive, by names of their nodes. This one is among them, whether it is named or not.
+    Alive(BTreeSet<String>),
+}
+
+/// Whether a candidate is known to be alive. One that is not comes after all that are, and is a candidate nevertheless:
+/// where no node is Ready, as on the only node of a cluster whose kubelet is gone, or when a cluster has just found its
+/// API again, the wrong node is better than none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Liveness {
+    Alive,
+    NotReady,
+}
+
+/// Whether this process takes part for much longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stay {
+    Stays,
+    /// It ends as soon as others have taken over.
+    Leaves,
+}
+
+impl Members {
+    /// How alive a node other than this one is; none if it takes no part. Contract 5.2: members count, whether their nodes are Ready or not,
+    /// so that speakers of the Go implementation find the same.
+    pub(crate) fn liveness(&self, node: &str, ready: bool) -> Option<Liveness> {
+        match self {
+            Members::Off => Some(if ready { Liveness::Alive } else { Liveness::NotReady }),
+            Members::Joining => None,
+            Members::Alive(names) => names.contains(node).then_some(Liveness::Alive),
+        }
+    }
+
+    /// The nodes about which the two differ; none if that cannot be said.
+    pub(crate) fn difference(&self, other: &Members) -> Option<BTreeSet<String>> {
+        match (self, other) {
+            (Members::Alive(one), Members::Alive(other)) => Some(one.symmetric_difference(other).cloned().collect()),
+            _ => None,
+        }
+    }
+}
+
+/// How many places of an election are kept: the owner and two heirs. Each heir watches those before it, so that the
+/// addresses of two nodes that die together are taken over as quickly as those of one.
+pub(crate) const PLACES: usize = 3;
+
+/// The nodes whose addresses this node would inherit, each with the number of Services that say so.
+#[derive(Debug, Default)]
+pub(crate) struct Watching {
+    reasons: BTreeMap<String, usize>,
+    told: BTreeSet<String>,
+}
+
+impl Watching {
+    /// The places of one Service's election are other ones than before.
+    pub(crate) fn replace(&mut self, node: &str, old: &[String], new: &[String]) {
+        for name in predecessors(node, new) {
+            let reasons = self.reasons.entry(name.clone()).or_default();
+            *reasons = reasons.saturating_add(1);
+        }
+        for name in predecessors(node, old) {
+            let Some(reasons) = self.reasons.get_mut(name) else { continue };
+            *reasons = reasons.saturating_sub(1);
+            if *reasons == 0 {
+                self.reasons.remove(name);
+            }
+        }
+    }
+
+    /// Whom to watch from now on, if that is not what was told last.
+    pub(crate) fn news(&mut self) -> Option<BTreeSet<String>> {
+        if self.reasons.len() == self.told.len() && self.reasons.keys().eq(self.told.iter()) {
+            return None;
+        }
+        self.told = self.reasons.keys().cloned().collect();
+        Some(self.told.clone())
+    }
+}
+
+/// Those before a node in the places of an election; none if it has no place.
+fn predecessors<'a>(node: &str, places: &'a [String]) -> &'a [String] {
+    let place = places.iter().position(|name| name == node).unwrap_or(0);
+    places.get(..place).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_node_watches_those_before_it_for_as_long_as_any_service_says_so() {
+        let mut watching = Watching::default();
+        assert_eq!(watching.news(), None);
+        watching.replace("n1", &[], &names("n2 n3 n1"));
+        watching.replace("n1", &[], &names("n2 n1 n3"));
+        watching.replace("n1", &[], &names("n1 n4 n5"));
+        watching.replace("n1", &[], &names("n6 n7 n8"));
+        assert_eq!(watching.news(), Some(names("n2 n3").into_iter().collect()));
+        watching.replace("n1", &names("n2 n3 n1"), &names("n2 n1"));
+        assert_eq!(watching.news(), Some(names("n2").into_iter().collect()));
+        watching.replace("n1", &names("n2 n1"), &[]);
+        assert_eq!(watching.news(), None);
+        watching.replace("n1", &names("n2 n1 n3"), &names("n1 n3"));
+        assert_eq!(watching.news(), Some(BTreeSet::new()));
+    }
+}
