@@ -125,7 +125,7 @@ impl Notices {
             }
             Notification::Forget => {
                 for entry in self.services.values_mut() {
-                    (entry.verdict, entry.written) = (None, None);
+                    (entry.verdict, entry.written, entry.told) = (None, None, "");
                 }
                 self.dirty.clear();
                 self.timers = TimerTable::new();

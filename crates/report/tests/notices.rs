@@ -293,6 +293,7 @@ fn a_write_that_is_lost_is_repeated_and_another_service_is_another() {
             wait 5: condition of 2: False NoPeer a ""
             wait 5: event Warning notAnnounced of 2: a
             wait 5: condition of 2: False NoPeer a ""
+            wait 5: event Warning notAnnounced of 2: a
         "#]],
     );
 }
