@@ -248,12 +248,14 @@ impl Cluster {
                     self.writer.pause();
                     self.reports.resign(now);
                     self.decide(now, Input::Resigned);
+                    self.show(now);
                 }
             }
         }
         if self.synced && is_last {
             self.validate(now);
         }
+        self.show(now);
     }
 
     /// Begins to decide, once everything is known and it is this process that does.

@@ -2,7 +2,7 @@
 //!
 //! - Of one target (the status of one Service, of one pool) only the latest write is kept, and at most one is under
 //!   way: writes of a target keep their order.
-//! - Statuses go before events.
+//! - Statuses go before events, and the condition of a Service goes after its addresses.
 //! - A write that fails for a reason of its own is tried again after a while, alone. When the server cannot be reached
 //!   or asks for a pause, everything waits, and a single write probes from time to time whether it is back.
 //! - Where only one of several processes writes, what waits belongs to a *term* of it, and is forgotten with that.
@@ -83,6 +83,16 @@ struct Waiting {
     /// The latest one; none while it is under way and no newer one came.
     status: Option<Status>,
     failures: u32,
+    hold: Hold,
+}
+
+/// Whether a target waits for another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Hold {
+    #[default]
+    Free,
+    /// It is a condition, and the addresses of its Service are not written yet.
+    ForAddresses,
 }
 
 #[derive(Debug, Default)]
@@ -156,7 +166,7 @@ impl Queue {
             waiting.status = Some(status);
         } else if self.statuses.len() < STATUSES_WAITING_MAX {
             self.ready.push_back(target.clone());
-            self.statuses.insert(target, Waiting { status: Some(status), failures: 0 });
+            self.statuses.insert(target, Waiting { status: Some(status), failures: 0, hold: Hold::Free });
         } else {
             self.statuses_dropped = self.statuses_dropped.saturating_add(1);
         }
@@ -183,8 +193,29 @@ impl Queue {
             }
             self.ready.push_back(entry.remove());
         }
-        let target = self.ready.pop_front()?;
-        self.statuses.get_mut(&target)?.status.take().map(Job::Status)
+        while let Some(target) = self.ready.pop_front() {
+            let waits_for_addresses = match &target {
+                Target::Condition(service) => self.statuses.contains_key(&Target::Service(service.clone())),
+                Target::Service(_) | Target::Pool(_) | Target::Report(_) => false,
+            };
+            let Some(waiting) = self.statuses.get_mut(&target) else { continue };
+            if waits_for_addresses {
+                waiting.hold = Hold::ForAddresses;
+            } else {
+                return waiting.status.take().map(Job::Status);
+            }
+        }
+        None
+    }
+
+    /// The addresses of a Service are written: then its condition may be.
+    fn release(&mut self, service: Key) {
+        let condition = Target::Condition(service);
+        if let Some(waiting) = self.statuses.get_mut(&condition)
+            && std::mem::take(&mut waiting.hold) == Hold::ForAddresses
+        {
+            self.ready.push_back(condition);
+        }
     }
 
     /// What became of a write of this turn.
@@ -209,6 +240,9 @@ impl Queue {
                     self.ready.push_back(target);
                 } else {
                     self.statuses.remove(&target);
+                    if let Target::Service(service) = target {
+                        self.release(service);
+                    }
                 }
             }
             Outcome::Unreachable { .. } => {
@@ -329,6 +363,7 @@ mod tests {
                     format!("{}={}", service.name, ingress[0].ip.as_deref().unwrap())
                 }
                 Job::Status(Status::Pool { pool, .. }) => format!("pool:{}", pool.name),
+                Job::Status(Status::Condition { service, .. }) => format!("condition:{}", service.name),
                 Job::Status(other) => format!("{other:?}"),
                 Job::Event(write) => format!("event:{}", write.event.object.key.name),
             };
@@ -391,6 +426,51 @@ mod tests {
             bench.done(Outcome::Done);
             assert_eq!(bench.queue.len(), 0);
         }
+    }
+
+    fn condition(service: &str) -> Write {
+        Write::ServiceCondition { service: Key::new("shop", service), uid: "u".to_owned(), condition: None }
+    }
+
+    #[test]
+    fn a_condition_goes_after_the_addresses_of_its_service() {
+        for (failures, last) in
+            [(&[][..], Outcome::Done), (&[LATER], Outcome::Refused), (&[AWAY, LATER], Outcome::Done)]
+        {
+            let mut bench = Bench::new();
+            bench.push(condition("web"));
+            bench.push(status("web", "10.0.0.1"));
+            assert_eq!(bench.take_all(), ["web=10.0.0.1"]);
+            for failure in failures {
+                bench.done(*failure);
+                bench.wait(60);
+                assert_eq!(bench.take_all(), ["web=10.0.0.1"], "tried again");
+            }
+            bench.push(status("web", "10.0.0.2"));
+            bench.done(Outcome::Done);
+            assert_eq!(bench.take_all(), ["web=10.0.0.2"], "there are newer addresses");
+            bench.done(last);
+            assert_eq!(bench.take_all(), ["condition:web"]);
+            bench.done(LATER);
+            bench.push(status("web", "10.0.0.3"));
+            bench.wait(60);
+            assert_eq!(bench.take_all(), ["web=10.0.0.3"], "addresses that came meanwhile go first");
+            bench.done(Outcome::Done);
+            assert_eq!(bench.take_all(), ["condition:web"]);
+            bench.done(Outcome::Done);
+            assert_eq!((bench.queue.len(), bench.queue.next_deadline()), (0, None));
+        }
+    }
+
+    #[test]
+    fn nothing_else_waits_for_a_condition_or_with_it() {
+        let mut bench = Bench::new();
+        for write in [status("web", "10.0.0.1"), condition("web"), condition("db"), event("web")] {
+            bench.push(write);
+        }
+        assert_eq!(bench.take_all(), ["web=10.0.0.1", "condition:db", "event:web"]);
+        bench.push(status("db", "10.0.0.2"));
+        assert_eq!(bench.take_all(), ["db=10.0.0.2"], "addresses do not wait");
     }
 
     #[test]

@@ -11,11 +11,11 @@ use api::core::{EndpointSlice, Node, Service};
 use api::{Key, Kind, Object, ObjectRef};
 use config::{Config, Peer};
 
-use crate::conflict::Conflicts;
+use crate::core::Conflicts;
 use crate::decide::{self, Backends, Exclusion, Surroundings};
 use crate::drain::Standing;
-use crate::members::{Members, Stay};
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
+use crate::members::{Members, Stay};
 use crate::silence::{Silence, Stop};
 use crate::verdict::{Protocol, Refusal};
 

@@ -52,6 +52,18 @@ pub(super) struct Verdicts<'a> {
     pub(super) refused: Option<&'a str>,
 }
 
+/// What this process may say of Services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Standing {
+    /// Nothing: another one leads, or not everything is known yet.
+    #[default]
+    Silent,
+    /// It leads, and the configuration has kept it from deciding since it began.
+    Refused,
+    /// It decides who gets which address.
+    Deciding,
+}
+
 /// The conditions of all Services.
 pub(super) struct Conditions {
     overview: Overview,
@@ -62,8 +74,7 @@ pub(super) struct Conditions {
     namespace: Option<String>,
     /// All that was asked for beside has been told once.
     is_complete: bool,
-    /// Whether it is decided who gets which address, and if not, whether the configuration is to blame.
-    deciding: (bool, bool),
+    standing: Standing,
     writer: Writer,
     out: Outbox<Write>,
 }
@@ -77,7 +88,7 @@ impl Conditions {
             is_dirty: true,
             namespace,
             is_complete: false,
-            deciding: (false, false),
+            standing: Standing::default(),
             writer,
             out: Outbox::with_limit(OUTBOX_LIMIT),
         }
@@ -168,15 +179,20 @@ impl Conditions {
 
     /// When [`Conditions::work`] is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        if self.overview.is_dirty() { Some(Instant::ZERO) } else { self.notices.next_deadline() }
+        let is_due = self.overview.is_dirty() || self.has_to_configure();
+        if is_due { Some(Instant::ZERO) } else { self.notices.next_deadline() }
     }
 
     /// Looks at what changed, in bounded portions, and has written what follows.
     pub(super) fn work(&mut self, now: Instant, verdicts: &Verdicts<'_>) {
-        let deciding = (verdicts.decisions.is_active(), verdicts.refused.is_some());
-        if deciding != std::mem::replace(&mut self.deciding, deciding) {
+        let standing = match (verdicts.decisions.is_active(), verdicts.refused) {
+            (true, _) => Standing::Deciding,
+            (false, Some(_)) => Standing::Refused,
+            (false, None) => Standing::Silent,
+        };
+        if standing != std::mem::replace(&mut self.standing, standing) {
             self.overview.handle(OverviewInput::MarkAll);
-            if deciding == (false, false) {
+            if standing == Standing::Silent {
                 self.tell(now, Notification::Forget);
             }
         }
@@ -195,10 +211,15 @@ impl Conditions {
         self.notices.told().into_iter()
     }
 
+    fn has_to_configure(&self) -> bool {
+        self.is_complete && self.is_dirty
+    }
+
     fn configure(&mut self) {
-        if !self.is_complete || !std::mem::take(&mut self.is_dirty) {
+        if !self.has_to_configure() {
             return;
         }
+        self.is_dirty = false;
         match config::validate(&self.objects, Scope::Everything, self.namespace.as_deref()) {
             Ok(accepted) => self.overview.handle(OverviewInput::Configured(Arc::new(accepted.config))),
             Err(refused) => self.overview.handle(OverviewInput::Refused(format!("configuration error: {refused}"))),
@@ -207,6 +228,9 @@ impl Conditions {
 
     /// What is to be said of a Service; none while that is not known.
     fn judge(&self, service: api::Key, verdicts: &Verdicts<'_>) -> Option<Notification> {
+        if self.standing == Standing::Silent {
+            return None;
+        }
         let answer = self.overview.answer(&service);
         if answer == Answer::NotOurs {
             return Some(Notification::Well(service));
@@ -220,11 +244,11 @@ impl Conditions {
         match answer {
             Answer::NotOurs | Answer::Announced => Some(Notification::Well(service)),
             Answer::NoAddress => {
-                let refused = verdicts.refused.filter(|_| !verdicts.decisions.is_active())?;
+                let refused = verdicts.refused.filter(|_| self.standing == Standing::Refused)?;
                 let message = format!("no address: {refused}; hint: correct it; see ConfigurationState controller");
                 Some(Notification::Wrong(service, unannounced("InvalidConfiguration", PATIENCE, message)))
             }
-            Answer::Silent(_) if !self.is_complete || !verdicts.decisions.is_active() => None,
+            Answer::Silent(_) if !self.is_complete || self.standing != Standing::Deciding => None,
             Answer::Silent(silence) => {
                 let hint = silence.hint().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
                 let message = format!("nobody announces it: {silence}{hint}");

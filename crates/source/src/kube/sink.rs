@@ -9,7 +9,8 @@
 //! write is tried again. Without, a status that is not written because someone changed a label would be a needless try.
 //!
 //! The condition of a Service goes by server-side apply under a name of its own, so that it is taken away again without a
-//! look at the conditions of others. It names no resource version: one that comes late is set right by whoever writes now.
+//! look at the conditions of others. With a Lease it names the version of its Service, too, but the Lease does not name the
+//! Service: one that arrives in the time of another controller all the same is set right by that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,7 +92,7 @@ impl Sink for ApiSink {
             if !self.is_ours(turn) {
                 return Err(Undone::NotOurs);
             }
-            self.pool_or_other(job).await.map_err(Undone::Failed)
+            self.condition_pool_or_other(job).await.map_err(Undone::Failed)
         };
         let result = tokio::time::timeout(WRITE_TIMEOUT, work).await.unwrap_or_else(|_elapsed| {
             Err(Failure::Unreachable(format!("a write took longer than {} s", WRITE_TIMEOUT.as_secs())).into())
@@ -159,10 +160,9 @@ impl ApiSink {
         job: &Job,
     ) -> Result<(), Undone> {
         let Exclusive { guard, versions } = exclusive;
-        let object = ObjectRef { kind: Kind::Service, key: service.clone() };
+        let object = of(Kind::Service, service);
         let Some((_, version)) = versions.of(&object).filter(|(known, _)| known == uid) else {
-            let message = "the watch does not show it".to_owned();
-            return Err(Failure::Refused { code: 404, message, retry_after: None }.into());
+            return Err(not_shown().into());
         };
         if !guard.open(term, target(service)).await {
             return Err(if guard.holds(term) { Undone::Busy } else { Undone::NotOurs });
@@ -175,7 +175,7 @@ impl ApiSink {
         match &result {
             Ok(answer) => {
                 let named: Named = serde_json::from_slice(answer).unwrap_or_default();
-                versions.written(&object, uid, &named.metadata.resource_version);
+                versions.written(&object, uid, &version, &named.metadata.resource_version);
                 guard.close(term, target(service)).await;
             }
             // It has another version now, or is gone: no earlier try can arrive either. After any other answer one may.
@@ -185,17 +185,25 @@ impl ApiSink {
         result.map(drop).map_err(Undone::Failed)
     }
 
-    /// Counters name the version of their pool, so that those of an earlier controller do not replace newer ones. If they
-    /// come first, they are set back.
-    async fn pool_or_other(&self, job: &Job) -> Result<(), Failure> {
-        let (Some(Exclusive { versions, .. }), Job::Status(Status::Pool { pool, .. })) = (&self.exclusive, job) else {
-            return self.send(job, None).await.map(drop);
+    /// Conditions and counters name the version of their object, so that those of an earlier controller do not replace newer
+    /// ones. If they come first, they are set right.
+    async fn condition_pool_or_other(&self, job: &Job) -> Result<(), Failure> {
+        let (object, meant) = match job {
+            Job::Status(Status::Condition { service, uid, .. }) => (of(Kind::Service, service), Some(uid)),
+            Job::Status(Status::Pool { pool, .. }) => (of(Kind::IPAddressPool, pool), None),
+            Job::Status(_) | Job::Event(_) => return self.send(job, None).await.map(drop),
         };
-        let object = ObjectRef { kind: Kind::IPAddressPool, key: pool.clone() };
-        let (uid, version) = versions.of(&object).unzip();
+        let Some(Exclusive { versions, .. }) = &self.exclusive else { return self.send(job, None).await.map(drop) };
+        let known = versions.of(&object);
+        if meant.is_some_and(|meant| known.as_ref().is_none_or(|(uid, _)| uid != meant)) {
+            return Err(not_shown());
+        }
+        let (uid, version) = known.unzip();
         let answer = self.send(job, version.as_deref()).await?;
-        let named: Named = serde_json::from_slice(&answer).unwrap_or_default();
-        versions.written(&object, &uid.unwrap_or_default(), &named.metadata.resource_version);
+        if let Some((uid, version)) = uid.zip(version) {
+            let named: Named = serde_json::from_slice(&answer).unwrap_or_default();
+            versions.written(&object, &uid, &version, &named.metadata.resource_version);
+        }
         Ok(())
     }
 
@@ -219,7 +227,7 @@ impl ApiSink {
                 (path, service, service_patch(uid, version, ingress, pool.as_deref()))
             }
             Status::Condition { service, uid, condition } => {
-                return self.condition(service, uid, condition.as_ref()).await.map(|()| Vec::new());
+                return self.condition(service, uid, version, condition.as_ref()).await;
             }
             Status::Pool { pool, counters } => {
                 let path = super::follow::path(Kind::IPAddressPool, &pool.namespace);
@@ -242,13 +250,19 @@ impl ApiSink {
     }
 
     /// Applies our condition of a Service, or nothing, which takes away the one that was.
-    async fn condition(&self, service: &Key, uid: &str, condition: Option<&Condition>) -> Result<(), Failure> {
+    async fn condition(
+        &self,
+        service: &Key,
+        uid: &str,
+        version: Option<&str>,
+        condition: Option<&Condition>,
+    ) -> Result<Vec<u8>, Failure> {
         let params = PatchParams::apply(CONDITION_MANAGER).force();
         let now = seconds(Timestamp::now());
         let path = format!("/api/v1/namespaces/{}/services", service.namespace);
-        let patch = Patch::Apply(condition_patch(service, uid, condition, &now));
+        let patch = Patch::Apply(condition_patch(service, uid, version, condition, &now));
         let request = Request::new(path).patch_subresource("status", &service.name, &params, &patch);
-        self.server.get(small(request)).await.map(drop)
+        self.server.get(small(request)).await
     }
 
     /// Has an object say something, by server-side apply: what others wrote beside it stays. The object comes first and
@@ -344,6 +358,15 @@ impl ApiSink {
     }
 }
 
+fn of(kind: Kind, key: &Key) -> ObjectRef {
+    ObjectRef { kind, key: key.clone() }
+}
+
+/// What an object is that is gone, or is another one of the name.
+fn not_shown() -> Failure {
+    Failure::Refused { code: 404, message: "the watch does not show it".to_owned(), retry_after: None }
+}
+
 /// Asks for a short answer.
 pub(super) fn small(mut request: Built) -> Built {
     if let Ok(request) = &mut request {
@@ -366,12 +389,12 @@ fn service_patch(uid: &str, version: Option<&str>, ingress: &[Ingress], pool: Op
     })
 }
 
-fn condition_patch(service: &Key, uid: &str, condition: Option<&Condition>, now: &str) -> Value {
-    let mut patch = json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": { "namespace": service.namespace, "name": service.name, "uid": uid },
-    });
+fn condition_patch(service: &Key, uid: &str, version: Option<&str>, condition: Option<&Condition>, now: &str) -> Value {
+    let mut metadata = json!({ "namespace": service.namespace, "name": service.name, "uid": uid });
+    if let (Some(metadata), Some(version)) = (metadata.as_object_mut(), version) {
+        metadata.insert("resourceVersion".to_owned(), json!(version));
+    }
+    let mut patch = json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata });
     if let (Some(patch), Some(condition)) = (patch.as_object_mut(), condition) {
         patch.insert("status".to_owned(), json!({ "conditions": [condition.clone().at(now)] }));
     }

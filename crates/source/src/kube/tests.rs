@@ -707,8 +707,8 @@ async fn a_condition_is_applied_under_a_name_of_its_own_and_beside_the_addresses
         assert_eq!(source.writer.flush(SOON).await, 0);
     }
     expect![[r#"
-        PATCH /api/v1/namespaces/shop/services/web/status?&force=true&fieldManager=metallb-conditions {"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"shop","uid":"uid-web"},"status":{"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"m","reason":"NoPeer","status":"False","type":"metallb.io/Announced"}]}}
         PATCH /api/v1/namespaces/shop/services/web/status?&fieldManager=metallb-controller {"metadata":{"annotations":{"metallb.io/ip-allocated-from-pool":"pool-1"},"uid":"uid-web"},"status":{"loadBalancer":{"ingress":[{"ip":"10.0.0.1"}]}}}
+        PATCH /api/v1/namespaces/shop/services/web/status?&force=true&fieldManager=metallb-conditions {"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"shop","uid":"uid-web"},"status":{"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"m","reason":"NoPeer","status":"False","type":"metallb.io/Announced"}]}}
         PATCH /api/v1/namespaces/shop/services/web/status?&force=true&fieldManager=metallb-conditions {"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"shop","uid":"uid-web"}}
         PATCH /api/v1/namespaces/shop/services/web/status?&force=true&fieldManager=metallb-conditions {"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"shop","uid":"another"},"status":{"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"m","reason":"NoPeer","status":"False","type":"metallb.io/Announced"}]}}"#]].assert_eq(&api.requests().join("\n"));
     assert_eq!((source.counters.written.get(), source.counters.write_refusals.get()), (3, 2));

@@ -475,7 +475,8 @@ async fn a_condition_and_addresses_leave_each_other_alone() {
         {
             let reasons: Vec<_> = service.status.conditions.iter().map(|it| it.reason.as_str()).collect();
             let ips: Vec<_> = service.status.load_balancer.ingress.iter().filter_map(|it| it.ip.as_deref()).collect();
-            told.push_str(&format!("{} {} {:?}\n", reasons.join(" "), ips.join(" "), service.metadata.annotations));
+            let words = [reasons.join(" "), ips.join(" "), format!("{:?}\n", service.metadata.annotations)];
+            told.push_str(&words.join(" "));
         }
         story.push_str(&told);
     }
