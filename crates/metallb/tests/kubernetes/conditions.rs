@@ -135,6 +135,45 @@ fn successor(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// Of two controllers one tells, and who takes over writes nothing that is told already.
+pub(crate) fn takeover(lab: &Lab) -> Result<()> {
+    on_site(lab, |site| {
+        let nodes = [&site.nodes[0], &site.nodes[1]];
+        let mut leader = site.controller()?;
+        site.wait_ready(&site.manager)?;
+        let heir = site.second_controller()?;
+        site.wait_ready(&site.client)?;
+        let _speakers = site.speakers()?;
+        site.apply(&configuration(4))?;
+        site.cluster.delete(L2_ADVERTISEMENT)?;
+        site.apply(&[vec![service("lan", "segment"), service("wrong", "none")], slices("lan", &nodes)?].concat())?;
+        wait_condition(site, "lan", "NoAdvertisement", "")?;
+        let advertisement = ours("L2Advertisement", "v1beta1", "segment", json!({"ipAddressPools": ["segment"]}));
+        site.apply(std::slice::from_ref(&advertisement))?;
+        wait_none(site, "lan")?;
+        site.cluster.delete(L2_ADVERTISEMENT)?;
+        wait_condition(site, "lan", "NoAdvertisement", "")?;
+        wait_condition(site, "wrong", "UnknownPool", "")?;
+        let has_said = |heir: &lab::Process| heir.log().lines().any(|line| line.contains("\"event\":\"condition"));
+        ensure!(has_said(&leader) && !has_said(&heir), "who stands by speaks: {}", heir.log());
+
+        let told = || -> Result<_> {
+            let events: Vec<_> =
+                site.events("lan")?.into_iter().filter(|(reason, ..)| reason == "notAnnounced").collect();
+            Ok((writes(site, "lan")?, writes(site, "wrong")?, events))
+        };
+        let before = told()?;
+        leader.stop()?;
+        // Told after all that could be told of the others.
+        site.apply(&[service("late", "nowhere")])?;
+        wait_condition(site, "late", "UnknownPool", "")?;
+        ensure!(told()? == before, "told again: {before:?}, then {:?}", told()?);
+        ensure!(has_said(&heir), "{}", heir.log());
+        site.apply(&[advertisement])?;
+        wait_none(site, "lan")
+    })
+}
+
 /// With the rights of an older chart, nothing else is disturbed: addresses are given, and who gets none is told why.
 pub(crate) fn fewer_rights(lab: &Lab) -> Result<()> {
     on_bare_site(lab, |site| {
