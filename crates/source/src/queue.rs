@@ -2,7 +2,8 @@
 //!
 //! - Of one target (the status of one Service, of one pool) only the latest write is kept, and at most one is under
 //!   way: writes of a target keep their order.
-//! - Statuses go before events, and the condition of a Service goes after its addresses.
+//! - Statuses go before events.
+//! - The condition of a Service goes after its addresses, and one at a time: they are written to one object.
 //! - A write that fails for a reason of its own is tried again after a while, alone. When the server cannot be reached
 //!   or asks for a pause, everything waits, and a single write probes from time to time whether it is back.
 //! - Where only one of several processes writes, what waits belongs to a *term* of it, and is forgotten with that.
@@ -35,6 +36,17 @@ pub(crate) enum Target {
     Condition(Key),
     Pool(Key),
     Report(ObjectRef),
+}
+
+impl Target {
+    /// What is written to the same Service.
+    fn other_half(&self) -> Option<Target> {
+        match self {
+            Target::Service(service) => Some(Target::Condition(service.clone())),
+            Target::Condition(service) => Some(Target::Service(service.clone())),
+            Target::Pool(_) | Target::Report(_) => None,
+        }
+    }
 }
 
 /// A status to write: what [`Write`] is besides events.
@@ -83,16 +95,9 @@ struct Waiting {
     /// The latest one; none while it is under way and no newer one came.
     status: Option<Status>,
     failures: u32,
-    hold: Hold,
-}
-
-/// Whether a target waits for another one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Hold {
-    #[default]
-    Free,
-    /// It is a condition, and the addresses of its Service are not written yet.
-    ForAddresses,
+    is_under_way: bool,
+    /// It is ready and waits for the other half of the status of its Service.
+    is_held: bool,
 }
 
 #[derive(Debug, Default)]
@@ -166,7 +171,8 @@ impl Queue {
             waiting.status = Some(status);
         } else if self.statuses.len() < STATUSES_WAITING_MAX {
             self.ready.push_back(target.clone());
-            self.statuses.insert(target, Waiting { status: Some(status), failures: 0, hold: Hold::Free });
+            self.statuses
+                .insert(target, Waiting { status: Some(status), failures: 0, is_under_way: false, is_held: false });
         } else {
             self.statuses_dropped = self.statuses_dropped.saturating_add(1);
         }
@@ -194,27 +200,23 @@ impl Queue {
             self.ready.push_back(entry.remove());
         }
         while let Some(target) = self.ready.pop_front() {
-            let waits_for_addresses = match &target {
-                Target::Condition(service) => self.statuses.contains_key(&Target::Service(service.clone())),
-                Target::Service(_) | Target::Pool(_) | Target::Report(_) => false,
-            };
+            let is_held = self.has_to_wait(&target);
             let Some(waiting) = self.statuses.get_mut(&target) else { continue };
-            if waits_for_addresses {
-                waiting.hold = Hold::ForAddresses;
-            } else {
+            waiting.is_held = is_held;
+            if !is_held {
+                waiting.is_under_way = true;
                 return waiting.status.take().map(Job::Status);
             }
         }
         None
     }
 
-    /// The addresses of a Service are written: then its condition may be.
-    fn release(&mut self, service: Key) {
-        let condition = Target::Condition(service);
-        if let Some(waiting) = self.statuses.get_mut(&condition)
-            && std::mem::take(&mut waiting.hold) == Hold::ForAddresses
-        {
-            self.ready.push_back(condition);
+    /// Whether the other half of the status of its Service goes first.
+    fn has_to_wait(&self, target: &Target) -> bool {
+        let Some(other) = target.other_half().and_then(|other| self.statuses.get(&other)) else { return false };
+        match target {
+            Target::Condition(_) => true,
+            Target::Service(_) | Target::Pool(_) | Target::Report(_) => other.is_under_way,
         }
     }
 
@@ -232,7 +234,9 @@ impl Queue {
 
     fn status_done(&mut self, status: Status, outcome: Outcome, now: Instant) {
         let target = status.target();
+        let other_half = target.other_half();
         let Some(waiting) = self.statuses.get_mut(&target) else { return };
+        waiting.is_under_way = false;
         match outcome {
             Outcome::Done | Outcome::Refused => {
                 waiting.failures = 0;
@@ -240,9 +244,6 @@ impl Queue {
                     self.ready.push_back(target);
                 } else {
                     self.statuses.remove(&target);
-                    if let Target::Service(service) = target {
-                        self.release(service);
-                    }
                 }
             }
             Outcome::Unreachable { .. } => {
@@ -257,6 +258,12 @@ impl Queue {
                 self.delayed_count = self.delayed_count.wrapping_add(1);
                 self.delayed.insert((later(now, wait), self.delayed_count), target);
             }
+        }
+        let Some(other) = other_half else { return };
+        if let Some(waiting) = self.statuses.get_mut(&other)
+            && std::mem::take(&mut waiting.is_held)
+        {
+            self.ready.push_back(other);
         }
     }
 
@@ -469,8 +476,25 @@ mod tests {
             bench.push(write);
         }
         assert_eq!(bench.take_all(), ["web=10.0.0.1", "condition:db", "event:web"]);
-        bench.push(status("db", "10.0.0.2"));
-        assert_eq!(bench.take_all(), ["db=10.0.0.2"], "addresses do not wait");
+    }
+
+    #[test]
+    fn addresses_wait_for_a_condition_that_is_under_way_and_for_no_other() {
+        for outcome in [Outcome::Done, Outcome::Refused, LATER, AWAY] {
+            let mut bench = Bench::new();
+            bench.push(condition("web"));
+            assert_eq!(bench.take_all(), ["condition:web"]);
+            bench.push(status("web", "10.0.0.1"));
+            bench.push(condition("web"));
+            assert_eq!(bench.take_all(), [""; 0]);
+            bench.done(outcome);
+            bench.wait(60);
+            assert_eq!(bench.take_all(), ["web=10.0.0.1"], "{outcome:?}");
+            bench.done(Outcome::Done);
+            assert_eq!(bench.take_all(), ["condition:web"]);
+            bench.done(Outcome::Done);
+            assert_eq!((bench.queue.len(), bench.queue.next_deadline()), (0, None));
+        }
     }
 
     #[test]
@@ -614,7 +638,8 @@ mod tests {
                 bench.done(outcome);
             };
             for step in 0..200 {
-                match below(5) {
+                match below(6) {
+                    5 => bench.push(condition(&format!("s{}", below(4)))),
                     0 | 1 => {
                         let (name, ip) = (format!("s{}", below(4)), step.to_string());
                         bench.push(status(&name, &ip));
@@ -622,15 +647,17 @@ mod tests {
                     }
                     2 => {
                         bench.take();
-                        let targets: std::collections::HashSet<_> = bench
+                        let services: std::collections::HashSet<_> = bench
                             .under_way
                             .iter()
                             .map(|job| match job {
-                                Job::Status(status) => status.target(),
-                                Job::Event(_) => panic!(),
+                                Job::Status(Status::Service { service, .. } | Status::Condition { service, .. }) => {
+                                    service
+                                }
+                                Job::Status(_) | Job::Event(_) => panic!(),
                             })
                             .collect();
-                        assert_eq!(targets.len(), bench.under_way.len(), "two writes of one target at a time");
+                        assert_eq!(services.len(), bench.under_way.len(), "two writes of one Service at a time");
                     }
                     3 if !bench.under_way.is_empty() => {
                         let outcome = [Outcome::Done, LATER, AWAY].into_iter().nth(usize::try_from(below(4)).unwrap());

@@ -4,13 +4,13 @@
 //! annotation always went through that subresource (contract 2.1, 12.3). The patch names the uid of the Service it is
 //! meant for, so that a successor of the same name never gets it. What others wrote beside it stays.
 //!
-//! With a Lease, nothing is written that was wanted in an earlier term. The status of a Service then also names the
-//! resource version that was known before the Lease named the Service (`lease`); if it has another one meanwhile, the
-//! write is tried again. Without, a status that is not written because someone changed a label would be a needless try.
-//!
 //! The condition of a Service goes by server-side apply under a name of its own, so that it is taken away again without a
-//! look at the conditions of others. With a Lease it names the version of its Service, too, but the Lease does not name the
-//! Service: one that arrives in the time of another controller all the same is set right by that.
+//! look at the conditions of others.
+//!
+//! With a Lease, nothing is written that was wanted in an earlier term. The status and the condition of a Service then also
+//! name the resource version that was known before the Lease named the Service (`lease`); if it has another one meanwhile,
+//! the write is tried again. Without, a status that is not written because someone changed a label would be a needless
+//! try. The queue has only one of the two under way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,8 +83,11 @@ impl From<Failure> for Undone {
 impl Sink for ApiSink {
     async fn perform(&self, job: &Job, turn: Turn) -> Outcome {
         let work = async {
-            if let (Job::Status(Status::Service { service, uid, .. }), Some(exclusive), Turn::Term(term)) =
-                (job, &self.exclusive, turn)
+            if let (
+                Job::Status(Status::Service { service, uid, .. } | Status::Condition { service, uid, .. }),
+                Some(exclusive),
+                Turn::Term(term),
+            ) = (job, &self.exclusive, turn)
             {
                 return self.service_alone(exclusive, term, service, uid, job).await;
             }
@@ -92,7 +95,7 @@ impl Sink for ApiSink {
             if !self.is_ours(turn) {
                 return Err(Undone::NotOurs);
             }
-            self.condition_pool_or_other(job).await.map_err(Undone::Failed)
+            self.pool_or_other(job).await.map_err(Undone::Failed)
         };
         let result = tokio::time::timeout(WRITE_TIMEOUT, work).await.unwrap_or_else(|_elapsed| {
             Err(Failure::Unreachable(format!("a write took longer than {} s", WRITE_TIMEOUT.as_secs())).into())
@@ -150,7 +153,7 @@ impl ApiSink {
         }
     }
 
-    /// Writes the status of a Service such that it cannot arrive in the time of another controller: the rule of `lease`.
+    /// Writes the status or the condition of a Service such that it cannot arrive in the time of another controller: the rule of `lease`.
     async fn service_alone(
         &self,
         exclusive: &Exclusive,
@@ -185,25 +188,17 @@ impl ApiSink {
         result.map(drop).map_err(Undone::Failed)
     }
 
-    /// Conditions and counters name the version of their object, so that those of an earlier controller do not replace newer
-    /// ones. If they come first, they are set right.
-    async fn condition_pool_or_other(&self, job: &Job) -> Result<(), Failure> {
-        let (object, meant) = match job {
-            Job::Status(Status::Condition { service, uid, .. }) => (of(Kind::Service, service), Some(uid)),
-            Job::Status(Status::Pool { pool, .. }) => (of(Kind::IPAddressPool, pool), None),
-            Job::Status(_) | Job::Event(_) => return self.send(job, None).await.map(drop),
+    /// Counters name the version of their pool, so that those of an earlier controller do not replace newer ones. If they
+    /// come first, they are set back.
+    async fn pool_or_other(&self, job: &Job) -> Result<(), Failure> {
+        let (Some(Exclusive { versions, .. }), Job::Status(Status::Pool { pool, .. })) = (&self.exclusive, job) else {
+            return self.send(job, None).await.map(drop);
         };
-        let Some(Exclusive { versions, .. }) = &self.exclusive else { return self.send(job, None).await.map(drop) };
-        let known = versions.of(&object);
-        if meant.is_some_and(|meant| known.as_ref().is_none_or(|(uid, _)| uid != meant)) {
-            return Err(not_shown());
-        }
-        let (uid, version) = known.unzip();
-        let answer = self.send(job, version.as_deref()).await?;
-        if let Some((uid, version)) = uid.zip(version) {
-            let named: Named = serde_json::from_slice(&answer).unwrap_or_default();
-            versions.written(&object, &uid, &version, &named.metadata.resource_version);
-        }
+        let object = of(Kind::IPAddressPool, pool);
+        let Some((uid, version)) = versions.of(&object) else { return self.send(job, None).await.map(drop) };
+        let answer = self.send(job, Some(&version)).await?;
+        let named: Named = serde_json::from_slice(&answer).unwrap_or_default();
+        versions.written(&object, &uid, &version, &named.metadata.resource_version);
         Ok(())
     }
 

@@ -214,6 +214,8 @@ async fn a_condition_is_of_a_term_and_of_the_version_that_the_addresses_made() {
     let [of_web] = conditions.as_slice() else { panic!("not by who stands by, nor for a predecessor: {requests:#?}") };
     let addresses = requests.iter().position(|request| request.contains("10.0.0.1")).unwrap();
     assert!(Some(addresses) < requests.iter().position(|request| request.contains("metallb-conditions")));
+    let announced = requests.iter().filter(|it| it.contains("/leases/") && it.contains("shop/web")).count();
+    assert!(announced >= 1, "{requests:#?}");
     let version = api.get(SERVICES, "shop/web")["metadata"]["resourceVersion"].clone();
     assert!(!of_web.contains(r#""resourceVersion":"1""#), "that from before the addresses: {of_web}");
     // The answer to a condition names the version of the next status: nothing has to be tried twice.
