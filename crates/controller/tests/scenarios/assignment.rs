@@ -984,7 +984,7 @@ fn d7_what_can_stay_stays_beside_a_wish_that_cannot_be_met() {
             x/a Warning AllocationFailed: Service "x/a" keeps ["fc00::"]: unknown pool "nowhere"
             x/a := []
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["fc00::"]: it does not match the ipFamily of the service, IPv4
-            x/a Warning AllocationFailed: Service "x/a" has no address: unknown pool "nowhere"
+            x/a Warning AllocationFailed: Service "x/a" has no address: unknown pool "nowhere"; hint: create the IPAddressPool, or name another in metallb.io/address-pool
             pool a := 0+0 used, 4+4 free
             x/b := [10.0.0.0 fc00::] from a
             x/b Normal IPAllocated: Assigned IP ["10.0.0.0" "fc00::"] from pool "a"
@@ -1020,7 +1020,7 @@ fn what_can_stay_of_two_addresses_is_not_given_to_others() {
             x/b := [10.0.0.1 fc00::] from a
             x/b Normal IPAllocated: Assigned IP ["10.0.0.1" "fc00::"] from pool "a"
             pool a := 2+1 used, 0+1 free
-            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
             x/a := [10.0.0.2] from d
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: ["10.0.0.0"] is not allowed in config: 10.0.0.0 is in no pool
             x/a Normal IPAllocated: Assigned IP ["10.0.0.2"] from pool "d"
