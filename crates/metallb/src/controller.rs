@@ -131,10 +131,12 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
                 anyhow::ensure!(count > 0, "the source of objects ended");
                 let is_last = source.changes.is_empty();
                 cluster.objects_changed(clock.now(), &mut changes.drain(..), is_last);
+                // Whether this process may say anything can have changed, too.
+                cluster.show(clock.now());
             }
             count = beside.changes.recv_many(&mut changes_beside, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects beside ended");
-                cluster.conditions.changed(changes_beside.drain(..));
+                cluster.conditions.changed(&mut changes_beside.drain(..));
                 cluster.show(clock.now());
             }
         }
@@ -256,7 +258,6 @@ impl Cluster {
         if self.synced && is_last {
             self.validate(now);
         }
-        self.show(now);
     }
 
     /// Begins to decide, once everything is known and it is this process that does.

@@ -95,7 +95,7 @@ impl Conditions {
     }
 
     /// Takes in what was read beside.
-    pub(super) fn changed(&mut self, changes: impl Iterator<Item = Change>) {
+    pub(super) fn changed(&mut self, changes: &mut dyn Iterator<Item = Change>) {
         for change in changes {
             match change {
                 Change::Applied(Object::EndpointSlice(slice)) => {
@@ -117,6 +117,7 @@ impl Conditions {
                 ) => self.overview.handle(OverviewInput::ReportApplied(&report)),
                 Change::Applied(object) => self.is_dirty |= self.objects.insert(object),
                 Change::Deleted(reference) => self.gone_beside(&reference),
+                Change::Together(changes) => self.changed(&mut changes.into_iter()),
                 Change::Synced => {
                     self.is_complete = true;
                     self.overview.handle(OverviewInput::MarkAll);
