@@ -163,6 +163,8 @@ impl Overview {
         for (name, node) in &self.nodes {
             match self.ask(name, node, facts, backends) {
                 Ok(()) => candidates.push(name.clone()),
+                // What is missing is missing for every other node.
+                Err(stop) if stop.is_everywhere() => return self.blame(vec![(stop, name.clone())]),
                 Err(stop) => stops.push((stop, name.clone())),
             }
         }
@@ -173,6 +175,11 @@ impl Overview {
             let nobody = NodeView::default();
             stops.extend(self.ask("", &nobody, facts, backends).err().map(|stop| (stop, String::new())));
         }
+        self.blame(stops)
+    }
+
+    /// What to say if no node could announce it.
+    fn blame(&self, stops: Vec<(Stop, String)>) -> Silence {
         match Silence::of(stops) {
             // What would help may be written already.
             silence if silence.is_about_configuration() && self.refused.is_some() => {

@@ -46,6 +46,11 @@ impl Stop {
         Stop { position, refusal }
     }
 
+    /// Whether both protocols stopped before the first gate that looks at the node.
+    pub(crate) fn is_everywhere(&self) -> bool {
+        matches!(self.refusal.gate(), Gate::Type | Gate::Class | Gate::Address | Gate::Pool | Gate::Advertisement)
+    }
+
     /// Of two that stopped at the same gate, the one that has an advertisement tells more.
     pub(crate) fn is_further_than(&self, other: &Stop) -> bool {
         let rank = |stop: &Stop| (stop.position, !matches!(stop.refusal, Refusal::NoAdvertisement(_)));
