@@ -21,6 +21,9 @@ pub const FENCED_BY: &str = "metallb.io/fenced-by";
 /// The annotation of the controller's Lease that names the Services to which writes may be under way.
 pub const LEASE_OPEN: &str = "metallb.io/open-writes";
 
+/// Service: the type of the condition that tells why nobody announces it; only there while that is so.
+pub const ANNOUNCED: &str = "metallb.io/Announced";
+
 /// Node: its presence keeps the node from announcing anything.
 pub const EXCLUDE_FROM_LOAD_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// EndpointSlice: the Service it belongs to.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ObjectMeta;
 use crate::meta::null_to_default;
+use crate::{Condition, ObjectMeta};
 
 /// A Service (v1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -73,6 +73,15 @@ pub struct ServicePort {
 pub struct ServiceStatus {
     /// Addresses outside the cluster.
     pub load_balancer: LoadBalancerStatus,
+    /// Of the conditions, ours alone ([`crate::ANNOUNCED`]); those of others are dropped when read.
+    #[serde(deserialize_with = "only_ours", skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+fn only_ours<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<Condition>, D::Error> {
+    let mut conditions: Vec<Condition> = null_to_default(d)?;
+    conditions.retain(|condition| condition.type_ == crate::ANNOUNCED);
+    Ok(conditions)
 }
 
 /// Addresses of a Service outside the cluster.

@@ -137,6 +137,17 @@ pub struct Condition {
     pub message: String,
 }
 
+impl Condition {
+    /// With this time, if it has none yet.
+    #[must_use]
+    pub fn at(mut self, now: &str) -> Condition {
+        if self.last_transition_time.is_empty() {
+            now.clone_into(&mut self.last_transition_time);
+        }
+        self
+    }
+}
+
 /// A word, with an optional DNS name before a slash.
 const CONDITION_TYPE: &str =
     r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$";

@@ -1,7 +1,7 @@
 //! What MetalLB writes back: the same values go to the Kubernetes API or to files beside the manifests.
 
 use crate::core::Ingress;
-use crate::{Key, ObjectRef, PoolCounters, Report};
+use crate::{Condition, Key, ObjectRef, PoolCounters, Report};
 
 /// One thing to write. A later write of the same target replaces an earlier one that has not happened yet; events never
 /// replace each other.
@@ -18,6 +18,15 @@ pub enum Write {
         ingress: Vec<Ingress>,
         /// The pool its addresses are from; `None` removes the annotation.
         pool: Option<String>,
+    },
+    /// The condition of a Service that tells why nobody announces it ([`crate::ANNOUNCED`]). The rest of its status stays.
+    ServiceCondition {
+        /// The Service.
+        service: Key,
+        /// Its uid: a successor of the same name has other reasons.
+        uid: String,
+        /// The condition, with an empty time for now; `None` removes it.
+        condition: Option<Condition>,
     },
     /// The counters of a pool (contract 1.1).
     PoolStatus {

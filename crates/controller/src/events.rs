@@ -76,13 +76,10 @@ impl Teller<'_> {
             (Cause::NoPools | Cause::Malformed(_) | Cause::Refused(_), _) => (EventType::Warning, ALLOCATION_FAILED),
         };
         let (service, cause) = (self.holder, &problem.cause);
-        let mut message = match problem.keeps {
+        let message = match problem.keeps {
             Some(addresses) => format!("Service {service:?} keeps {addresses}: {cause}"),
-            None => format!("Service {service:?} has no address: {cause}"),
+            None => format!("Service {service:?} has no address: {}", lament(allocator, ask, cause)),
         };
-        if *cause == Cause::Refused(ipam::Refusal::NoneAvailable) {
-            message.push_str(&pools_tried(allocator, ask));
-        }
         Some(self.event(type_, reason, message))
     }
 
@@ -129,6 +126,15 @@ fn right(holding: Option<&Holding>) -> String {
         Some(holding) => format!("{} from pool {:?}", holding.addresses, holding.pool),
         None => "no address".to_owned(),
     }
+}
+
+/// Why a Service has no address, what each pool says to it if none was named, and what to do.
+pub(crate) fn lament(allocator: &Allocator, ask: &Ask, cause: &Cause) -> String {
+    let tried = match cause {
+        Cause::Refused(ipam::Refusal::NoneAvailable) => pools_tried(allocator, ask),
+        _ => String::new(),
+    };
+    format!("{cause}{tried}; hint: {}", cause.hint())
 }
 
 /// ` (pool a: ...; pool b: ...; and 3 more)`.

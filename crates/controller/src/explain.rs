@@ -8,6 +8,7 @@ use ipam::{Addresses, PoolName, PoolReport};
 use crate::controller::Controller;
 use crate::decide::want;
 use crate::demand::{Demand, holder};
+use crate::events::lament;
 use crate::problem::{Cause, Problem};
 
 /// What was decided about a Service, and why.
@@ -40,7 +41,25 @@ pub enum Outcome {
     Wanting(Problem),
 }
 
+/// What a Service without an address is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// The word for programs.
+    pub reason: &'static str,
+    /// The sentence for people: what is wrong, and what to do.
+    pub message: String,
+}
+
 impl Controller {
+    /// Why the Service has no address; `None` if it has one, or if there is nothing to tell yet. Costs O(number of pools).
+    pub fn complaint(&self, service: &Key) -> Option<Complaint> {
+        let record = self.services.get(&holder(service))?;
+        let problem = record.problem.as_deref().filter(|problem| problem.keeps.is_none())?;
+        let Demand::Serve(ask) = &record.demand else { return None };
+        let message = format!("no address: {}", lament(&self.allocator, ask, &problem.cause));
+        Some(Complaint { reason: problem.cause.reason(), message })
+    }
+
     /// Why the Service has what it has; `None` if it is not ours to serve or not there. Costs O(number of pools).
     pub fn explain(&self, service: &Key) -> Option<Decision> {
         let name = holder(service);

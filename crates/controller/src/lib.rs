@@ -29,5 +29,5 @@ mod waiting;
 
 pub use controller::{Controller, Input, OUTPUTS_PER_STEP, Settings, Stats};
 pub use demand::RequestError;
-pub use explain::{Decision, Outcome};
+pub use explain::{Complaint, Decision, Outcome};
 pub use problem::{Cause, Problem};

@@ -34,6 +34,54 @@ pub enum Cause {
     NoSecondAddress(Refusal),
 }
 
+impl Cause {
+    /// The word that programs read in the condition of the Service.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Cause::NoPools => "NoPools",
+            Cause::NoClusterIp => "NoClusterIP",
+            Cause::NotEnoughClusterIps(_) => "NotEnoughClusterIPs",
+            Cause::ClusterIpFamilies(_) => "ClusterIPFamilies",
+            Cause::Malformed(_) => "MalformedRequest",
+            Cause::Refused(refusal) | Cause::NoSecondAddress(refusal) => match refusal {
+                Refusal::NoneAvailable => "NoAddressAvailable",
+                Refusal::NoneAvailableIn { .. } => "NoAddressInPool",
+                Refusal::UnknownPool(_) => "UnknownPool",
+                Refusal::NotInConfig { .. } => "AddressNotInPool",
+                Refusal::NotAccepted { .. } => "NotAcceptedByPool",
+                Refusal::NotShareable { .. } => "AddressInUse",
+                Refusal::PortInUse { .. } => "PortInUse",
+                Refusal::WrongFamily { .. } => "WrongFamily",
+                Refusal::WrongPool { .. } => "WrongPool",
+            },
+        }
+    }
+
+    /// What the reader can do about it.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Cause::NoPools => "create an IPAddressPool",
+            Cause::NoClusterIp => "wait for its cluster IP; one without any cannot be served",
+            Cause::NotEnoughClusterIps(_) => "set ipFamilyPolicy to SingleStack, or make the cluster dual-stack",
+            Cause::ClusterIpFamilies(_) => "give it a cluster IP: a headless Service cannot be served",
+            Cause::Malformed(_) => "correct what is named, or remove it to get any address",
+            Cause::Refused(refusal) | Cause::NoSecondAddress(refusal) => match refusal {
+                Refusal::NoneAvailable => "add addresses to a pool that accepts the Service, or delete Services",
+                Refusal::NoneAvailableIn { .. } => "add addresses to that pool, or ask for another one",
+                Refusal::UnknownPool(_) => "create the IPAddressPool, or name another in metallb.io/address-pool",
+                Refusal::NotInConfig { .. } => "ask for an address of a pool, or add it to one",
+                Refusal::NotAccepted { .. } => "change serviceAllocation of the pool, or ask for another pool",
+                Refusal::NotShareable { .. } => {
+                    "ask for another address, or give both Services the same metallb.io/allow-shared-ip, policy and backends"
+                }
+                Refusal::PortInUse { .. } => "use another port, or ask for another address",
+                Refusal::WrongFamily { .. } => "ask for addresses of the families that its cluster IPs have",
+                Refusal::WrongPool { .. } => "ask for an address of that pool, or do not ask for the pool",
+            },
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

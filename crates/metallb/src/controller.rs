@@ -1,7 +1,9 @@
 //! `metallb controller`: gives addresses to Services.
 
+mod conditions;
+
 use anyhow::{Context as _, Result};
-use api::{Component, IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
+use api::{Component, ConfigurationVerdict, IPAddressPool, Kind, Object, ObjectRef, PoolCounters, Write};
 use controller::{Controller, Input, Settings};
 use ipam::PoolUsage;
 use kit::{Duration, Instant, Outbox};
@@ -19,6 +21,7 @@ use crate::metrics::{self, Scrapes, count};
 use crate::process::{self, Reach, Shutdown};
 use crate::reports::Reports;
 use crate::webhook;
+use conditions::{Conditions, Verdicts};
 
 /// What a controller reads.
 const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community];
@@ -71,6 +74,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         StatusFiles::Owned,
     )
     .await?;
+    let mut beside = conditions::source(&flags.common, namespace.as_deref()).await?;
     let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, &logs, &source, api.as_ref()).await?;
     make_member_key(flags, api, namespace.as_deref())?;
     let clock = Clock::start();
@@ -82,6 +86,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
             pool_status_pace: POOL_STATUS_PACE,
         }),
         reports: Reports::new(Component::Controller, namespace.as_deref(), source.writer.clone()),
+        conditions: Conditions::new(class.clone(), namespace.clone(), source.writer.clone()),
         configuration: Configuration::of_controller(namespace),
         writer: source.writer.clone(),
         out: Outbox::with_limit(OUTBOX_LIMIT),
@@ -95,7 +100,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     }
     cluster.reports.configuration(clock.now(), cluster.configuration.verdict());
     cluster.owned(clock.now());
-    let mut changes = Vec::with_capacity(CHANGES_PER_TURN);
+    let (mut changes, mut changes_beside) = (Vec::with_capacity(CHANGES_PER_TURN), Vec::new());
     let signal = loop {
         let now = clock.now();
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
@@ -104,6 +109,9 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         }
         if is_due(cluster.reports.next_deadline()) {
             cluster.reports.tell(now, report::Input::Tick);
+        }
+        if is_due(cluster.conditions.next_deadline()) {
+            cluster.show(now);
         }
         tokio::select! {
             signal = shutdown.wait() => break signal,
@@ -123,6 +131,13 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
                 anyhow::ensure!(count > 0, "the source of objects ended");
                 let is_last = source.changes.is_empty();
                 cluster.objects_changed(clock.now(), &mut changes.drain(..), is_last);
+                // Whether this process may say anything can have changed, too.
+                cluster.show(clock.now());
+            }
+            count = beside.changes.recv_many(&mut changes_beside, CHANGES_PER_TURN) => {
+                anyhow::ensure!(count > 0, "the source of objects beside ended");
+                cluster.conditions.changed(&mut changes_beside.drain(..));
+                cluster.show(clock.now());
             }
         }
     };
@@ -186,6 +201,7 @@ struct Cluster {
     decisions: Controller,
     configuration: Configuration,
     reports: Reports,
+    conditions: Conditions,
     writer: Writer,
     out: Outbox<Write>,
     /// Every object has been told once; before, a configuration would be half of the truth.
@@ -197,7 +213,18 @@ struct Cluster {
 
 impl Cluster {
     fn next_deadline(&self) -> Option<Instant> {
-        self.decisions.next_deadline().into_iter().chain(self.reports.next_deadline()).min()
+        let cores = [self.decisions.next_deadline(), self.reports.next_deadline(), self.conditions.next_deadline()];
+        cores.into_iter().flatten().min()
+    }
+
+    /// Has what is wrong with Services told.
+    fn show(&mut self, now: Instant) {
+        let verdict = self.configuration.verdict();
+        let refused = match &verdict {
+            ConfigurationVerdict::Invalid(why) => Some(why.as_str()).filter(|_| self.leads),
+            ConfigurationVerdict::Unknown | ConfigurationVerdict::Valid { .. } => None,
+        };
+        self.conditions.work(now, &Verdicts { decisions: &self.decisions, refused });
     }
 
     /// Takes in changes of objects; the configuration is looked at when no other change waits.
@@ -224,6 +251,7 @@ impl Cluster {
                     self.writer.pause();
                     self.reports.resign(now);
                     self.decide(now, Input::Resigned);
+                    self.show(now);
                 }
             }
         }
@@ -248,6 +276,7 @@ impl Cluster {
 
     fn object_applied(&mut self, now: Instant, object: Object) {
         let Some(object) = self.reports.applied(now, object) else { return };
+        self.conditions.applied(now, &object);
         match object {
             Object::Service(service) => self.decide(now, Input::Service(Box::new(service))),
             Object::Namespace(namespace) => self.decide(now, Input::Namespace(Box::new(namespace))),
@@ -262,6 +291,7 @@ impl Cluster {
 
     fn object_deleted(&mut self, now: Instant, reference: &ObjectRef) {
         self.reports.deleted(now, reference);
+        self.conditions.deleted(now, reference);
         self.configuration.delete(reference);
         match reference.kind {
             Kind::Service => self.decide(now, Input::ServiceDeleted(reference.key.clone())),
@@ -303,8 +333,12 @@ impl Cluster {
                 Write::Event(event) => {
                     tracing::info!(event = event.reason, object = %event.object, "{}", event.message);
                 }
-                Write::PoolStatus { .. } | Write::Report { .. } | Write::ReportGone { .. } => {}
+                Write::PoolStatus { .. }
+                | Write::ServiceCondition { .. }
+                | Write::Report { .. }
+                | Write::ReportGone { .. } => {}
             }
+            self.conditions.decided(&write);
             self.writer.write(write);
         }
     }
@@ -331,6 +365,7 @@ impl Cluster {
             },
             pools: self.decisions.pool_usages().filter(|_| self.leads).map(pool).collect(),
             services_unassigned: count(self.decisions.unassigned()),
+            services_not_announced: self.conditions.told().filter(|_| self.leads).collect(),
             statuses_restored: stats.statuses_restored,
         }
     }

@@ -154,14 +154,16 @@ impl ApiServer {
         true
     }
 
-    /// Applies a write of MetalLB's. Events are nothing that anybody here looks at.
+    /// Applies a write of MetalLB's. Events and conditions are nothing that anybody here looks at.
     pub(crate) fn apply(&mut self, write: &Write) -> Applied {
         match write {
             Write::ServiceStatus { service, uid, ingress, pool } => {
                 self.set_status(service, Some(uid), ingress, pool.as_deref())
             }
             Write::PoolStatus { pool, status } => self.set_counters(pool, *status),
-            Write::Report { .. } | Write::ReportGone { .. } | Write::Event(_) => Applied::Unchanged,
+            Write::ServiceCondition { .. } | Write::Report { .. } | Write::ReportGone { .. } | Write::Event(_) => {
+                Applied::Unchanged
+            }
         }
     }
 

@@ -251,12 +251,12 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// What a write is about; `None` for an event.
+    /// What a write is about; `None` for what nobody here looks at.
     pub(crate) fn of(write: &Write) -> Option<Target> {
         match write {
             Write::ServiceStatus { service, .. } => Some(Target::Service(service.clone())),
             Write::PoolStatus { pool, .. } => Some(Target::Pool(pool.clone())),
-            Write::Report { .. } | Write::ReportGone { .. } | Write::Event(_) => None,
+            Write::ServiceCondition { .. } | Write::Report { .. } | Write::ReportGone { .. } | Write::Event(_) => None,
         }
     }
 

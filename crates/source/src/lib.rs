@@ -141,7 +141,7 @@ pub struct Reports {
     pub label_selector: String,
 }
 
-/// Whether the status of IPAddressPools is read.
+/// Whether the status of IPAddressPools and the conditions of Services are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolStatus {
     /// It is: who writes it wants to know when someone else has.
@@ -210,7 +210,7 @@ pub(crate) fn is_read_in_own_namespace(kind: Kind) -> bool {
 }
 
 /// Drops what nobody here should keep: metadata that is out of date as soon as it is read, owners, the values of Secrets that
-/// hold no BGP password, and the status of pools if it is not wanted.
+/// hold no BGP password, and what the controller shows of pools and Services if it is not wanted.
 pub(crate) fn slim(object: &mut Object, pool_status: PoolStatus) {
     let kind = object.kind();
     let metadata = object.metadata_mut();
@@ -225,6 +225,7 @@ pub(crate) fn slim(object: &mut Object, pool_status: PoolStatus) {
             secret.string_data.clear();
         }
         Object::IPAddressPool(pool) if pool_status == PoolStatus::Ignored => pool.status = None,
+        Object::Service(service) if pool_status == PoolStatus::Ignored => service.status.conditions.clear(),
         _ => {}
     }
 }

@@ -3,6 +3,7 @@
 //! - Of one target (the status of one Service, of one pool) only the latest write is kept, and at most one is under
 //!   way: writes of a target keep their order.
 //! - Statuses go before events.
+//! - The condition of a Service goes after its addresses, and one at a time: they are written to one object.
 //! - A write that fails for a reason of its own is tried again after a while, alone. When the server cannot be reached
 //!   or asks for a pause, everything waits, and a single write probes from time to time whether it is back.
 //! - Where only one of several processes writes, what waits belongs to a *term* of it, and is forgotten with that.
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use api::core::Ingress;
-use api::{Key, ObjectRef, PoolCounters, Report, ReportParts, Write};
+use api::{Condition, Key, ObjectRef, PoolCounters, Report, ReportParts, Write};
 use jiff::Timestamp;
 use lease::Term;
 use tokio::time::Instant;
@@ -31,14 +32,28 @@ const PAUSE: Backoff = Backoff { min: Duration::from_millis(250), max: Duration:
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Target {
     Service(Key),
+    /// Our condition in the status of a Service: another field of another owner than its addresses.
+    Condition(Key),
     Pool(Key),
     Report(ObjectRef),
+}
+
+impl Target {
+    /// What is written to the same Service.
+    fn other_half(&self) -> Option<Target> {
+        match self {
+            Target::Service(service) => Some(Target::Condition(service.clone())),
+            Target::Condition(service) => Some(Target::Service(service.clone())),
+            Target::Pool(_) | Target::Report(_) => None,
+        }
+    }
 }
 
 /// A status to write: what [`Write`] is besides events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     Service { service: Key, uid: String, ingress: Vec<Ingress>, pool: Option<String> },
+    Condition { service: Key, uid: String, condition: Option<Condition> },
     Pool { pool: Key, counters: PoolCounters },
     Report { object: ObjectRef, report: Report, parts: ReportParts },
     ReportGone { object: ObjectRef, uid: String },
@@ -48,6 +63,7 @@ impl Status {
     pub(crate) fn target(&self) -> Target {
         match self {
             Status::Service { service, .. } => Target::Service(service.clone()),
+            Status::Condition { service, .. } => Target::Condition(service.clone()),
             Status::Pool { pool, .. } => Target::Pool(pool.clone()),
             Status::Report { object, .. } | Status::ReportGone { object, .. } => Target::Report(object.clone()),
         }
@@ -79,6 +95,9 @@ struct Waiting {
     /// The latest one; none while it is under way and no newer one came.
     status: Option<Status>,
     failures: u32,
+    is_under_way: bool,
+    /// It is ready and waits for the other half of the status of its Service.
+    is_held: bool,
 }
 
 #[derive(Debug, Default)]
@@ -142,6 +161,7 @@ impl Queue {
         let status = match write {
             Write::Event(event) => return self.events.push(event, now, wall),
             Write::ServiceStatus { service, uid, ingress, pool } => Status::Service { service, uid, ingress, pool },
+            Write::ServiceCondition { service, uid, condition } => Status::Condition { service, uid, condition },
             Write::PoolStatus { pool, status: counters } => Status::Pool { pool, counters },
             Write::Report { object, report, parts } => Status::Report { object, report, parts },
             Write::ReportGone { object, uid } => Status::ReportGone { object, uid },
@@ -151,7 +171,8 @@ impl Queue {
             waiting.status = Some(status);
         } else if self.statuses.len() < STATUSES_WAITING_MAX {
             self.ready.push_back(target.clone());
-            self.statuses.insert(target, Waiting { status: Some(status), failures: 0 });
+            self.statuses
+                .insert(target, Waiting { status: Some(status), failures: 0, is_under_way: false, is_held: false });
         } else {
             self.statuses_dropped = self.statuses_dropped.saturating_add(1);
         }
@@ -178,8 +199,25 @@ impl Queue {
             }
             self.ready.push_back(entry.remove());
         }
-        let target = self.ready.pop_front()?;
-        self.statuses.get_mut(&target)?.status.take().map(Job::Status)
+        while let Some(target) = self.ready.pop_front() {
+            let is_held = self.has_to_wait(&target);
+            let Some(waiting) = self.statuses.get_mut(&target) else { continue };
+            waiting.is_held = is_held;
+            if !is_held {
+                waiting.is_under_way = true;
+                return waiting.status.take().map(Job::Status);
+            }
+        }
+        None
+    }
+
+    /// Whether the other half of the status of its Service goes first.
+    fn has_to_wait(&self, target: &Target) -> bool {
+        let Some(other) = target.other_half().and_then(|other| self.statuses.get(&other)) else { return false };
+        match target {
+            Target::Condition(_) => true,
+            Target::Service(_) | Target::Pool(_) | Target::Report(_) => other.is_under_way,
+        }
     }
 
     /// What became of a write of this turn.
@@ -196,7 +234,9 @@ impl Queue {
 
     fn status_done(&mut self, status: Status, outcome: Outcome, now: Instant) {
         let target = status.target();
+        let other_half = target.other_half();
         let Some(waiting) = self.statuses.get_mut(&target) else { return };
+        waiting.is_under_way = false;
         match outcome {
             Outcome::Done | Outcome::Refused => {
                 waiting.failures = 0;
@@ -218,6 +258,12 @@ impl Queue {
                 self.delayed_count = self.delayed_count.wrapping_add(1);
                 self.delayed.insert((later(now, wait), self.delayed_count), target);
             }
+        }
+        let Some(other) = other_half else { return };
+        if let Some(waiting) = self.statuses.get_mut(&other)
+            && std::mem::take(&mut waiting.is_held)
+        {
+            self.ready.push_back(other);
         }
     }
 
@@ -324,6 +370,7 @@ mod tests {
                     format!("{}={}", service.name, ingress[0].ip.as_deref().unwrap())
                 }
                 Job::Status(Status::Pool { pool, .. }) => format!("pool:{}", pool.name),
+                Job::Status(Status::Condition { service, .. }) => format!("condition:{}", service.name),
                 Job::Status(other) => format!("{other:?}"),
                 Job::Event(write) => format!("event:{}", write.event.object.key.name),
             };
@@ -385,6 +432,68 @@ mod tests {
             assert_eq!(bench.take(), "web=10.0.0.2");
             bench.done(Outcome::Done);
             assert_eq!(bench.queue.len(), 0);
+        }
+    }
+
+    fn condition(service: &str) -> Write {
+        Write::ServiceCondition { service: Key::new("shop", service), uid: "u".to_owned(), condition: None }
+    }
+
+    #[test]
+    fn a_condition_goes_after_the_addresses_of_its_service() {
+        for (failures, last) in
+            [(&[][..], Outcome::Done), (&[LATER], Outcome::Refused), (&[AWAY, LATER], Outcome::Done)]
+        {
+            let mut bench = Bench::new();
+            bench.push(condition("web"));
+            bench.push(status("web", "10.0.0.1"));
+            assert_eq!(bench.take_all(), ["web=10.0.0.1"]);
+            for failure in failures {
+                bench.done(*failure);
+                bench.wait(60);
+                assert_eq!(bench.take_all(), ["web=10.0.0.1"], "tried again");
+            }
+            bench.push(status("web", "10.0.0.2"));
+            bench.done(Outcome::Done);
+            assert_eq!(bench.take_all(), ["web=10.0.0.2"], "there are newer addresses");
+            bench.done(last);
+            assert_eq!(bench.take_all(), ["condition:web"]);
+            bench.done(LATER);
+            bench.push(status("web", "10.0.0.3"));
+            bench.wait(60);
+            assert_eq!(bench.take_all(), ["web=10.0.0.3"], "addresses that came meanwhile go first");
+            bench.done(Outcome::Done);
+            assert_eq!(bench.take_all(), ["condition:web"]);
+            bench.done(Outcome::Done);
+            assert_eq!((bench.queue.len(), bench.queue.next_deadline()), (0, None));
+        }
+    }
+
+    #[test]
+    fn nothing_else_waits_for_a_condition_or_with_it() {
+        let mut bench = Bench::new();
+        for write in [status("web", "10.0.0.1"), condition("web"), condition("db"), event("web")] {
+            bench.push(write);
+        }
+        assert_eq!(bench.take_all(), ["web=10.0.0.1", "condition:db", "event:web"]);
+    }
+
+    #[test]
+    fn addresses_wait_for_a_condition_that_is_under_way_and_for_no_other() {
+        for outcome in [Outcome::Done, Outcome::Refused, LATER, AWAY] {
+            let mut bench = Bench::new();
+            bench.push(condition("web"));
+            assert_eq!(bench.take_all(), ["condition:web"]);
+            bench.push(status("web", "10.0.0.1"));
+            bench.push(condition("web"));
+            assert_eq!(bench.take_all(), [""; 0]);
+            bench.done(outcome);
+            bench.wait(60);
+            assert_eq!(bench.take_all(), ["web=10.0.0.1"], "{outcome:?}");
+            bench.done(Outcome::Done);
+            assert_eq!(bench.take_all(), ["condition:web"]);
+            bench.done(Outcome::Done);
+            assert_eq!((bench.queue.len(), bench.queue.next_deadline()), (0, None));
         }
     }
 
@@ -529,7 +638,8 @@ mod tests {
                 bench.done(outcome);
             };
             for step in 0..200 {
-                match below(5) {
+                match below(6) {
+                    5 => bench.push(condition(&format!("s{}", below(4)))),
                     0 | 1 => {
                         let (name, ip) = (format!("s{}", below(4)), step.to_string());
                         bench.push(status(&name, &ip));
@@ -537,15 +647,17 @@ mod tests {
                     }
                     2 => {
                         bench.take();
-                        let targets: std::collections::HashSet<_> = bench
+                        let services: std::collections::HashSet<_> = bench
                             .under_way
                             .iter()
                             .map(|job| match job {
-                                Job::Status(status) => status.target(),
-                                Job::Event(_) => panic!(),
+                                Job::Status(Status::Service { service, .. } | Status::Condition { service, .. }) => {
+                                    service
+                                }
+                                Job::Status(_) | Job::Event(_) => panic!(),
                             })
                             .collect();
-                        assert_eq!(targets.len(), bench.under_way.len(), "two writes of one target at a time");
+                        assert_eq!(services.len(), bench.under_way.len(), "two writes of one Service at a time");
                     }
                     3 if !bench.under_way.is_empty() => {
                         let outcome = [Outcome::Done, LATER, AWAY].into_iter().nth(usize::try_from(below(4)).unwrap());

@@ -19,7 +19,9 @@ mod election;
 mod facts;
 mod layer2;
 mod members;
+mod overview;
 mod routes;
+mod silence;
 mod verdict;
 pub mod watch;
 
@@ -28,4 +30,6 @@ pub use decide::{BgpGrant, Exclusion, Layer2Grant};
 pub use drain::DrainOptions;
 pub use election::{Rank, digest};
 pub use members::Members;
+pub use overview::{Answer, Overview, OverviewInput};
+pub use silence::Silence;
 pub use verdict::{Decision, Gate, Protocol, Refusal, Verdict};

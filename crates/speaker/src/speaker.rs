@@ -55,6 +55,10 @@ pub struct Options {
 
 /// What a speaker is told.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an input is made, handled and dropped; a box would cost more than the copy"
+)]
 pub enum Input {
     /// A configuration is in force from now on.
     Configured(Arc<Config>),

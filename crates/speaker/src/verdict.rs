@@ -251,6 +251,34 @@ impl Refusal {
             Refusal::NoPeer => Some("create a BGPPeer that selects this node and that the advertisement names"),
         }
     }
+
+    /// The reason that a condition on the Service has for it.
+    pub const fn condition_reason(&self) -> &'static str {
+        match self {
+            Refusal::NotLoadBalancer => "NotLoadBalancer",
+            Refusal::OtherClass => "OtherClass",
+            Refusal::NoAddress => "NoAddress",
+            Refusal::InvalidAddress(_) => "InvalidAddress",
+            Refusal::NotInPool(_) => "NotInPool",
+            Refusal::SeveralPools => "SeveralPools",
+            Refusal::NoAdvertisement(_) => "NoAdvertisement",
+            Refusal::ServiceNotSelected(_) => "ServiceNotSelected",
+            Refusal::NoEndpoints => "NoEndpoints",
+            Refusal::SharedWithServiceSelector => "SharedWithServiceSelector",
+            Refusal::NodeUnknown => "NodeUnknown",
+            Refusal::NodeNotSelected => "NodeNotSelected",
+            Refusal::ConflictingAdvertisements(..) => "ConflictingAdvertisements",
+            Refusal::NetworkUnavailable => "NetworkUnavailable",
+            Refusal::ExcludedByLabel => "ExcludedByLabel",
+            Refusal::Drained(_) => "Drained",
+            Refusal::NodeNotReady => "NodeNotReady",
+            Refusal::NoLocalEndpoints => "NoLocalEndpoints",
+            Refusal::NotJoined => "NotJoined",
+            Refusal::NotElected(_) => "NotElected",
+            Refusal::NoSuchInterface(_) => "NoSuchInterface",
+            Refusal::NoPeer => "NoPeer",
+        }
+    }
 }
 
 impl fmt::Display for Refusal {

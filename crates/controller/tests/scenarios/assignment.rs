@@ -58,7 +58,7 @@ fn row_1a_a_freed_address_is_used_again_after_a_type_change() {
             x/first := [10.0.0.0] from a
             x/first Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 0+0 free
-            x/second Warning AllocationFailed: Service "x/second" has no address: no available IPs (pool a: its only IPv4 address is in use)
+            x/second Warning AllocationFailed: Service "x/second" has no address: no available IPs (pool a: its only IPv4 address is in use); hint: add addresses to a pool that accepts the Service, or delete Services
             x/first := []
             pool a := 0+0 used, 1+0 free
             x/second := [10.0.0.0] from a
@@ -83,8 +83,8 @@ fn row_1b_a_freed_address_is_used_again_after_a_delete() {
             x/first := [10.0.0.0] from a
             x/first Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 0+0 free
-            x/second Warning AllocationFailed: Service "x/second" has no address: no available IPs (pool a: its only IPv4 address is in use)
-            x/third Warning AllocationFailed: Service "x/third" has no address: no available IPs (pool a: its only IPv4 address is in use)
+            x/second Warning AllocationFailed: Service "x/second" has no address: no available IPs (pool a: its only IPv4 address is in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/third Warning AllocationFailed: Service "x/third" has no address: no available IPs (pool a: its only IPv4 address is in use); hint: add addresses to a pool that accepts the Service, or delete Services
             x/second := [10.0.0.0] from a
             x/second Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
         "#]],
@@ -115,18 +115,18 @@ fn row_2_a_restart_moves_nothing() {
             x/c := [10.0.1.0] from a
             x/c Normal IPAllocated: Assigned IP ["10.0.1.0"] from pool "a"
             pool a := 2+0 used, 0+0 free
-            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
-            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
-            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
-            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
-            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
-            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
             x/a := [10.0.1.0] from a
             x/a Normal IPAllocated: Assigned IP ["10.0.1.0"] from pool "a"
         "#]],
@@ -154,12 +154,12 @@ fn row_3_sharing_is_reconsidered_and_the_one_that_changes_loses() {
             x/second Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             x/second := []
             x/second Normal ClearAssignment: Service "x/second" can no longer have ["10.0.0.0"]: can't change sharing key for "x/second": 10.0.0.0 is used by "x/first", which has externalTrafficPolicy Cluster while this Service has externalTrafficPolicy Local with selector "app=web"
-            x/second Warning AllocationFailed: Service "x/second" has no address: no available IPs (pool a: its only IPv4 address is in use, and none under sharing key "k" has a place)
+            x/second Warning AllocationFailed: Service "x/second" has no address: no available IPs (pool a: its only IPv4 address is in use, and none under sharing key "k" has a place); hint: add addresses to a pool that accepts the Service, or delete Services
             x/second := [10.0.0.0] from a
             x/second Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             x/second := []
             x/second Normal ClearAssignment: Service "x/second" can no longer have ["10.0.0.0"]: can't change sharing key for "x/second": 10.0.0.0 is used by "x/first", which has externalTrafficPolicy Local with selector "app=web" while this Service has externalTrafficPolicy Local with selector "app=db"
-            x/second Warning AllocationFailed: Service "x/second" has no address: no available IPs (pool a: its only IPv4 address is in use, and none under sharing key "k" has a place)
+            x/second Warning AllocationFailed: Service "x/second" has no address: no available IPs (pool a: its only IPv4 address is in use, and none under sharing key "k" has a place); hint: add addresses to a pool that accepts the Service, or delete Services
             x/second := [10.0.0.0] from a
             x/second Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
         "#]],
@@ -191,15 +191,15 @@ fn row_4_without_any_pool_every_service_is_cleared() {
             pool a := 2+0 used, 2+0 free
             x/a := []
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: no available IPs: no IPAddressPool is configured
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured; hint: create an IPAddressPool
             x/b := []
             x/b Normal ClearAssignment: Service "x/b" can no longer have ["10.0.0.1"]: no available IPs: no IPAddressPool is configured
-            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs: no IPAddressPool is configured
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs: no IPAddressPool is configured; hint: create an IPAddressPool
             Service x/a: has no address: no available IPs: no IPAddressPool is configured
             x/a := [10.0.1.0] from b
             x/a Normal IPAllocated: Assigned IP ["10.0.1.0"] from pool "b"
             pool b := 1+0 used, 0+0 free
-            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool b: its only IPv4 address is in use)
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool b: its only IPv4 address is in use); hint: add addresses to a pool that accepts the Service, or delete Services
             Service x/a: has ["10.0.1.0"] from pool b
             Service x/b: has no address: no available IPs
               pool b: its only IPv4 address is in use
@@ -285,7 +285,7 @@ fn row_6_namespace_labels_take_effect_when_they_change() {
          no-namespace x",
         expect![[r#"
             pool red := 0+0 used, 4+0 free
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool red: it is not for namespace "x")
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool red: it is not for namespace "x"); hint: add addresses to a pool that accepts the Service, or delete Services
             Service x/a: has no address: no available IPs
               pool red: it is not for namespace "x"
             x/a := [10.0.0.0] from red
@@ -293,7 +293,7 @@ fn row_6_namespace_labels_take_effect_when_they_change() {
             pool red := 1+0 used, 3+0 free
             x/a := []
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: pool red not compatible for ip assignment: it is not for namespace "x"
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool red: it is not for namespace "x")
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool red: it is not for namespace "x"); hint: add addresses to a pool that accepts the Service, or delete Services
             pool red := 0+0 used, 4+0 free
         "#]],
     );
@@ -382,7 +382,7 @@ fn row_10_require_dual_stack_loses_the_address_and_prefer_gets_it_again() {
             pool a := 1+0 used, 0+0 free
             x/a := []
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.100"]: it does not match the ipFamily of the service, dual-stack
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: it has no usable IPv6 addresses)
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: it has no usable IPv6 addresses); hint: add addresses to a pool that accepts the Service, or delete Services
             pool a := 0+0 used, 1+0 free
             x/a := [10.0.0.100] from a
             x/a Normal IPAllocated: Assigned IP ["10.0.0.100"] from pool "a"
@@ -539,7 +539,7 @@ fn d7_a_wish_that_can_be_met_swaps() {
             x/a := [10.0.0.0] from a
             x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 1+0 free
-            x/waits Warning AllocationFailed: Service "x/waits" has no address: can't change sharing key for "x/waits": 10.0.0.0 is used by "x/a", and neither has a sharing key
+            x/waits Warning AllocationFailed: Service "x/waits" has no address: can't change sharing key for "x/waits": 10.0.0.0 is used by "x/a", and neither has a sharing key; hint: ask for another address, or give both Services the same metallb.io/allow-shared-ip, policy and backends
             x/a := [10.0.1.0] from b
             x/a Normal IPAllocated: Assigned IP ["10.0.1.0"] from pool "b"
             pool a := 0+0 used, 2+0 free
@@ -593,7 +593,7 @@ fn a_malformed_request_keeps_what_is_there() {
          svc x/a spec-ip 10.0.0.1",
         expect![[r#"
             pool a := 0+0 used, 4+0 free
-            x/a Warning AllocationFailed: Service "x/a" has no address: invalid metallb.io/loadBalancerIPs "web"
+            x/a Warning AllocationFailed: Service "x/a" has no address: invalid metallb.io/loadBalancerIPs "web"; hint: correct what is named, or remove it to get any address
             x/a := [10.0.0.0] from a
             x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 3+0 free
@@ -624,14 +624,14 @@ fn cluster_addresses_that_tell_no_family_clear_the_service() {
             pool a := 1+0 used, 3+0 free
             x/a := []
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: its cluster IPs have to be one address, or one of each family, but are None
-            x/a Warning noclusterIPsIPFamily: Service "x/a" has no address: its cluster IPs have to be one address, or one of each family, but are None
+            x/a Warning noclusterIPsIPFamily: Service "x/a" has no address: its cluster IPs have to be one address, or one of each family, but are None; hint: give it a cluster IP: a headless Service cannot be served
             pool a := 0+0 used, 4+0 free
             x/a := [10.0.0.0] from a
             x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 3+0 free
             x/a := []
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: it requires dual stack but has not enough cluster IPs: 10.96.0.1
-            x/a Warning not enough clusterips: Service "x/a" has no address: it requires dual stack but has not enough cluster IPs: 10.96.0.1
+            x/a Warning not enough clusterips: Service "x/a" has no address: it requires dual stack but has not enough cluster IPs: 10.96.0.1; hint: set ipFamilyPolicy to SingleStack, or make the cluster dual-stack
             pool a := 0+0 used, 4+0 free
             x/a := [10.0.0.0] from a
             x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
@@ -733,8 +733,8 @@ fn the_longest_waiting_gets_what_is_freed() {
             x/holder := [10.0.0.0] from a
             x/holder Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 0+0 free
-            x/z Warning AllocationFailed: Service "x/z" has no address: no available IPs (pool a: its only IPv4 address is in use)
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: its only IPv4 address is in use)
+            x/z Warning AllocationFailed: Service "x/z" has no address: no available IPs (pool a: its only IPv4 address is in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs (pool a: its only IPv4 address is in use); hint: add addresses to a pool that accepts the Service, or delete Services
             x/z := [10.0.0.0] from a
             x/z Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             x/a := [10.0.0.0] from a
@@ -767,11 +767,11 @@ fn a_pool_change_is_offered_to_those_who_wait_for_it() {
             x/a := [10.0.0.0] from a
             x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 0+0 free
-            x/by-address Warning AllocationFailed: Service "x/by-address" has no address: ["10.0.1.7"] is not allowed in config: 10.0.1.7 is in no pool
-            x/by-pool Warning AllocationFailed: Service "x/by-pool" has no address: unknown pool "b"
-            x/any Warning AllocationFailed: Service "x/any" has no address: no available IPs (pool a: its only IPv4 address is in use)
-            x/v6 Warning AllocationFailed: Service "x/v6" has no address: no available IPs (pool a: it has no usable IPv6 addresses)
-            y/pinned Warning AllocationFailed: Service "y/pinned" has no address: unknown pool "c"
+            x/by-address Warning AllocationFailed: Service "x/by-address" has no address: ["10.0.1.7"] is not allowed in config: 10.0.1.7 is in no pool; hint: ask for an address of a pool, or add it to one
+            x/by-pool Warning AllocationFailed: Service "x/by-pool" has no address: unknown pool "b"; hint: create the IPAddressPool, or name another in metallb.io/address-pool
+            x/any Warning AllocationFailed: Service "x/any" has no address: no available IPs (pool a: its only IPv4 address is in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/v6 Warning AllocationFailed: Service "x/v6" has no address: no available IPs (pool a: it has no usable IPv6 addresses); hint: add addresses to a pool that accepts the Service, or delete Services
+            y/pinned Warning AllocationFailed: Service "y/pinned" has no address: unknown pool "c"; hint: create the IPAddressPool, or name another in metallb.io/address-pool
             x/by-address := [10.0.1.7] from b
             x/by-address Normal IPAllocated: Assigned IP ["10.0.1.7"] from pool "b"
             pool b := 1+0 used, 7+0 free
@@ -779,7 +779,7 @@ fn a_pool_change_is_offered_to_those_who_wait_for_it() {
             x/by-pool := [10.0.1.0] from b
             x/by-pool Normal IPAllocated: Assigned IP ["10.0.1.0"] from pool "b"
             pool b := 2+0 used, 6+0 free
-            y/pinned Warning AllocationFailed: Service "y/pinned" has no address: pool c not compatible for ip assignment: it is not for namespace "y"
+            y/pinned Warning AllocationFailed: Service "y/pinned" has no address: pool c not compatible for ip assignment: it is not for namespace "y"; hint: change serviceAllocation of the pool, or ask for another pool
             x/any := [10.0.1.1] from b
             x/any Normal IPAllocated: Assigned IP ["10.0.1.1"] from pool "b"
             pool b := 3+0 used, 5+0 free
@@ -825,7 +825,7 @@ fn a_pool_that_no_longer_accepts_a_service_is_left() {
             x/b Normal IPAllocated: Assigned IP ["10.0.1.1"] from pool "b"
             pool a := 0+0 used, 4+0 free
             pool b := 2+0 used, 2+0 free
-            x/c Warning AllocationFailed: Service "x/c" has no address: pool a not compatible for ip assignment: none of its serviceSelectors matches the labels of the Service
+            x/c Warning AllocationFailed: Service "x/c" has no address: pool a not compatible for ip assignment: none of its serviceSelectors matches the labels of the Service; hint: change serviceAllocation of the pool, or ask for another pool
         "#]],
     );
 }
@@ -984,7 +984,7 @@ fn d7_what_can_stay_stays_beside_a_wish_that_cannot_be_met() {
             x/a Warning AllocationFailed: Service "x/a" keeps ["fc00::"]: unknown pool "nowhere"
             x/a := []
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["fc00::"]: it does not match the ipFamily of the service, IPv4
-            x/a Warning AllocationFailed: Service "x/a" has no address: unknown pool "nowhere"
+            x/a Warning AllocationFailed: Service "x/a" has no address: unknown pool "nowhere"; hint: create the IPAddressPool, or name another in metallb.io/address-pool
             pool a := 0+0 used, 4+4 free
             x/b := [10.0.0.0 fc00::] from a
             x/b Normal IPAllocated: Assigned IP ["10.0.0.0" "fc00::"] from pool "a"
@@ -1020,7 +1020,7 @@ fn what_can_stay_of_two_addresses_is_not_given_to_others() {
             x/b := [10.0.0.1 fc00::] from a
             x/b Normal IPAllocated: Assigned IP ["10.0.0.1" "fc00::"] from pool "a"
             pool a := 2+1 used, 0+1 free
-            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
             x/a := [10.0.0.2] from d
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: ["10.0.0.0"] is not allowed in config: 10.0.0.0 is in no pool
             x/a Normal IPAllocated: Assigned IP ["10.0.0.2"] from pool "d"
@@ -1071,10 +1071,10 @@ fn sharers_wait_for_ports_and_for_keys() {
             x/web := [10.0.0.0] from a
             x/web Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 0+0 free
-            x/web2 Warning AllocationFailed: Service "x/web2" has no address: no available IPs (pool a: its only IPv4 address is in use, and none under sharing key "k" has a place)
+            x/web2 Warning AllocationFailed: Service "x/web2" has no address: no available IPs (pool a: its only IPv4 address is in use, and none under sharing key "k" has a place); hint: add addresses to a pool that accepts the Service, or delete Services
             x/dns := [10.0.0.0] from a
             x/dns Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
-            x/alien Warning AllocationFailed: Service "x/alien" has no address: no available IPs (pool a: its only IPv4 address is in use, and none under sharing key "other" has a place)
+            x/alien Warning AllocationFailed: Service "x/alien" has no address: no available IPs (pool a: its only IPv4 address is in use, and none under sharing key "other" has a place); hint: add addresses to a pool that accepts the Service, or delete Services
             x/web2 := [10.0.0.0] from a
             x/web2 Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             x/alien := [10.0.0.0] from a
@@ -1112,7 +1112,7 @@ fn exhaustion_is_told_once_with_the_pools_tried() {
             x/a := [10.0.0.0] from a
             x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 0+0 free
-            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool e: its serviceAllocation names no namespace and no Service, so it has to be asked for; pool b: it is not for namespace "x"; pool a: its only IPv4 address is in use; pool c: it has no usable IPv4 addresses; pool d: its autoAssign is off; pool f: it has no usable IPv4 addresses; and 2 more)
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool e: its serviceAllocation names no namespace and no Service, so it has to be asked for; pool b: it is not for namespace "x"; pool a: its only IPv4 address is in use; pool c: it has no usable IPv4 addresses; pool d: its autoAssign is off; pool f: it has no usable IPv4 addresses; and 2 more); hint: add addresses to a pool that accepts the Service, or delete Services
             Service x/b: has no address: no available IPs
               pool e: its serviceAllocation names no namespace and no Service, so it has to be asked for
               pool b: it is not for namespace "x"
@@ -1139,11 +1139,11 @@ fn a_place_beside_someone_who_took_the_last_address_is_offered() {
          config",
         expect![[r#"
             pool c := 0+0 used, 2+0 free
-            x/sharer Warning AllocationFailed: Service "x/sharer" has no address: no available IPs (pool c: none of its serviceSelectors matches the labels of the Service)
+            x/sharer Warning AllocationFailed: Service "x/sharer" has no address: no available IPs (pool c: none of its serviceSelectors matches the labels of the Service); hint: add addresses to a pool that accepts the Service, or delete Services
             x/first := [10.0.0.0] from c
             x/first Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "c"
             pool c := 1+0 used, 1+0 free
-            x/last Warning AllocationFailed: Service "x/last" has no address: pool c not compatible for ip assignment: none of its serviceSelectors matches the labels of the Service
+            x/last Warning AllocationFailed: Service "x/last" has no address: pool c not compatible for ip assignment: none of its serviceSelectors matches the labels of the Service; hint: change serviceAllocation of the pool, or ask for another pool
             x/last := [10.0.0.1] from c
             x/last Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "c"
             pool c := 2+0 used, 0+0 free
@@ -1170,10 +1170,10 @@ fn ports_given_up_together_with_the_address_are_offered() {
             pool a := 1+0 used, 0+0 free
             x/dns := [10.0.0.0] from a
             x/dns Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
-            x/waits Warning AllocationFailed: Service "x/waits" has no address: no available IPs (pool a: its only IPv4 address is in use, and none under sharing key "k" has a place)
+            x/waits Warning AllocationFailed: Service "x/waits" has no address: no available IPs (pool a: its only IPv4 address is in use, and none under sharing key "k" has a place); hint: add addresses to a pool that accepts the Service, or delete Services
             x/web := []
             x/web Normal ClearAssignment: Service "x/web" can no longer have ["10.0.0.0"]: it does not match the ipFamily of the service, IPv6
-            x/web Warning AllocationFailed: Service "x/web" has no address: no available IPs (pool a: it has no usable IPv6 addresses)
+            x/web Warning AllocationFailed: Service "x/web" has no address: no available IPs (pool a: it has no usable IPv6 addresses); hint: add addresses to a pool that accepts the Service, or delete Services
             x/waits := [10.0.0.0] from a
             x/waits Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
         "#]],
@@ -1195,7 +1195,7 @@ fn a_pool_that_accepts_more_offers_its_shared_addresses_too() {
             x/web := [10.0.0.0] from a
             x/web Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 0+0 free
-            x/dns Warning AllocationFailed: Service "x/dns" has no address: no available IPs (pool a: none of its serviceSelectors matches the labels of the Service)
+            x/dns Warning AllocationFailed: Service "x/dns" has no address: no available IPs (pool a: none of its serviceSelectors matches the labels of the Service); hint: add addresses to a pool that accepts the Service, or delete Services
             x/dns := [10.0.0.0] from a
             x/dns Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
         "#]],
@@ -1236,8 +1236,8 @@ fn a_dual_stack_sharer_gets_a_seat_of_one_family_with_a_free_address_of_the_othe
             x/six := [fc00::] from a
             x/six Normal IPAllocated: Assigned IP ["fc00::"] from pool "a"
             pool a := 1+1 used, 0+0 free
-            x/both Warning AllocationFailed: Service "x/both" has no address: no available IPs (pool a: its only IPv6 address is in use, and none under sharing key "k" has a place)
-            x/alone Warning AllocationFailed: Service "x/alone" has no address: no available IPs (pool a: its only IPv4 address is in use)
+            x/both Warning AllocationFailed: Service "x/both" has no address: no available IPs (pool a: its only IPv6 address is in use, and none under sharing key "k" has a place); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/alone Warning AllocationFailed: Service "x/alone" has no address: no available IPs (pool a: its only IPv4 address is in use); hint: add addresses to a pool that accepts the Service, or delete Services
             x/both := [10.0.0.0 fc00::] from a
             x/both Normal IPAllocated: Assigned IP ["10.0.0.0" "fc00::"] from pool "a"
         "#]],

@@ -327,7 +327,7 @@ fn who_ends_is_followed_at_once() {
             x/a := [10.0.0.0] from a
             x/a := [10.0.0.0] from a
             x/a Warning StatusOverwritten: "k3s" keeps setting the status of service "x/a" to ["192.0.2.1"] from no pool; it is left alone now, though it should be ["10.0.0.0"] from pool "a". Two load balancers serve this service: end one of them (of k3s: --disable=servicelb), or keep them apart by spec.loadBalancerClass
-            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: its only IPv4 address is in use)
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: its only IPv4 address is in use); hint: add addresses to a pool that accepts the Service, or delete Services
             x/a := [10.0.0.0] from a
             x/a Warning StatusOverwritten: Something else set the status of service "x/a" to [] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
             x/b := [10.0.0.0] from a
@@ -353,7 +353,7 @@ fn a_foreign_status_on_a_waiting_service_is_cleared_with_growing_pauses() {
             x/a := [10.0.0.0] from a
             x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 0+0 free
-            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: its only IPv4 address is in use)
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: its only IPv4 address is in use); hint: add addresses to a pool that accepts the Service, or delete Services
             x/b := []
             x/b Warning StatusOverwritten: Something else set the status of service "x/b" to ["192.0.2.1"] from no pool; it is set back to no address. Another load balancer may be serving it too
             x/b := []
@@ -387,7 +387,7 @@ fn an_old_status_that_arrives_late_is_not_foreign() {
             pool a := 1+0 used, 0+0 free
             x/a := []
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: no available IPs: no IPAddressPool is configured
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured; hint: create an IPAddressPool
             x/a := [10.0.1.0] from b
             x/a Normal IPAllocated: Assigned IP ["10.0.1.0"] from pool "b"
             pool b := 1+0 used, 0+0 free
@@ -441,7 +441,7 @@ fn deprecated_annotations_are_told_when_the_service_changes() {
             x/a := [10.0.0.3] from a
             x/a Normal IPAllocated: Assigned IP ["10.0.0.3"] from pool "a"
             x/a Warning deprecatedAnnotation: The annotation "metallb.universe.tf/loadBalancerIPs" is deprecated; use "metallb.io/loadBalancerIPs"
-            x/b Warning AllocationFailed: Service "x/b" has no address: unknown pool "nowhere"
+            x/b Warning AllocationFailed: Service "x/b" has no address: unknown pool "nowhere"; hint: create the IPAddressPool, or name another in metallb.io/address-pool
         "#]],
     );
 }
@@ -489,13 +489,13 @@ fn a_status_that_is_right_again_is_not_taken_for_foreign_when_it_passes_by() {
          +58s
          +1s",
         expect![[r#"
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured; hint: create an IPAddressPool
             x/a := [10.0.0.0] from a
             x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 3+0 free
             x/a := []
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: no available IPs: no IPAddressPool is configured
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured; hint: create an IPAddressPool
             x/a := []
             x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["10.0.0.0"] from pool "a"; it is set back to no address. Another load balancer may be serving it too
         "#]],
@@ -521,7 +521,7 @@ fn a_service_that_gets_nothing_is_remembered_until_its_writes_have_passed_by() {
          why x/a",
         expect![[r#"
             pool a := 0+0 used, 4+0 free
-            x/a Warning AllocationFailed: Service "x/a" has no address: unknown pool "b"
+            x/a Warning AllocationFailed: Service "x/a" has no address: unknown pool "b"; hint: create the IPAddressPool, or name another in metallb.io/address-pool
             x/a := [10.0.0.8] from b
             x/a Normal IPAllocated: Assigned IP ["10.0.0.8"] from pool "b"
             pool b := 1+0 used, 3+0 free
@@ -656,7 +656,7 @@ fn a_pool_status_that_reaches_another_pool_of_its_name_is_waited_for() {
             pool a := 1+0 used, 3+0 free
             x/a := []
             x/a Normal ClearAssignment: Service "x/a" can no longer have ["10.0.0.0"]: no available IPs: no IPAddressPool is configured
-            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured
+            x/a Warning AllocationFailed: Service "x/a" has no address: no available IPs: no IPAddressPool is configured; hint: create an IPAddressPool
         "#]],
     );
 }
@@ -740,18 +740,18 @@ fn what_is_in_the_way_of_ports_is_told_by_name() {
             x/web := [10.0.0.0] from a
             x/web Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 3+0 free
-            x/other Warning AllocationFailed: Service "x/other" has no address: port TCP/443 is already in use on "10.0.0.0" by "x/web"
-            x/alone Warning AllocationFailed: Service "x/alone" has no address: can't change sharing key for "x/alone": 10.0.0.0 is used by "x/web", and this Service has no sharing key
-            x/key Warning AllocationFailed: Service "x/key" has no address: can't change sharing key for "x/key": 10.0.0.0 is used by "x/web", which has sharing key "k" while this Service has "z"
-            x/local Warning AllocationFailed: Service "x/local" has no address: can't change sharing key for "x/local": 10.0.0.0 is used by "x/web", which has externalTrafficPolicy Cluster while this Service has externalTrafficPolicy Local with selector "app=web"
-            x/v6 Warning AllocationFailed: Service "x/v6" has no address: requested loadBalancer IP(s) ["10.0.0.0"] does not match the ipFamily of the service, IPv6
-            x/dual Warning AllocationFailed: Service "x/dual" has no address: requested loadBalancer IP(s) ["10.0.0.0"] does not match the ipFamily of the service, dual-stack
+            x/other Warning AllocationFailed: Service "x/other" has no address: port TCP/443 is already in use on "10.0.0.0" by "x/web"; hint: use another port, or ask for another address
+            x/alone Warning AllocationFailed: Service "x/alone" has no address: can't change sharing key for "x/alone": 10.0.0.0 is used by "x/web", and this Service has no sharing key; hint: ask for another address, or give both Services the same metallb.io/allow-shared-ip, policy and backends
+            x/key Warning AllocationFailed: Service "x/key" has no address: can't change sharing key for "x/key": 10.0.0.0 is used by "x/web", which has sharing key "k" while this Service has "z"; hint: ask for another address, or give both Services the same metallb.io/allow-shared-ip, policy and backends
+            x/local Warning AllocationFailed: Service "x/local" has no address: can't change sharing key for "x/local": 10.0.0.0 is used by "x/web", which has externalTrafficPolicy Cluster while this Service has externalTrafficPolicy Local with selector "app=web"; hint: ask for another address, or give both Services the same metallb.io/allow-shared-ip, policy and backends
+            x/v6 Warning AllocationFailed: Service "x/v6" has no address: requested loadBalancer IP(s) ["10.0.0.0"] does not match the ipFamily of the service, IPv6; hint: ask for addresses of the families that its cluster IPs have
+            x/dual Warning AllocationFailed: Service "x/dual" has no address: requested loadBalancer IP(s) ["10.0.0.0"] does not match the ipFamily of the service, dual-stack; hint: ask for addresses of the families that its cluster IPs have
             Service x/other: has no address: port TCP/443 is already in use on "10.0.0.0" by "x/web"
             x/other := [10.0.0.0] from a
             x/other Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
-            x/alone Warning AllocationFailed: Service "x/alone" has no address: can't change sharing key for "x/alone": 10.0.0.0 is used by "x/other", and this Service has no sharing key
-            x/key Warning AllocationFailed: Service "x/key" has no address: can't change sharing key for "x/key": 10.0.0.0 is used by "x/other", which has sharing key "k" while this Service has "z"
-            x/local Warning AllocationFailed: Service "x/local" has no address: can't change sharing key for "x/local": 10.0.0.0 is used by "x/other", which has externalTrafficPolicy Cluster while this Service has externalTrafficPolicy Local with selector "app=web"
+            x/alone Warning AllocationFailed: Service "x/alone" has no address: can't change sharing key for "x/alone": 10.0.0.0 is used by "x/other", and this Service has no sharing key; hint: ask for another address, or give both Services the same metallb.io/allow-shared-ip, policy and backends
+            x/key Warning AllocationFailed: Service "x/key" has no address: can't change sharing key for "x/key": 10.0.0.0 is used by "x/other", which has sharing key "k" while this Service has "z"; hint: ask for another address, or give both Services the same metallb.io/allow-shared-ip, policy and backends
+            x/local Warning AllocationFailed: Service "x/local" has no address: can't change sharing key for "x/local": 10.0.0.0 is used by "x/other", which has externalTrafficPolicy Cluster while this Service has externalTrafficPolicy Local with selector "app=web"; hint: ask for another address, or give both Services the same metallb.io/allow-shared-ip, policy and backends
         "#]],
     );
 }
@@ -884,7 +884,7 @@ fn d16_a_service_that_stops_being_ours_in_a_contest_is_released_too() {
             x/a := [10.0.0.0] from a
             x/a Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
             pool a := 1+0 used, 0+0 free
-            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: its only IPv4 address is in use)
+            x/b Warning AllocationFailed: Service "x/b" has no address: no available IPs (pool a: its only IPv4 address is in use); hint: add addresses to a pool that accepts the Service, or delete Services
             x/a := [10.0.0.0] from a
             x/a Warning StatusOverwritten: Something else set the status of service "x/a" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
             x/a Warning StatusOverwritten: Something else set the status of service "x/a" to [] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
@@ -983,10 +983,10 @@ fn who_resigns_decides_nothing_until_it_is_told_again() {
             x/b := [10.0.0.1] from a
             x/b Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "a"
             pool a := 2+0 used, 0+0 free
-            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
             x/c := [10.0.0.0] from a
             x/c Normal IPAllocated: Assigned IP ["10.0.0.0"] from pool "a"
-            x/d Warning AllocationFailed: Service "x/d" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/d Warning AllocationFailed: Service "x/d" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
             x/c := [10.0.0.0] from a
             x/c Warning StatusOverwritten: Something else set the status of service "x/c" to ["192.0.2.1"] from no pool; it is set back to ["10.0.0.0"] from pool "a". Another load balancer may be serving it too
         "#]],
@@ -1015,9 +1015,9 @@ fn who_resigns_and_is_told_again_changes_nothing() {
             x/b := [10.0.0.1] from a
             x/b Normal IPAllocated: Assigned IP ["10.0.0.1"] from pool "a"
             pool a := 2+0 used, 0+0 free
-            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
-            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
-            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use)
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
+            x/c Warning AllocationFailed: Service "x/c" has no address: no available IPs (pool a: all 2 of its IPv4 addresses are in use); hint: add addresses to a pool that accepts the Service, or delete Services
         "#]],
     );
 }

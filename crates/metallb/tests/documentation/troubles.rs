@@ -93,6 +93,38 @@ fn every_reason_and_event_is_explained() {
     assert_eq!(missing(&page, events), [""; 0]);
 }
 
+/// Reasons of single nodes, of which another one passes, and of Services that are none of ours.
+const NEVER_AT_A_SERVICE: [&str; 9] = [
+    "Drained",
+    "NoAddress",
+    "NoSuchInterface",
+    "NodeNotReady",
+    "NodeUnknown",
+    "NotElected",
+    "NotJoined",
+    "NotLoadBalancer",
+    "OtherClass",
+];
+
+#[test]
+fn every_reason_of_a_condition_is_explained_and_no_other() {
+    let mut reasons = BTreeSet::new();
+    for (path, function) in [
+        ("crates/controller/src/problem.rs", "fn reason("),
+        ("crates/speaker/src/silence.rs", "fn reason("),
+        ("crates/speaker/src/verdict.rs", "fn condition_reason("),
+    ] {
+        let text = read(path);
+        let body = text.split_once(function).unwrap().1.split_once("\n    }\n").unwrap().0;
+        let words = body.split('"').skip(1).step_by(2).map(str::to_owned);
+        reasons.extend(words.filter(|word| !NEVER_AT_A_SERVICE.contains(&word.as_str())));
+    }
+    assert!(reasons.len() > 25, "{reasons:?}");
+    let page = read("docs/conditions.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    assert_eq!(rows.map(str::to_owned).collect::<BTreeSet<_>>(), reasons);
+}
+
 #[test]
 fn every_alert_is_explained() {
     let page = read(PAGE);

@@ -16,6 +16,7 @@
 mod bfd;
 mod cluster;
 mod command_line;
+mod conditions;
 mod configuration;
 mod conflicts;
 mod edge;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         conflicts::trials(),
         peering::trials(),
         failover::trials(),
+        conditions::trials(),
         configuration::trials(),
         command_line::trials(),
         metrics::trials(),

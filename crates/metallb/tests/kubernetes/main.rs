@@ -15,6 +15,7 @@
 
 mod changeover;
 mod chart;
+mod conditions;
 mod definitions;
 mod lease;
 mod manifest;
@@ -50,6 +51,9 @@ fn main() -> ExitCode {
         Trial::new("one_of_two_controllers_writes_and_no_address_is_given_twice", lease::takeovers),
         Trial::new("contract_1_9_status_objects_show_who_announces_what", reports::announcements),
         Trial::new("contract_1_9_states_of_the_configuration_follow_it", reports::configuration_states),
+        Trial::new("a_service_that_nobody_announces_says_why", conditions::conditions_of_services),
+        Trial::new("conditions_are_told_by_one_controller_and_not_again_by_the_next", conditions::takeover),
+        Trial::new("with_the_rights_of_an_older_chart_nothing_else_is_disturbed", conditions::fewer_rights),
         Trial::new("services_are_served_with_kube_proxy_in_nftables_mode", |lab| {
             services::services(lab, ProxyMode::Nftables)
         }),

@@ -157,6 +157,14 @@ fn everything(site: &Site) -> Result<Vec<AuditedRequest>> {
     eventually(LIMIT, || count_of(site, "wrong", "AllocationFailed").and_then(|count| ensure_at_least(count, 2)))?;
     metrics::scrape(site)?;
     announce_by_bgp(site)?;
+    // An API server that has just learned of a kind may let its readers wait a little.
+    for state in ["controller", "speaker-node1", "speaker-node2"] {
+        eventually(LIMIT, || {
+            let object = site.object("configurationstates", state)?;
+            ensure!(object["status"]["result"] == "Valid", "{object}");
+            Ok(())
+        })?;
+    }
     // A watch is noted when it ends.
     drop((controller, speakers));
     eventually(LIMIT, || {

@@ -480,7 +480,9 @@ impl Cluster {
                 Kind::Service
             }
             Write::PoolStatus { .. } => Kind::IPAddressPool,
-            Write::Report { .. } | Write::ReportGone { .. } | Write::Event(_) => return,
+            Write::ServiceCondition { .. } | Write::Report { .. } | Write::ReportGone { .. } | Write::Event(_) => {
+                return;
+            }
         };
         let applied = self.api.apply(write);
         self.say(|| format!("the API server takes {}: {applied:?}", words(write)));
@@ -581,6 +583,7 @@ fn words(write: &Write) -> String {
             "pool {} := {}+{} in use, {}+{} free",
             pool.name, status.assigned_ipv4, status.assigned_ipv6, status.available_ipv4, status.available_ipv6
         ),
+        Write::ServiceCondition { service, .. } => format!("condition of {service}"),
         Write::Report { object, .. } => format!("report {object}"),
         Write::ReportGone { object, .. } => format!("no report {object}"),
         Write::Event(event) => format!("event {} {}: {}", event.reason, event.object, event.message),

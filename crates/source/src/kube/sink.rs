@@ -4,9 +4,13 @@
 //! annotation always went through that subresource (contract 2.1, 12.3). The patch names the uid of the Service it is
 //! meant for, so that a successor of the same name never gets it. What others wrote beside it stays.
 //!
-//! With a Lease, nothing is written that was wanted in an earlier term. The status of a Service then also names the
-//! resource version that was known before the Lease named the Service (`lease`); if it has another one meanwhile, the
-//! write is tried again. Without, a status that is not written because someone changed a label would be a needless try.
+//! The condition of a Service goes by server-side apply under a name of its own, so that it is taken away again without a
+//! look at the conditions of others.
+//!
+//! With a Lease, nothing is written that was wanted in an earlier term. The status and the condition of a Service then also
+//! name the resource version that was known before the Lease named the Service (`lease`); if it has another one meanwhile,
+//! the write is tried again. Without, a status that is not written because someone changed a label would be a needless
+//! try. The queue has only one of the two under way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +20,7 @@ use ::kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use ::kube::core::Request;
 use ::lease::Term;
 use api::core::Ingress;
-use api::{ALLOCATED_FROM_POOL, FENCED_BY, Key, Kind, ObjectRef, Report, ReportParts};
+use api::{ALLOCATED_FROM_POOL, Condition, FENCED_BY, Key, Kind, ObjectRef, Report, ReportParts};
 use http::header::{ACCEPT, HeaderValue};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -31,6 +35,8 @@ use crate::queue::{Job, Outcome, Status, Turn};
 use crate::writer::Sink;
 use crate::{Identity, Owner};
 
+/// The owner of our condition in the status of Services.
+const CONDITION_MANAGER: &str = "metallb-conditions";
 /// Where events go that are about objects without a namespace.
 const DEFAULT_NAMESPACE: &str = "default";
 /// Asks for the metadata of what was written instead of the whole object, which nobody looks at here.
@@ -77,8 +83,11 @@ impl From<Failure> for Undone {
 impl Sink for ApiSink {
     async fn perform(&self, job: &Job, turn: Turn) -> Outcome {
         let work = async {
-            if let (Job::Status(Status::Service { service, uid, .. }), Some(exclusive), Turn::Term(term)) =
-                (job, &self.exclusive, turn)
+            if let (
+                Job::Status(Status::Service { service, uid, .. } | Status::Condition { service, uid, .. }),
+                Some(exclusive),
+                Turn::Term(term),
+            ) = (job, &self.exclusive, turn)
             {
                 return self.service_alone(exclusive, term, service, uid, job).await;
             }
@@ -144,7 +153,7 @@ impl ApiSink {
         }
     }
 
-    /// Writes the status of a Service such that it cannot arrive in the time of another controller: the rule of `lease`.
+    /// Writes the status or the condition of a Service such that it cannot arrive in the time of another controller: the rule of `lease`.
     async fn service_alone(
         &self,
         exclusive: &Exclusive,
@@ -154,10 +163,9 @@ impl ApiSink {
         job: &Job,
     ) -> Result<(), Undone> {
         let Exclusive { guard, versions } = exclusive;
-        let object = ObjectRef { kind: Kind::Service, key: service.clone() };
+        let object = of(Kind::Service, service);
         let Some((_, version)) = versions.of(&object).filter(|(known, _)| known == uid) else {
-            let message = "the watch does not show it".to_owned();
-            return Err(Failure::Refused { code: 404, message, retry_after: None }.into());
+            return Err(not_shown().into());
         };
         if !guard.open(term, target(service)).await {
             return Err(if guard.holds(term) { Undone::Busy } else { Undone::NotOurs });
@@ -170,7 +178,7 @@ impl ApiSink {
         match &result {
             Ok(answer) => {
                 let named: Named = serde_json::from_slice(answer).unwrap_or_default();
-                versions.written(&object, uid, &named.metadata.resource_version);
+                versions.written(&object, uid, &version, &named.metadata.resource_version);
                 guard.close(term, target(service)).await;
             }
             // It has another version now, or is gone: no earlier try can arrive either. After any other answer one may.
@@ -186,11 +194,11 @@ impl ApiSink {
         let (Some(Exclusive { versions, .. }), Job::Status(Status::Pool { pool, .. })) = (&self.exclusive, job) else {
             return self.send(job, None).await.map(drop);
         };
-        let object = ObjectRef { kind: Kind::IPAddressPool, key: pool.clone() };
-        let (uid, version) = versions.of(&object).unzip();
-        let answer = self.send(job, version.as_deref()).await?;
+        let object = of(Kind::IPAddressPool, pool);
+        let Some((uid, version)) = versions.of(&object) else { return self.send(job, None).await.map(drop) };
+        let answer = self.send(job, Some(&version)).await?;
         let named: Named = serde_json::from_slice(&answer).unwrap_or_default();
-        versions.written(&object, &uid.unwrap_or_default(), &named.metadata.resource_version);
+        versions.written(&object, &uid, &version, &named.metadata.resource_version);
         Ok(())
     }
 
@@ -204,7 +212,7 @@ impl ApiSink {
     /// Returns the answer, of which the metadata of a Service is of interest.
     async fn status(&self, status: &Status, version: Option<&str>) -> Result<Vec<u8>, Failure> {
         let (path, key, patch) = match status {
-            Status::Service { uid, .. } if uid.is_empty() => {
+            Status::Service { uid, .. } | Status::Condition { uid, .. } if uid.is_empty() => {
                 return Err(Failure::Unreadable(
                     "a status without a uid could reach any Service of the name".to_owned(),
                 ));
@@ -212,6 +220,9 @@ impl ApiSink {
             Status::Service { service, uid, ingress, pool } => {
                 let path = format!("/api/v1/namespaces/{}/services", service.namespace);
                 (path, service, service_patch(uid, version, ingress, pool.as_deref()))
+            }
+            Status::Condition { service, uid, condition } => {
+                return self.condition(service, uid, version, condition.as_ref()).await;
             }
             Status::Pool { pool, counters } => {
                 let path = super::follow::path(Kind::IPAddressPool, &pool.namespace);
@@ -230,6 +241,22 @@ impl ApiSink {
         };
         let params = PatchParams { field_manager: Some(self.identity.component.to_owned()), ..PatchParams::default() };
         let request = Request::new(path).patch_subresource("status", &key.name, &params, &Patch::Merge(&patch));
+        self.server.get(small(request)).await
+    }
+
+    /// Applies our condition of a Service, or nothing, which takes away the one that was.
+    async fn condition(
+        &self,
+        service: &Key,
+        uid: &str,
+        version: Option<&str>,
+        condition: Option<&Condition>,
+    ) -> Result<Vec<u8>, Failure> {
+        let params = PatchParams::apply(CONDITION_MANAGER).force();
+        let now = seconds(Timestamp::now());
+        let path = format!("/api/v1/namespaces/{}/services", service.namespace);
+        let patch = Patch::Apply(condition_patch(service, uid, version, condition, &now));
+        let request = Request::new(path).patch_subresource("status", &service.name, &params, &patch);
         self.server.get(small(request)).await
     }
 
@@ -326,6 +353,15 @@ impl ApiSink {
     }
 }
 
+fn of(kind: Kind, key: &Key) -> ObjectRef {
+    ObjectRef { kind, key: key.clone() }
+}
+
+/// What an object is that is gone, or is another one of the name.
+fn not_shown() -> Failure {
+    Failure::Refused { code: 404, message: "the watch does not show it".to_owned(), retry_after: None }
+}
+
 /// Asks for a short answer.
 pub(super) fn small(mut request: Built) -> Built {
     if let Ok(request) = &mut request {
@@ -346,6 +382,18 @@ fn service_patch(uid: &str, version: Option<&str>, ingress: &[Ingress], pool: Op
         // In a merge patch, null removes; a list replaces the list that was there.
         "status": { "loadBalancer": { "ingress": (!ingress.is_empty()).then_some(ingress) } },
     })
+}
+
+fn condition_patch(service: &Key, uid: &str, version: Option<&str>, condition: Option<&Condition>, now: &str) -> Value {
+    let mut metadata = json!({ "namespace": service.namespace, "name": service.name, "uid": uid });
+    if let (Some(metadata), Some(version)) = (metadata.as_object_mut(), version) {
+        metadata.insert("resourceVersion".to_owned(), json!(version));
+    }
+    let mut patch = json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata });
+    if let (Some(patch), Some(condition)) = (patch.as_object_mut(), condition) {
+        patch.insert("status".to_owned(), json!({ "conditions": [condition.clone().at(now)] }));
+    }
+    patch
 }
 
 /// A time as Kubernetes writes it, in whole seconds.
@@ -373,6 +421,7 @@ fn tell(job: &Job, failure: &Failure, outcome: Outcome) {
     let (what, object): (&str, &Key) = match job {
         Job::Status(Status::Pool { pool, .. }) => ("pool status", pool),
         Job::Status(Status::Service { service, .. }) => ("service status", service),
+        Job::Status(Status::Condition { service, .. }) => ("service condition", service),
         Job::Status(Status::Report { object, .. } | Status::ReportGone { object, .. }) => {
             (object.kind.name(), &object.key)
         }

@@ -713,6 +713,56 @@ async fn an_empty_status_removes_the_addresses_and_the_annotation_and_nothing_el
     assert_eq!(web["status"], json!({"loadBalancer": {}, "conditions": ["kept"]}));
 }
 
+fn condition(uid: &str, reason: Option<&str>) -> Write {
+    let condition = reason.map(|reason| api::Condition {
+        type_: api::ANNOUNCED.to_owned(),
+        status: "False".to_owned(),
+        observed_generation: None,
+        last_transition_time: "2026-01-01T00:00:00Z".to_owned(),
+        reason: reason.to_owned(),
+        message: "m".to_owned(),
+    });
+    Write::ServiceCondition { service: Key::new("shop", "web"), uid: uid.to_owned(), condition }
+}
+
+/// What it does on a real API server is shown by the trials of `metallb`.
+#[tokio::test(start_paused = true)]
+async fn a_condition_is_applied_under_a_name_of_its_own_and_beside_the_addresses() {
+    let api = server();
+    api.put(SERVICES, service("web", "a"));
+    let source = start(api.client(), options(&[]));
+    for write in [condition("uid-web", Some("NoPeer")), status("web", "10.0.0.1")] {
+        source.writer.write(write);
+    }
+    assert_eq!(source.writer.flush(SOON).await, 0);
+    for write in [condition("uid-web", None), condition("", None), condition("another", Some("NoPeer"))] {
+        source.writer.write(write);
+        assert_eq!(source.writer.flush(SOON).await, 0);
+    }
+    expect![[r#"
+        PATCH /api/v1/namespaces/shop/services/web/status?&fieldManager=metallb-controller {"metadata":{"annotations":{"metallb.io/ip-allocated-from-pool":"pool-1"},"uid":"uid-web"},"status":{"loadBalancer":{"ingress":[{"ip":"10.0.0.1"}]}}}
+        PATCH /api/v1/namespaces/shop/services/web/status?&force=true&fieldManager=metallb-conditions {"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"shop","uid":"uid-web"},"status":{"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"m","reason":"NoPeer","status":"False","type":"metallb.io/Announced"}]}}
+        PATCH /api/v1/namespaces/shop/services/web/status?&force=true&fieldManager=metallb-conditions {"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"shop","uid":"uid-web"}}
+        PATCH /api/v1/namespaces/shop/services/web/status?&force=true&fieldManager=metallb-conditions {"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"shop","uid":"another"},"status":{"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"m","reason":"NoPeer","status":"False","type":"metallb.io/Announced"}]}}"#]].assert_eq(&api.requests().join("\n"));
+    assert_eq!((source.counters.written.get(), source.counters.write_refusals.get()), (3, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_condition_wakes_only_those_who_ask_for_it_and_that_of_others_nobody() {
+    for (pool_status, expected) in [(PoolStatus::Read, 1), (PoolStatus::Ignored, 0)] {
+        let api = server();
+        api.put(SERVICES, service("web", "a"));
+        let mut source = start(api.client(), Options { pool_status, ..options(&[Kind::Service]) });
+        check(&mut source, expect!["+ Service shop/web a\nsynced\n"]).await;
+        for (type_, number) in [("example.com/Other", 0), (api::ANNOUNCED, expected)] {
+            let mut web = service("web", "a");
+            web["status"] = json!({"conditions": [{"type": type_, "status": "False", "reason": "R"}]});
+            api.put(SERVICES, web);
+            assert_eq!(changes(&mut source).await.lines().count(), number, "{type_} {pool_status:?}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_counters_of_a_pool_are_written_to_its_status() {
     let api = server();

@@ -33,10 +33,13 @@ impl Versions {
         self.entries().remove(object);
     }
 
-    /// A write made this version, unless the object is gone meanwhile or is another one.
-    pub(super) fn written(&self, object: &ObjectRef, uid: &str, version: &str) {
-        if let Some(known) = self.entries().get_mut(object).filter(|known| &*known.uid == uid) {
-            known.version = version.into();
+    /// A write that named one version made another, unless the object is gone meanwhile or is another one. What the watch
+    /// has shown since is as new or newer.
+    pub(super) fn written(&self, object: &ObjectRef, uid: &str, named: &str, made: &str) {
+        let mut entries = self.entries();
+        let known = entries.get_mut(object).filter(|known| &*known.uid == uid && &*known.version == named);
+        if let Some(known) = known {
+            known.version = made.into();
         }
     }
 
@@ -62,14 +65,17 @@ mod tests {
         let object = |kind| ObjectRef { kind, key: Key::new("shop", "web") };
         let (versions, web) = (Versions::default(), object(Kind::Service));
         let known = || versions.of(&web).map(|(uid, version)| format!("{uid}{version}"));
-        versions.written(&web, "a", "1");
+        versions.written(&web, "a", "0", "1");
         assert_eq!(known(), None, "what is not there has no version");
         versions.seen(web.clone(), "a", "2");
         assert_eq!(known().as_deref(), Some("a2"));
         assert_eq!(versions.of(&object(Kind::IPAddressPool)), None);
-        versions.written(&web, "a", "3");
-        versions.written(&web, "b", "4");
+        versions.written(&web, "a", "2", "3");
+        versions.written(&web, "b", "3", "4");
         assert_eq!(known().as_deref(), Some("a3"));
+        versions.seen(web.clone(), "a", "6");
+        versions.written(&web, "a", "3", "4");
+        assert_eq!(known().as_deref(), Some("a6"), "an answer that comes after the watch is old");
         versions.seen(web.clone(), "b", "5");
         assert_eq!(known().as_deref(), Some("b5"));
         versions.gone(&web);

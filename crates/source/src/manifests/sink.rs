@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::overlay::Known;
 use super::{event_log, status};
 use crate::Identity;
-use crate::queue::{Job, Outcome, Status, Turn};
+use crate::queue::{Job, Outcome, Status, Target, Turn};
 use crate::writer::Sink;
 
 /// Writes to this folder, in this name.
@@ -51,11 +51,17 @@ fn write_status(directory: &Path, known: &Known, status: &Status) -> io::Result<
         Status::ReportGone { object, uid } => {
             return status::remove_report(directory, object, uid).map(|()| Outcome::Done);
         }
-        Status::Service { .. } | Status::Pool { .. } => {}
+        Status::Service { .. } | Status::Condition { .. } | Status::Pool { .. } => {}
     }
-    let Some(uid) = known.lock().get(&status.target()).cloned() else { return Ok(Outcome::Refused) };
+    let object = match status.target() {
+        Target::Condition(service) => Target::Service(service),
+        target => target,
+    };
+    let Some(uid) = known.lock().get(&object).cloned() else { return Ok(Outcome::Refused) };
     match status {
-        Status::Service { uid: meant, .. } if *meant != uid => return Ok(Outcome::Refused),
+        Status::Service { uid: meant, .. } | Status::Condition { uid: meant, .. } if *meant != uid => {
+            return Ok(Outcome::Refused);
+        }
         _ => {}
     }
     status::write(directory, status, &uid).map(|()| Outcome::Done)

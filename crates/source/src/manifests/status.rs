@@ -1,15 +1,17 @@
 //! The status files: `status/<kind>.<namespace>.<name>.yaml`, with the kind in lower case. Each holds the status of one
 //! object and, of a Service, the annotation that names its pool. They are written whole, in one step, so that readers
-//! see the old one or the new one.
+//! see the old one or the new one. Addresses and condition of a Service are written apart from each other, so each leaves
+//! in the file what the other has written.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use api::core::{Ingress, LoadBalancerStatus, ServiceStatus};
-use api::{ALLOCATED_FROM_POOL, Key, Kind, Object, ObjectRef, PoolCounters, Report};
+use api::core::LoadBalancerStatus;
+use api::{ALLOCATED_FROM_POOL, Condition, Key, Kind, Object, ObjectRef, PoolCounters, Report};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -40,7 +42,7 @@ impl Target {
 
     fn kind_and_key(&self) -> (Kind, &Key) {
         match self {
-            Target::Service(key) => (Kind::Service, key),
+            Target::Service(key) | Target::Condition(key) => (Kind::Service, key),
             Target::Pool(key) => (Kind::IPAddressPool, key),
             Target::Report(object) => (object.kind, &object.key),
         }
@@ -63,6 +65,9 @@ impl Target {
         Target::of(&ObjectRef { kind: *kind, key })
     }
 }
+
+/// Held by who writes half of the status of a Service: the other half is read before.
+static HALVES: Mutex<()> = Mutex::new(());
 
 /// What a status file holds.
 #[derive(Debug, Default, Deserialize)]
@@ -87,9 +92,25 @@ struct Content {
 
 #[derive(Debug)]
 enum StatusContent {
-    Service { status: ServiceStatus, pool: Option<String> },
+    Service(OfService),
     Pool(PoolCounters),
     Report(Box<Object>),
+}
+
+/// What is written of a Service.
+#[derive(Debug, Default)]
+struct OfService {
+    /// Its addresses and their pool; none before they were written for the first time: then the manifest's count.
+    addresses: Option<(LoadBalancerStatus, Option<String>)>,
+    conditions: Vec<Condition>,
+}
+
+/// The status of a Service as it stands in a file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ServiceStatusFields {
+    load_balancer: Option<LoadBalancerStatus>,
+    conditions: Vec<Condition>,
 }
 
 /// The folder of the status files.
@@ -146,12 +167,15 @@ impl StatusFolder {
         let content = Target::of(&object.reference()).and_then(|target| self.entries.get(&target)?.content.as_ref());
         let Some(content) = content.filter(|content| content.uid == object.metadata().uid) else { return };
         match (object, &content.status) {
-            (Object::Service(service), StatusContent::Service { status, pool }) => {
-                service.status.clone_from(status);
-                match pool {
-                    Some(pool) => service.metadata.annotations.insert(ALLOCATED_FROM_POOL.to_owned(), pool.clone()),
-                    None => service.metadata.annotations.remove(ALLOCATED_FROM_POOL),
-                };
+            (Object::Service(service), StatusContent::Service(OfService { addresses, conditions })) => {
+                service.status.conditions.clone_from(conditions);
+                if let Some((load_balancer, pool)) = addresses {
+                    service.status.load_balancer.clone_from(load_balancer);
+                    match pool {
+                        Some(pool) => service.metadata.annotations.insert(ALLOCATED_FROM_POOL.to_owned(), pool.clone()),
+                        None => service.metadata.annotations.remove(ALLOCATED_FROM_POOL),
+                    };
+                }
             }
             (Object::IPAddressPool(pool), StatusContent::Pool(counters)) => pool.status = Some(*counters),
             _ => {}
@@ -162,7 +186,7 @@ impl StatusFolder {
     pub(super) fn reports(&self) -> impl Iterator<Item = &Object> {
         self.entries.values().filter_map(|entry| match &entry.content.as_ref()?.status {
             StatusContent::Report(object) => Some(object.as_ref()),
-            StatusContent::Service { .. } | StatusContent::Pool(_) => None,
+            StatusContent::Service(_) | StatusContent::Pool(_) => None,
         })
     }
 
@@ -225,10 +249,11 @@ fn read(path: &Path, target: &Target) -> io::Result<Content> {
     let text = fs::read_to_string(path)?;
     let StatusFile { mut metadata, status } = serde_saphyr::from_str(&text).map_err(io::Error::other)?;
     let status = match target {
-        Target::Service(_) => StatusContent::Service {
-            status: serde_json::from_value(status)?,
-            pool: metadata.annotations.remove(ALLOCATED_FROM_POOL),
-        },
+        Target::Service(_) | Target::Condition(_) => {
+            let ServiceStatusFields { load_balancer, conditions } = serde_json::from_value(status)?;
+            let pool = metadata.annotations.remove(ALLOCATED_FROM_POOL);
+            StatusContent::Service(OfService { addresses: load_balancer.map(|it| (it, pool)), conditions })
+        }
         Target::Pool(_) => StatusContent::Pool(serde_json::from_value(status)?),
         Target::Report(reference) => {
             let object = Object::from_value(reference.kind, json!({ "metadata": &metadata, "status": status }))?;
@@ -272,13 +297,17 @@ pub(super) fn write(directory: &Path, status: &Status, uid: &str) -> io::Result<
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name of the object cannot be that of a file"));
     };
     make_folder(directory)?;
-    let text = serde_saphyr::to_string(&content(status, uid)).map_err(io::Error::other)?;
+    let alone = matches!(target, Target::Service(_) | Target::Condition(_))
+        .then(|| HALVES.lock().unwrap_or_else(PoisonError::into_inner));
+    let path = directory.join(name);
+    let before = alone.as_ref().and_then(|_| read(&path, &target).ok()).filter(|content| content.uid == uid);
+    let text = serde_saphyr::to_string(&content(status, uid, before)).map_err(io::Error::other)?;
     let temporary = directory.join(format!("{TEMPORARY_PREFIX}{:016x}", random()));
     let result = (|| {
         let mut file = File::create_new(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_data()?;
-        fs::rename(&temporary, directory.join(name))
+        fs::rename(&temporary, path)
     })();
     if result.is_err() {
         remove(&temporary);
@@ -286,7 +315,8 @@ pub(super) fn write(directory: &Path, status: &Status, uid: &str) -> io::Result<
     result
 }
 
-fn content(status: &Status, uid: &str) -> Value {
+/// What the file says, given what it said before of the same object.
+fn content(status: &Status, uid: &str, before: Option<Content>) -> Value {
     let target = status.target();
     let (kind, key) = target.kind_and_key();
     let mut metadata = json!({ "namespace": key.namespace, "name": key.name, "uid": uid });
@@ -295,12 +325,19 @@ fn content(status: &Status, uid: &str) -> Value {
             fields.insert(field.to_owned(), value);
         }
     };
+    let mut of_service = match before.map(|content| content.status) {
+        Some(StatusContent::Service(of_service)) => of_service,
+        Some(StatusContent::Pool(_) | StatusContent::Report(_)) | None => OfService::default(),
+    };
     let status = match status {
         Status::Service { ingress, pool, .. } => {
-            if let Some(pool) = pool {
-                add("annotations", json!({ ALLOCATED_FROM_POOL: pool }));
-            }
-            service_status(ingress)
+            of_service.addresses = Some((LoadBalancerStatus { ingress: ingress.clone() }, pool.clone()));
+            service_status(&of_service)
+        }
+        Status::Condition { condition, .. } => {
+            let now = Timestamp::now().to_string();
+            of_service.conditions = condition.iter().map(|condition| condition.clone().at(&now)).collect();
+            service_status(&of_service)
         }
         Status::Pool { counters, .. } => json!(counters),
         Status::Report { object, report, .. } => {
@@ -310,9 +347,19 @@ fn content(status: &Status, uid: &str) -> Value {
         }
         Status::ReportGone { .. } => Value::Null,
     };
+    if let Some((_, Some(pool))) = of_service.addresses {
+        add("annotations", json!({ ALLOCATED_FROM_POOL: pool }));
+    }
     json!({ "apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata, "status": status })
 }
 
-fn service_status(ingress: &[Ingress]) -> Value {
-    json!(ServiceStatus { load_balancer: LoadBalancerStatus { ingress: ingress.to_vec() } })
+fn service_status(of_service: &OfService) -> Value {
+    let mut status = serde_json::Map::new();
+    if let Some((load_balancer, _)) = &of_service.addresses {
+        status.insert("loadBalancer".to_owned(), json!(load_balancer));
+    }
+    if !of_service.conditions.is_empty() {
+        status.insert("conditions".to_owned(), json!(of_service.conditions));
+    }
+    status.into()
 }

@@ -454,6 +454,93 @@ async fn an_empty_status_overrides_that_of_the_manifest() {
     .assert_eq(&changes(&mut source).await);
 }
 
+fn condition(reason: Option<&str>) -> Write {
+    let condition = reason.map(|reason| api::Condition {
+        type_: api::ANNOUNCED.to_owned(),
+        status: "False".to_owned(),
+        observed_generation: None,
+        last_transition_time: "2026-01-01T00:00:00Z".to_owned(),
+        reason: reason.to_owned(),
+        message: "nobody".to_owned(),
+    });
+    let (service, uid) = (Key::new("shop", "web"), "manifest/Service/shop/web".to_owned());
+    Write::ServiceCondition { service, uid, condition }
+}
+
+/// Addresses and condition are in one file, and neither write touches what the other has written.
+#[tokio::test(start_paused = true)]
+async fn a_condition_and_addresses_leave_each_other_alone() {
+    let directory = TemporaryDirectory::new();
+    directory.write(
+        "a.yaml",
+        &service("web", "x").replace("---\n", "status: {loadBalancer: {ingress: [{ip: 10.0.0.9}]}}\n"),
+    );
+    let mut source = start(directory.path().to_owned(), options(), StatusFiles::Owned);
+    changes(&mut source).await;
+    let mut story = String::new();
+    let writes = [
+        condition(Some("NoPeer")),
+        status("web", &["10.0.0.1"], Some("pool-1")),
+        condition(Some("NoEndpoints")),
+        status("web", &["10.0.0.2"], Some("pool-2")),
+        condition(None),
+    ];
+    for write in writes {
+        source.writer.write(write);
+        assert_eq!(source.writer.flush(SOON).await, 0);
+        let mut told = String::new();
+        while let Ok(Some(Change::Applied(Object::Service(service)))) =
+            tokio::time::timeout(Duration::from_millis(700), source.changes.recv()).await
+        {
+            let reasons: Vec<_> = service.status.conditions.iter().map(|it| it.reason.as_str()).collect();
+            let ips: Vec<_> = service.status.load_balancer.ingress.iter().filter_map(|it| it.ip.as_deref()).collect();
+            let words = [reasons.join(" "), ips.join(" "), format!("{:?}\n", service.metadata.annotations)];
+            told.push_str(&words.join(" "));
+        }
+        story.push_str(&told);
+    }
+    expect![[r#"
+        NoPeer 10.0.0.9 {}
+        NoPeer 10.0.0.1 {"metallb.io/ip-allocated-from-pool": "pool-1"}
+        NoEndpoints 10.0.0.1 {"metallb.io/ip-allocated-from-pool": "pool-1"}
+        NoEndpoints 10.0.0.2 {"metallb.io/ip-allocated-from-pool": "pool-2"}
+         10.0.0.2 {"metallb.io/ip-allocated-from-pool": "pool-2"}
+    "#]]
+    .assert_eq(&story);
+    expect![[r#"
+        apiVersion: v1
+        kind: Service
+        metadata:
+          annotations:
+            metallb.io/ip-allocated-from-pool: pool-2
+          name: web
+          namespace: shop
+          uid: manifest/Service/shop/web
+        status:
+          loadBalancer:
+            ingress:
+            - ip: "10.0.0.2"
+    "#]]
+    .assert_eq(&directory.read("status/service.shop.web.yaml"));
+}
+
+/// Many at once, in any order: the two halves of one file are never mixed up with those of another time.
+#[tokio::test]
+async fn both_halves_may_be_written_at_the_same_time() {
+    let directory = TemporaryDirectory::new();
+    directory.write("a.yaml", &service("web", "x"));
+    let mut source = start(directory.path().to_owned(), options(), StatusFiles::Owned);
+    assert!(changes(&mut source).await.contains("synced"));
+    for number in 1..=50 {
+        source.writer.write(condition(Some(&format!("R{number}"))));
+        source.writer.write(status("web", &[&format!("10.0.0.{number}")], Some("pool-1")));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(source.writer.flush(SOON).await, 0);
+    let text = directory.read("status/service.shop.web.yaml");
+    assert!(text.contains("R50") && text.contains("10.0.0.50"), "{text}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_written_for_what_is_not_there() {
     let directory = TemporaryDirectory::new();

@@ -14,6 +14,7 @@ mod conflicts;
 mod incremental;
 mod layer2;
 mod members;
+mod overview;
 mod reports;
 mod scenario;
 mod sessions;

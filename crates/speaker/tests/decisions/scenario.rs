@@ -86,6 +86,11 @@ impl Scenario {
         said
     }
 
+    /// The configuration that comes into force next.
+    pub(crate) fn draft(&self) -> Arc<Config> {
+        Arc::new(self.draft.clone())
+    }
+
     /// Plays one line.
     pub(crate) fn feed(&mut self, line: &str) -> Vec<Output> {
         let words: Vec<&str> = line.split_whitespace().collect();

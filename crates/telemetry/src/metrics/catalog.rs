@@ -37,6 +37,7 @@ pub fn catalog() -> Vec<Description> {
     [
         of(Controller, &controller::POOLS),
         of(Controller, &controller::ALONE),
+        of(Controller, &controller::SILENT),
         of(Speaker, &speaker::ANNOUNCED),
         of(Speaker, &speaker::REFUSED),
         of(Speaker, &speaker::LAYER2),

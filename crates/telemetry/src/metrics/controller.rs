@@ -12,6 +12,8 @@ pub struct ControllerReport {
     pub pools: Vec<PoolReport>,
     /// Services that should have an address and have none.
     pub services_unassigned: u64,
+    /// Services that show why nobody announces them, by reason.
+    pub services_not_announced: Vec<(&'static str, u64)>,
     /// Statuses that something else had written and that were set back.
     pub statuses_restored: u64,
 }
@@ -81,10 +83,19 @@ pub(super) const ALONE: [Family<ControllerReport, 0>; 2] = [
     ),
 ];
 
+pub(super) const SILENT: [Family<u64, 1>; 1] = [Family::gauge(
+    Origin::Ours,
+    "metallb_controller_services_not_announced",
+    "Number of Services without an address or that nobody announces, by the reason in their condition metallb.io/Announced.",
+    |services| number(*services),
+)
+.by(["reason"])];
+
 impl Metrics for ControllerReport {
     fn write(&self, text: &mut Text) {
         family::write(text, &POOLS, |row| self.pools.iter().for_each(|pool| row([&pool.name], pool)));
         family::write_one(text, &ALONE, self);
+        family::write(text, &SILENT, |row| self.services_not_announced.iter().for_each(|(reason, n)| row([reason], n)));
         self.work.write(text);
     }
 }
@@ -111,6 +122,7 @@ mod tests {
                 },
             ],
             services_unassigned: 5,
+            services_not_announced: vec![("NoAddressAvailable", 5), ("NoEndpoints", 2)],
             ..ControllerReport::default()
         };
         expect![[r##"
@@ -148,6 +160,10 @@ mod tests {
             # HELP metallb_allocator_statuses_restored_total Number of statuses of Services that something else had changed and that were set back.
             # TYPE metallb_allocator_statuses_restored_total counter
             metallb_allocator_statuses_restored_total 0
+            # HELP metallb_controller_services_not_announced Number of Services without an address or that nobody announces, by the reason in their condition metallb.io/Announced.
+            # TYPE metallb_controller_services_not_announced gauge
+            metallb_controller_services_not_announced{reason="NoAddressAvailable"} 5
+            metallb_controller_services_not_announced{reason="NoEndpoints"} 2
             # HELP metallb_k8s_client_updates_total Number of changes of Services, nodes and the configuration that have been worked on.
             # TYPE metallb_k8s_client_updates_total counter
             metallb_k8s_client_updates_total 0

@@ -183,6 +183,58 @@ async fn a_status_that_meets_another_version_is_tried_again() {
     assert_eq!(ip_of(&api, "web"), json!("10.0.0.1"));
 }
 
+fn condition(name: &str, uid: &str) -> Write {
+    let condition = ::api::Condition {
+        type_: ::api::ANNOUNCED.to_owned(),
+        status: "False".to_owned(),
+        observed_generation: None,
+        last_transition_time: String::new(),
+        reason: "NoPeer".to_owned(),
+        message: "m".to_owned(),
+    };
+    Write::ServiceCondition { service: Key::new("shop", name), uid: uid.to_owned(), condition: Some(condition) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_condition_is_of_a_term_and_of_the_version_that_the_addresses_made() {
+    let api = server();
+    let mut one = process(&api, "one");
+    let mut other = process(&api, "other");
+    other.writer.write(condition("web", "uid-web"));
+    lead(&mut one).await;
+    changes(&mut other).await;
+    other.writer.write(condition("web", "uid-web"));
+    api.requests();
+    one.writer.write(condition("web", "uid-web"));
+    one.writer.write(status("web", "10.0.0.1"));
+    one.writer.write(condition("db", "of its predecessor"));
+    assert_eq!(one.writer.flush(SOON).await, 0);
+    let requests = api.requests();
+    let conditions: Vec<&String> = requests.iter().filter(|request| request.contains("metallb-conditions")).collect();
+    let [of_web] = conditions.as_slice() else { panic!("not by who stands by, nor for a predecessor: {requests:#?}") };
+    let addresses = requests.iter().position(|request| request.contains("10.0.0.1")).unwrap();
+    assert!(Some(addresses) < requests.iter().position(|request| request.contains("metallb-conditions")));
+    let announced = requests.iter().filter(|it| it.contains("/leases/") && it.contains("shop/web")).count();
+    assert!(announced >= 1, "{requests:#?}");
+    let version = api.get(SERVICES, "shop/web")["metadata"]["resourceVersion"].clone();
+    assert!(!of_web.contains(r#""resourceVersion":"1""#), "that from before the addresses: {of_web}");
+    // The answer to a condition names the version of the next status: nothing has to be tried twice.
+    one.writer.write(status("web", "10.0.0.2"));
+    assert_eq!(one.writer.flush(SOON).await, 0);
+    let written = api.requests().into_iter().filter(|request| request.contains("10.0.0.2")).collect::<Vec<_>>();
+    assert!(written.len() == 1 && written[0].contains(&format!("\"resourceVersion\":{version}")), "{written:#?}");
+    assert_eq!(one.counters.write_retries.get(), 0);
+    // One that waits is forgotten with the term.
+    api.fail("PATCH*/services/db/status", 1, Fault::Status(409, ""));
+    one.writer.write(condition("db", "uid-db"));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(one.lease.as_ref().unwrap().release(SOON).await);
+    api.requests();
+    tokio::time::sleep(SOON).await;
+    let late = api.requests().into_iter().filter(|request| request.contains("metallb-conditions")).count();
+    assert_eq!(late, 0, "written in the time of another one");
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_cannot_renew_stops_before_another_one_begins() {
     let api = server();

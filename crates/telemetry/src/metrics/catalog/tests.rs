@@ -13,7 +13,11 @@ use crate::metrics::{
 
 /// A report that has a series of every family.
 fn controller_text() -> String {
-    let report = ControllerReport { pools: vec![PoolReport::default()], ..ControllerReport::default() };
+    let report = ControllerReport {
+        pools: vec![PoolReport::default()],
+        services_not_announced: vec![("NoEndpoints", 1)],
+        ..ControllerReport::default()
+    };
     render(&[&report, &process_report()])
 }
 
@@ -161,6 +165,7 @@ fn what_is_ours() {
     expect![[r#"
         Controller metallb_allocator_services_unassigned gauge
         Controller metallb_allocator_statuses_restored_total counter
+        Controller metallb_controller_services_not_announced gauge reason
         Speaker metallb_speaker_services_not_announced gauge protocol,reason
         Speaker metallb_layer2_gateway_sent_total counter ip
         Speaker metallb_layer2_foreign_claims_total counter ip

@@ -1,0 +1,280 @@
+//! Tells at each Service that has no address, or that nobody announces, why that is: the overview of all nodes and the
+//! notices, driven. What the controller itself does not have to know is read beside, and nothing waits for it: where a right
+//! for it is missing, Services without an address are told why nevertheless.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use api::{Kind, Object, ObjectRef, Write};
+use config::{Objects, Scope};
+use controller::Controller;
+use kit::{Duration, Instant, Outbox};
+use report::{Notice, Notices, Notification, ToldBy};
+use source::manifests::StatusFiles;
+use source::{Change, PoolStatus, Source, Writer};
+use speaker::{Answer, Overview, OverviewInput};
+
+use crate::arguments::CommonFlags;
+use crate::process;
+
+/// What is read for this alone.
+const KINDS: [Kind; 8] = [
+    Kind::EndpointSlice,
+    Kind::Node,
+    Kind::L2Advertisement,
+    Kind::BGPAdvertisement,
+    Kind::BGPPeer,
+    Kind::ServiceL2Status,
+    Kind::ServiceBGPStatus,
+    Kind::ConfigurationState,
+];
+
+/// How long a Service may be without an address before that is told.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Services that are looked at between two turns of everything else.
+const PORTION: usize = 256;
+/// What one turn may want written; the rest follows in the next one.
+const OUTBOX_LIMIT: usize = 512;
+
+/// Reads what is needed besides the objects of the controller.
+pub(super) async fn source(flags: &CommonFlags, namespace: Option<&str>) -> Result<Source> {
+    let (component, status) = ("metallb-controller", PoolStatus::Ignored);
+    let files = StatusFiles::ReadOnly;
+    let (source, _client) =
+        process::source(flags, component, "controller", namespace, &KINDS, Vec::new(), status, None, files).await?;
+    Ok(source)
+}
+
+/// What decides about Services, as far as it counts here.
+pub(super) struct Verdicts<'a> {
+    pub(super) decisions: &'a Controller,
+    /// Why the configuration is not in force.
+    pub(super) refused: Option<&'a str>,
+}
+
+/// What this process may say of Services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Standing {
+    /// Nothing: another one leads, or not everything is known yet.
+    #[default]
+    Silent,
+    /// It leads, and the configuration has kept it from deciding since it began.
+    Refused,
+    /// It decides who gets which address.
+    Deciding,
+}
+
+/// The conditions of all Services.
+pub(super) struct Conditions {
+    overview: Overview,
+    notices: Notices,
+    /// What a configuration for all nodes is made of.
+    objects: Objects,
+    is_dirty: bool,
+    namespace: Option<String>,
+    /// All that was asked for beside has been told once.
+    is_complete: bool,
+    standing: Standing,
+    writer: Writer,
+    out: Outbox<Write>,
+}
+
+impl Conditions {
+    pub(super) fn new(load_balancer_class: String, namespace: Option<String>, writer: Writer) -> Self {
+        Conditions {
+            overview: Overview::new(load_balancer_class),
+            notices: Notices::new(),
+            objects: Objects::new(),
+            is_dirty: true,
+            namespace,
+            is_complete: false,
+            standing: Standing::default(),
+            writer,
+            out: Outbox::with_limit(OUTBOX_LIMIT),
+        }
+    }
+
+    /// Takes in what was read beside.
+    pub(super) fn changed(&mut self, changes: &mut dyn Iterator<Item = Change>) {
+        for change in changes {
+            match change {
+                Change::Applied(Object::EndpointSlice(slice)) => {
+                    self.overview.handle(OverviewInput::EndpointSliceApplied(&slice));
+                }
+                Change::Applied(Object::Node(node)) => {
+                    self.overview.handle(OverviewInput::NodeApplied(&node));
+                    self.is_dirty |= self.objects.insert(Object::Node(node));
+                }
+                Change::Applied(Object::BGPPeer(mut peer)) => {
+                    // Neither counts here, and passwords are nothing for the controller.
+                    peer.spec.password = None;
+                    peer.spec.password_secret = None;
+                    peer.spec.bfd_profile = None;
+                    self.is_dirty |= self.objects.insert(Object::BGPPeer(peer));
+                }
+                Change::Applied(
+                    report @ (Object::ServiceL2Status(_) | Object::ServiceBGPStatus(_) | Object::ConfigurationState(_)),
+                ) => self.overview.handle(OverviewInput::ReportApplied(&report)),
+                Change::Applied(object) => self.is_dirty |= self.objects.insert(object),
+                Change::Deleted(reference) => self.gone_beside(&reference),
+                Change::Together(changes) => self.changed(&mut changes.into_iter()),
+                Change::Synced => {
+                    self.is_complete = true;
+                    self.overview.handle(OverviewInput::MarkAll);
+                }
+                // Neither was asked for.
+                Change::ReportsSynced | Change::Leading(_) | Change::Following => {}
+            }
+        }
+    }
+
+    fn gone_beside(&mut self, reference: &ObjectRef) {
+        self.is_dirty |= self.objects.remove(reference);
+        match reference.kind {
+            Kind::EndpointSlice => self.overview.handle(OverviewInput::EndpointSliceDeleted(&reference.key)),
+            Kind::Node => self.overview.handle(OverviewInput::NodeDeleted(&reference.key.name)),
+            _ => self.overview.handle(OverviewInput::ReportDeleted(reference)),
+        }
+    }
+
+    /// An object that the controller reads is there, or has changed.
+    pub(super) fn applied(&mut self, now: Instant, object: &Object) {
+        match object {
+            Object::Service(service) => {
+                self.overview.handle(OverviewInput::ServiceApplied(service));
+                let key = service.metadata.key();
+                let condition = service.status.conditions.first().cloned();
+                let is_ours = self.overview.answer(&key) != Answer::NotOurs;
+                self.tell(
+                    now,
+                    match condition {
+                        None if !is_ours => Notification::Gone(key),
+                        condition => Notification::Seen { service: key, uid: service.metadata.uid.clone(), condition },
+                    },
+                );
+            }
+            Object::IPAddressPool(_) | Object::Community(_) => self.is_dirty |= self.objects.insert(object.clone()),
+            _ => {}
+        }
+    }
+
+    /// Such an object is gone.
+    pub(super) fn deleted(&mut self, now: Instant, reference: &ObjectRef) {
+        self.is_dirty |= self.objects.remove(reference);
+        if reference.kind == Kind::Service {
+            self.overview.handle(OverviewInput::ServiceDeleted(&reference.key));
+            self.tell(now, Notification::Gone(reference.key.clone()));
+        }
+    }
+
+    /// The controller wants this written: then it has decided anew about the Service.
+    pub(super) fn decided(&mut self, write: &Write) {
+        match write {
+            Write::ServiceStatus { service, .. } => self.overview.handle(OverviewInput::Mark(service)),
+            Write::Event(event) if event.object.kind == Kind::Service => {
+                self.overview.handle(OverviewInput::Mark(&event.object.key));
+            }
+            _ => {}
+        }
+    }
+
+    /// When [`Conditions::work`] is due.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let is_due = self.overview.is_dirty() || self.has_to_configure();
+        if is_due { Some(Instant::ZERO) } else { self.notices.next_deadline() }
+    }
+
+    /// Looks at what changed, in bounded portions, and has written what follows.
+    pub(super) fn work(&mut self, now: Instant, verdicts: &Verdicts<'_>) {
+        let standing = match (verdicts.decisions.is_active(), verdicts.refused) {
+            (true, _) => Standing::Deciding,
+            (false, Some(_)) => Standing::Refused,
+            (false, None) => Standing::Silent,
+        };
+        if standing != std::mem::replace(&mut self.standing, standing) {
+            self.overview.handle(OverviewInput::MarkAll);
+            if standing == Standing::Silent {
+                self.tell(now, Notification::Forget);
+            }
+        }
+        self.configure();
+        for _ in 0..PORTION {
+            let Some(service) = self.overview.next_dirty() else { break };
+            if let Some(notification) = self.judge(service, verdicts) {
+                self.tell(now, notification);
+            }
+        }
+        self.tell(now, Notification::Tick);
+    }
+
+    /// How many Services are told that something is wrong, by reason.
+    pub(super) fn told(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.notices.told().into_iter()
+    }
+
+    fn has_to_configure(&self) -> bool {
+        self.is_complete && self.is_dirty
+    }
+
+    fn configure(&mut self) {
+        if !self.has_to_configure() {
+            return;
+        }
+        self.is_dirty = false;
+        match config::validate(&self.objects, Scope::Everything, self.namespace.as_deref()) {
+            Ok(accepted) => self.overview.handle(OverviewInput::Configured(Arc::new(accepted.config))),
+            Err(refused) => self.overview.handle(OverviewInput::Refused(format!("configuration error: {refused}"))),
+        }
+    }
+
+    /// What is to be said of a Service; none while that is not known.
+    fn judge(&self, service: api::Key, verdicts: &Verdicts<'_>) -> Option<Notification> {
+        if self.standing == Standing::Silent {
+            return None;
+        }
+        let answer = self.overview.answer(&service);
+        if answer == Answer::NotOurs {
+            return Some(Notification::Well(service));
+        }
+        let unannounced = |reason, patience, message| Notice { reason, message, patience, told_by: ToldBy::Us };
+        if let Some(complaint) = verdicts.decisions.complaint(&service) {
+            let (reason, message) = (complaint.reason, complaint.message);
+            let notice = Notice { reason, message, patience: PATIENCE, told_by: ToldBy::Others };
+            return Some(Notification::Wrong(service, notice));
+        }
+        match answer {
+            Answer::NotOurs | Answer::Announced => Some(Notification::Well(service)),
+            Answer::NoAddress => {
+                let refused = verdicts.refused.filter(|_| self.standing == Standing::Refused)?;
+                let message = format!("no address: {refused}; hint: correct it; see ConfigurationState controller");
+                Some(Notification::Wrong(service, unannounced("InvalidConfiguration", PATIENCE, message)))
+            }
+            Answer::Silent(_) if !self.is_complete || self.standing != Standing::Deciding => None,
+            Answer::Silent(silence) => {
+                let hint = silence.hint().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+                let message = format!("nobody announces it: {silence}{hint}");
+                Some(Notification::Wrong(service, unannounced(silence.reason(), silence.patience(), message)))
+            }
+        }
+    }
+
+    fn tell(&mut self, now: Instant, notification: Notification) {
+        self.notices.handle(now, notification, &mut self.out);
+        while let Some(write) = self.out.pop() {
+            match &write {
+                Write::ServiceCondition { service, condition: Some(condition), .. } => tracing::info!(
+                    event = "conditionSet",
+                    %service,
+                    reason = condition.reason,
+                    why = condition.message,
+                    "service is told why nobody announces it"
+                ),
+                Write::ServiceCondition { service, condition: None, .. } => {
+                    tracing::info!(event = "conditionRemoved", %service, "nothing is wrong with the service any more");
+                }
+                _ => {}
+            }
+            self.writer.write(write);
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! What is wrong with Services, told where people look: one condition and one event each.
+//!
+//! [`Notices`] knows what should be said of each Service and which condition it shows, and leaves in its outbox what has to
+//! be written. It says nothing of what heals by itself soon enough, and nothing of a Service that is well: then the
+//! condition goes. Why something is wrong is decided elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::{Condition, Event, EventType, Key, Kind, ObjectRef, Write};
+use kit::{Duration, Instant, Outbox, TimerTable};
+
+/// Two writes of one condition are at least this far apart, whoever undoes the first.
+pub const PACE: Duration = Duration::from_secs(5);
+
+/// The reason of the event.
+const NOT_ANNOUNCED: &str = "notAnnounced";
+
+/// The longest text, in bytes: that of an event (Kubernetes refuses more than 1,024).
+const MESSAGE_BYTES_MAX: usize = 1_024;
+
+/// What is wrong with a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// A word that programs read, in CamelCase.
+    pub reason: &'static str,
+    /// A sentence that people read: what it is, and what to do.
+    pub message: String,
+    /// How long it may take to heal by itself.
+    pub patience: Duration,
+    /// Whether an event tells it too.
+    pub told_by: ToldBy,
+}
+
+/// Who tells of it in an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToldBy {
+    /// Nobody else: it is told here.
+    Us,
+    /// Whoever found it.
+    Others,
+}
+
+/// What the notices are told.
+#[derive(Clone, Debug)]
+pub enum Notification {
+    /// The Service is there and shows this condition, if any.
+    Seen {
+        /// The Service.
+        service: Key,
+        /// Its uid.
+        uid: String,
+        /// Its condition [`api::ANNOUNCED`].
+        condition: Option<Condition>,
+    },
+    /// The Service is gone.
+    Gone(Key),
+    /// This is wrong with the Service.
+    Wrong(Key, Notice),
+    /// All is well with the Service, or it is none of our business.
+    Well(Key),
+    /// Nobody knows any more what is wrong with any Service: what they show stays as it is.
+    Forget,
+    /// The deadline has come.
+    Tick,
+}
+
+/// The notices of one process.
+#[derive(Debug, Default)]
+pub struct Notices {
+    services: BTreeMap<Key, Entry>,
+    dirty: BTreeSet<Key>,
+    timers: TimerTable<Key>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    uid: String,
+    shown: Option<Condition>,
+    /// None while nobody has said.
+    verdict: Option<Verdict>,
+    /// When the last write was asked for, and of what.
+    written: Option<(Instant, Option<Condition>)>,
+    /// The reason that the last event had.
+    told: &'static str,
+}
+
+#[derive(Clone, Debug)]
+enum Verdict {
+    Well,
+    Wrong {
+        notice: Notice,
+        /// Since when what is shown is not what should be.
+        since: Instant,
+    },
+}
+
+/// What to do about a Service.
+enum Step {
+    Nothing,
+    Wait(Instant),
+    Write(Option<Condition>),
+}
+
+impl Notices {
+    /// No notices.
+    pub fn new() -> Self {
+        Notices::default()
+    }
+
+    /// Takes in one thing and leaves in `out` what has to be written.
+    pub fn handle(&mut self, now: Instant, input: Notification, out: &mut Outbox<Write>) {
+        match input {
+            Notification::Seen { service, uid, condition } => self.seen(service, uid, condition),
+            Notification::Gone(service) => {
+                self.services.remove(&service);
+                self.dirty.remove(&service);
+                self.timers.clear(&service);
+            }
+            Notification::Wrong(service, notice) => self.wrong(now, service, notice),
+            Notification::Well(service) => {
+                if let Some(entry) = self.services.get_mut(&service) {
+                    (entry.verdict, entry.told) = (Some(Verdict::Well), "");
+                    self.dirty.insert(service);
+                }
+            }
+            Notification::Forget => {
+                for entry in self.services.values_mut() {
+                    (entry.verdict, entry.written, entry.told) = (None, None, "");
+                }
+                self.dirty.clear();
+                self.timers = TimerTable::new();
+            }
+            Notification::Tick => {}
+        }
+        while let Some(service) = self.timers.pop_expired(now) {
+            self.dirty.insert(service);
+        }
+        self.work(now, out);
+    }
+
+    /// When [`Notification::Tick`] is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.dirty.is_empty() { self.timers.next_deadline() } else { Some(Instant::ZERO) }
+    }
+
+    /// How many Services show what is wrong with them, by reason: for the metrics. Costs O(n) in the number of Services.
+    pub fn told(&self) -> BTreeMap<&'static str, u64> {
+        let mut numbers = BTreeMap::new();
+        for entry in self.services.values() {
+            if let Some(Verdict::Wrong { notice, .. }) = &entry.verdict
+                && entry.shown.is_some()
+            {
+                let number: &mut u64 = numbers.entry(notice.reason).or_default();
+                *number = number.saturating_add(1);
+            }
+        }
+        numbers
+    }
+
+    fn seen(&mut self, service: Key, uid: String, condition: Option<Condition>) {
+        let entry = self.services.entry(service.clone()).or_default();
+        if entry.uid != uid {
+            // Another Service of the same name.
+            *entry = Entry { uid, ..Entry::default() };
+        }
+        if entry.shown != condition {
+            entry.shown = condition;
+            self.dirty.insert(service);
+        }
+    }
+
+    fn wrong(&mut self, now: Instant, service: Key, notice: Notice) {
+        let Some(entry) = self.services.get_mut(&service) else { return };
+        let since = match &entry.verdict {
+            // What is said changes; since when it should be said does not.
+            Some(Verdict::Wrong { since, notice: before }) if !says(entry.shown.as_ref(), before) => *since,
+            Some(Verdict::Wrong { .. } | Verdict::Well) | None => now,
+        };
+        entry.verdict = Some(Verdict::Wrong { notice, since });
+        self.dirty.insert(service);
+    }
+
+    fn work(&mut self, now: Instant, out: &mut Outbox<Write>) {
+        // A condition and an event.
+        while out.room() >= 2 {
+            let Some(service) = self.dirty.pop_first() else { return };
+            self.settle(now, service, out);
+        }
+    }
+
+    fn settle(&mut self, now: Instant, service: Key, out: &mut Outbox<Write>) {
+        let Some(entry) = self.services.get_mut(&service) else { return };
+        match entry.step(now) {
+            Step::Nothing => self.timers.clear(&service),
+            Step::Wait(until) => self.timers.set(service, until),
+            Step::Write(condition) => {
+                entry.written = Some((now, condition.clone()));
+                out.push(Write::ServiceCondition { service: service.clone(), uid: entry.uid.clone(), condition });
+                if let Some(Verdict::Wrong { notice, .. }) = &entry.verdict
+                    && entry.told != notice.reason
+                {
+                    entry.told = notice.reason;
+                    // Before a restart, it was told by whoever wrote the condition.
+                    let is_shown = entry.shown.as_ref().is_some_and(|shown| shown.reason == notice.reason);
+                    if notice.told_by == ToldBy::Us && !is_shown {
+                        out.push(Write::Event(event(&service, &entry.uid, notice)));
+                    }
+                }
+                // A write that shows no effect is repeated: another writer may have undone it unseen.
+                self.timers.set(service, now + crate::RECHECK);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn step(&self, now: Instant) -> Step {
+        let (condition, due) = match &self.verdict {
+            None => return Step::Nothing,
+            Some(Verdict::Well) if self.shown.is_none() => return Step::Nothing,
+            Some(Verdict::Well) => (None, now),
+            Some(Verdict::Wrong { notice, .. }) if says(self.shown.as_ref(), notice) => return Step::Nothing,
+            Some(Verdict::Wrong { notice, since }) => (Some(self.condition(notice)), *since + notice.patience),
+        };
+        let paced = self.written.as_ref().map(|(at, written)| {
+            let is_repeat = written.as_ref().map(content) == condition.as_ref().map(content);
+            *at + if is_repeat { crate::RECHECK } else { PACE }
+        });
+        let due = paced.map_or(due, |paced| due.max(paced));
+        if due > now { Step::Wait(due) } else { Step::Write(condition) }
+    }
+
+    fn condition(&self, notice: &Notice) -> Condition {
+        // Its time is that of the last change of its status, by convention, and not of its reason.
+        let since = self.shown.as_ref().filter(|shown| shown.status == "False");
+        Condition {
+            type_: api::ANNOUNCED.to_owned(),
+            status: "False".to_owned(),
+            observed_generation: None,
+            last_transition_time: since.map(|shown| shown.last_transition_time.clone()).unwrap_or_default(),
+            reason: notice.reason.to_owned(),
+            message: text(notice).to_owned(),
+        }
+    }
+}
+
+/// What a condition says besides its time.
+fn content(condition: &Condition) -> (&str, &str, &str) {
+    (&condition.status, &condition.reason, &condition.message)
+}
+
+/// Whether a condition says what a notice does.
+fn says(shown: Option<&Condition>, notice: &Notice) -> bool {
+    shown.is_some_and(|shown| content(shown) == ("False", notice.reason, text(notice)))
+}
+
+fn text(notice: &Notice) -> &str {
+    let end = notice.message.floor_char_boundary(MESSAGE_BYTES_MAX);
+    notice.message.get(..end).unwrap_or_default()
+}
+
+fn event(service: &Key, uid: &str, notice: &Notice) -> Event {
+    Event {
+        object: ObjectRef { kind: Kind::Service, key: service.clone() },
+        uid: uid.to_owned(),
+        type_: EventType::Warning,
+        reason: NOT_ANNOUNCED,
+        message: text(notice).to_owned(),
+    }
+}

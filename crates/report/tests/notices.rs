@@ -1,0 +1,368 @@
+//! Conditions that are written, kept and taken away, as scenarios: one line is one input.
+//!
+//! ```text
+//! seen web [REASON MESSAGE]        the Service is there and shows this; `seen web uid=2` is another of the name
+//! wrong web REASON MESSAGE [5]     and how many seconds it may take to heal; `others web ...` if others tell it too
+//! well web | gone web | forget
+//! undo                             somebody took the condition away
+//! wait 5                           seconds pass
+//! echo                             the API server does and shows what was asked for
+//! ```
+
+#![allow(clippy::arithmetic_side_effects, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::fmt::Write as _;
+
+use api::{Condition, Key, Write};
+use expect_test::{Expect, expect};
+use kit::{Duration, Instant, Outbox};
+use proptest::prelude::*;
+use report::{Notice, Notices, Notification, ToldBy};
+
+struct Scene {
+    notices: Notices,
+    now: Instant,
+    /// What the API server has, and what it was asked to have.
+    shown: Option<Condition>,
+    asked: Vec<Option<Condition>>,
+    uid: String,
+    /// How many conditions and events were written.
+    conditions: usize,
+    events: usize,
+}
+
+const REASONS: [&str; 3] = ["NoEndpoints", "NoAdvertisement", "NoPeer"];
+
+impl Scene {
+    fn new() -> Scene {
+        Scene {
+            notices: Notices::new(),
+            now: Instant::ZERO + Duration::from_secs(100),
+            shown: None,
+            asked: Vec::new(),
+            uid: "1".to_owned(),
+            conditions: 0,
+            events: 0,
+        }
+    }
+
+    fn play(&mut self, script: &str) -> String {
+        script.lines().map(str::trim).map(|line| self.line(line)).collect()
+    }
+
+    fn line(&mut self, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let key = || Key::new("shop", "web");
+        let input = match words.as_slice() {
+            ["seen", "web", rest @ ..] => {
+                match rest {
+                    [uid] => self.uid = uid.trim_start_matches("uid=").to_owned(),
+                    [reason, message] => self.shown = Some(condition(reason, message)),
+                    _ => {}
+                }
+                self.seen()
+            }
+            [who @ ("wrong" | "others"), "web", reason, message, rest @ ..] => {
+                let seconds = rest.first().map_or(5, |text| text.parse().unwrap());
+                let notice = Notice {
+                    reason: REASONS.into_iter().find(|known| known == reason).unwrap(),
+                    message: (*message).to_owned(),
+                    patience: Duration::from_secs(seconds),
+                    told_by: if *who == "wrong" { ToldBy::Us } else { ToldBy::Others },
+                };
+                Notification::Wrong(key(), notice)
+            }
+            ["well", "web"] => Notification::Well(key()),
+            ["gone", "web"] => Notification::Gone(key()),
+            ["forget"] => Notification::Forget,
+            ["undo"] => {
+                self.shown = None;
+                self.seen()
+            }
+            ["wait", seconds] => {
+                self.now += Duration::from_secs(seconds.parse().unwrap());
+                Notification::Tick
+            }
+            ["echo"] => {
+                for asked in std::mem::take(&mut self.asked) {
+                    self.shown = asked.map(|condition| condition.at("2026-01-01T00:00:00Z"));
+                }
+                self.seen()
+            }
+            _ => panic!("not a line of the language: {line:?}"),
+        };
+        let mut said = String::new();
+        for write in self.tell(input) {
+            writeln!(said, "{line}: {write}").unwrap();
+        }
+        said
+    }
+
+    fn seen(&self) -> Notification {
+        Notification::Seen { service: Key::new("shop", "web"), uid: self.uid.clone(), condition: self.shown.clone() }
+    }
+
+    fn tell(&mut self, input: Notification) -> Vec<String> {
+        let mut out = Outbox::with_limit(2);
+        let mut said = Vec::new();
+        self.notices.handle(self.now, input, &mut out);
+        loop {
+            for write in out.drain() {
+                said.push(match write {
+                    Write::ServiceCondition { uid, condition, .. } => {
+                        self.conditions += 1;
+                        self.asked.push(condition.clone());
+                        let text = condition.map(|it| {
+                            format!("{} {} {} {:?}", it.status, it.reason, it.message, it.last_transition_time)
+                        });
+                        format!("condition of {uid}: {}", text.as_deref().unwrap_or("none"))
+                    }
+                    Write::Event(event) => {
+                        self.events += 1;
+                        format!("event {} {} of {}: {}", event.type_.as_str(), event.reason, event.uid, event.message)
+                    }
+                    other => panic!("{other:?}"),
+                });
+            }
+            if self.notices.next_deadline().is_none_or(|due| due > self.now) {
+                return said;
+            }
+            self.notices.handle(self.now, Notification::Tick, &mut out);
+        }
+    }
+}
+
+fn condition(reason: &str, message: &str) -> Condition {
+    Condition {
+        type_: api::ANNOUNCED.to_owned(),
+        status: "False".to_owned(),
+        observed_generation: None,
+        last_transition_time: "2025-01-01T00:00:00Z".to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+fn check(script: &str, expect: Expect) {
+    expect.assert_eq(&Scene::new().play(script));
+}
+
+#[test]
+fn what_heals_in_time_is_not_told() {
+    check(
+        "seen web
+         wrong web NoAdvertisement a
+         wait 4
+         well web
+         wait 60
+         wrong web NoAdvertisement a
+         wait 4
+         gone web
+         wait 60",
+        expect![""],
+    );
+}
+
+#[test]
+fn what_stays_wrong_is_one_condition_and_one_event_until_it_is_well() {
+    check(
+        "seen web
+         wrong web NoAdvertisement a
+         wait 5
+         echo
+         wrong web NoAdvertisement a
+         wait 600
+         well web
+         echo
+         wait 600",
+        expect![[r#"
+            wait 5: condition of 1: False NoAdvertisement a ""
+            wait 5: event Warning notAnnounced of 1: a
+            well web: condition of 1: none
+        "#]],
+    );
+}
+
+#[test]
+fn the_time_begins_with_the_first_fault_and_the_last_is_told() {
+    check(
+        "seen web
+         wrong web NoEndpoints a 20
+         wait 4
+         wrong web NoAdvertisement b
+         wait 1
+         echo
+         wrong web NoPeer c
+         wait 4
+         wrong web NoPeer d
+         wait 1
+         echo
+         wrong web NoPeer e
+         wait 5
+         echo",
+        expect![[r#"
+            wait 1: condition of 1: False NoAdvertisement b ""
+            wait 1: event Warning notAnnounced of 1: b
+            wait 1: condition of 1: False NoPeer d "2026-01-01T00:00:00Z"
+            wait 1: event Warning notAnnounced of 1: d
+            wait 5: condition of 1: False NoPeer e "2026-01-01T00:00:00Z"
+        "#]],
+    );
+}
+
+#[test]
+fn what_others_tell_is_a_condition_alone() {
+    check(
+        "seen web
+         others web NoEndpoints a
+         wait 5
+         echo
+         wrong web NoPeer b
+         wait 5",
+        expect![[r#"
+            wait 5: condition of 1: False NoEndpoints a ""
+            wait 5: condition of 1: False NoPeer b "2026-01-01T00:00:00Z"
+            wait 5: event Warning notAnnounced of 1: b
+        "#]],
+    );
+}
+
+#[test]
+fn a_restart_writes_nothing_again() {
+    check(
+        "seen web NoEndpoints a
+         wait 60
+         wrong web NoEndpoints a
+         wait 60
+         wrong web NoEndpoints b
+         wait 5
+         echo
+         well web
+         wait 5",
+        expect![[r#"
+            wait 5: condition of 1: False NoEndpoints b "2025-01-01T00:00:00Z"
+            wait 5: condition of 1: none
+        "#]],
+    );
+}
+
+#[test]
+fn who_undoes_it_is_answered_from_time_to_time() {
+    check(
+        "seen web
+         wrong web NoPeer a
+         wait 5
+         echo
+         undo
+         wait 9
+         undo
+         wait 1
+         undo
+         echo
+         undo
+         wait 14
+         wait 1",
+        expect![[r#"
+            wait 5: condition of 1: False NoPeer a ""
+            wait 5: event Warning notAnnounced of 1: a
+            wait 14: condition of 1: False NoPeer a ""
+        "#]],
+    );
+}
+
+/// A Service that comes and goes, as with a backend that crashes on and on: what is written is bounded by the pace, and what
+/// heals in time is never told.
+#[test]
+fn flapping_costs_a_condition_in_each_pace_and_an_event_in_each_patience_at_most() {
+    for (seconds_wrong, seconds_well) in [(1, 1), (4, 1), (5, 1), (6, 1), (6, 4), (7, 20)] {
+        let mut scene = Scene::new();
+        scene.line("seen web");
+        let began = scene.now;
+        for _ in 0..100 {
+            scene.line("wrong web NoEndpoints a 5");
+            for _ in 0..seconds_wrong {
+                scene.line("wait 1");
+                scene.line("echo");
+            }
+            scene.line("well web");
+            for _ in 0..seconds_well {
+                scene.line("wait 1");
+                scene.line("echo");
+            }
+        }
+        let passed = scene.now.since(began).as_micros();
+        let paces = usize::try_from(passed / report::PACE.as_micros()).unwrap();
+        assert!(scene.conditions <= paces + 1, "{} in {paces} paces", scene.conditions);
+        assert!(scene.events <= scene.conditions, "{} events, {} conditions", scene.events, scene.conditions);
+        if seconds_wrong < 5 {
+            assert_eq!((scene.conditions, scene.events), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn a_write_that_is_lost_is_repeated_and_another_service_is_another() {
+    check(
+        "seen web
+         wrong web NoPeer a
+         wait 5
+         wait 14
+         wait 1
+         seen web uid=2
+         wait 60
+         wrong web NoPeer a
+         wait 5
+         forget
+         wait 60
+         wrong web NoPeer a
+         wait 5",
+        expect![[r#"
+            wait 5: condition of 1: False NoPeer a ""
+            wait 5: event Warning notAnnounced of 1: a
+            wait 1: condition of 1: False NoPeer a ""
+            wait 5: condition of 2: False NoPeer a ""
+            wait 5: event Warning notAnnounced of 2: a
+            wait 5: condition of 2: False NoPeer a ""
+            wait 5: event Warning notAnnounced of 2: a
+        "#]],
+    );
+}
+
+fn lines() -> impl Strategy<Value = String> {
+    let reason = prop::sample::select(REASONS.to_vec());
+    prop_oneof![
+        (reason, 0_u8..3, prop::sample::select(vec![5, 20]))
+            .prop_map(|(reason, message, time)| format!("wrong web {reason} {message} {time}")),
+        Just("well web".to_owned()),
+        Just("echo".to_owned()),
+        Just("undo".to_owned()),
+        Just("forget".to_owned()),
+        (1_u8..30).prop_map(|seconds| format!("wait {seconds}")),
+    ]
+}
+
+proptest! {
+    /// Whatever happened, it comes to rest at what was said last, and at rest nothing is written.
+    #[test]
+    fn it_settles_at_what_was_said_last(script in prop::collection::vec(lines(), 0..40), is_well: bool) {
+        let mut scene = Scene::new();
+        scene.line("seen web");
+        for line in &script {
+            scene.line(line);
+        }
+        scene.line(if is_well { "well web" } else { "wrong web NoPeer last" });
+        for _ in 0..4 {
+            scene.line("wait 20");
+            scene.line("echo");
+        }
+        let shown = scene.shown.as_ref().map(|condition| (condition.reason.as_str(), condition.message.as_str()));
+        prop_assert_eq!(shown, if is_well { None } else { Some(("NoPeer", "last")) });
+        let before = (scene.conditions, scene.events);
+        for _ in 0..4 {
+            scene.line("wait 20");
+            scene.line("echo");
+        }
+        prop_assert_eq!((scene.conditions, scene.events), before);
+        prop_assert_eq!(scene.notices.next_deadline(), None);
+    }
+}

@@ -1,0 +1,370 @@
+//! Why nobody announces a Service: the chain of verdicts, asked for every node at once.
+//!
+//! Who announces a Service shows in its ServiceL2Status and ServiceBGPStatus (contract 1.9); as long as one is there, nothing
+//! is asked. Else each node is asked by the same gates as its speaker asks, and if one passes them all, whether a speaker
+//! runs on it that could. What only a node itself knows is not asked here: its interfaces, its sessions, who is a member.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::core::{EndpointSlice, Node, Service};
+use api::{Key, Kind, Object, ObjectRef};
+use config::{Config, Peer};
+
+use crate::core::Conflicts;
+use crate::decide::{self, Backends, Exclusion, Surroundings};
+use crate::drain::Standing;
+use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
+use crate::members::{Members, Stay};
+use crate::silence::{Silence, Stop};
+use crate::verdict::{Protocol, Refusal};
+
+/// What an overview is told.
+#[derive(Clone, Debug)]
+pub enum OverviewInput<'a> {
+    /// A configuration for all nodes is in force from now on.
+    Configured(Arc<Config>),
+    /// The objects make no configuration, and this is why; what was in force stays.
+    Refused(String),
+    /// A Service is new or changed.
+    ServiceApplied(&'a Service),
+    /// A Service is gone.
+    ServiceDeleted(&'a Key),
+    /// An EndpointSlice is new or changed.
+    EndpointSliceApplied(&'a EndpointSlice),
+    /// An EndpointSlice is gone.
+    EndpointSliceDeleted(&'a Key),
+    /// A node is new or changed.
+    NodeApplied(&'a Node),
+    /// A node is gone, by name.
+    NodeDeleted(&'a str),
+    /// A ServiceL2Status, ServiceBGPStatus or ConfigurationState is new or changed.
+    ReportApplied(&'a Object),
+    /// One of those is gone.
+    ReportDeleted(&'a ObjectRef),
+    /// Something else about the Service changed.
+    Mark(&'a Key),
+    /// Nothing that was answered counts any more.
+    MarkAll,
+}
+
+/// How a Service is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is not there, or not for us.
+    NotOurs,
+    /// It has no address.
+    NoAddress,
+    /// Somebody announces it.
+    Announced,
+    /// Nobody does, and this is why.
+    Silent(Silence),
+}
+
+/// What is known of all nodes and Services.
+#[derive(Debug, Default)]
+pub struct Overview {
+    load_balancer_class: String,
+    config: Option<Arc<Config>>,
+    /// Why the newest objects are not in force.
+    refused: Option<String>,
+    pools: PoolIndex,
+    services: BTreeMap<Key, ServiceView>,
+    /// The Service of each EndpointSlice.
+    slices: BTreeMap<Key, Key>,
+    nodes: BTreeMap<String, NodeView>,
+    /// The Service of each status object.
+    reports: BTreeMap<ObjectRef, Key>,
+    /// The status objects of each Service: those who announce it.
+    announcers: BTreeMap<Key, BTreeSet<ObjectRef>>,
+    /// What speakers make of the configuration, by node.
+    speakers: BTreeMap<String, Option<String>>,
+    /// Services of ours that nobody announces: of nodes, speakers and the configuration, only they are of interest.
+    silent: BTreeSet<Key>,
+    /// Services to ask for anew.
+    dirty: BTreeSet<Key>,
+}
+
+#[derive(Debug, Default)]
+struct ServiceView {
+    facts: Option<ServiceFacts>,
+    slices: BTreeMap<String, SliceFacts>,
+}
+
+/// A node as it sees itself: without others, so that each election is its own.
+#[derive(Debug, Default)]
+struct NodeView {
+    alone: BTreeMap<String, NodeFacts>,
+    peers: BTreeMap<String, Arc<Peer>>,
+}
+
+impl Overview {
+    /// An overview of nothing, for Services of this `loadBalancerClass`; empty for those without a class.
+    pub fn new(load_balancer_class: String) -> Self {
+        Overview { load_balancer_class, ..Overview::default() }
+    }
+
+    /// Takes in one thing.
+    pub fn handle(&mut self, input: OverviewInput<'_>) {
+        match input {
+            OverviewInput::Configured(config) => self.configured(config),
+            OverviewInput::Refused(why) => {
+                self.refused = Some(why);
+                self.mark_silent();
+            }
+            OverviewInput::ServiceApplied(service) => self.service_applied(service),
+            OverviewInput::ServiceDeleted(key) => self.service_deleted(key),
+            OverviewInput::EndpointSliceApplied(slice) => self.slice_applied(slice),
+            OverviewInput::EndpointSliceDeleted(key) => self.slice_deleted(key),
+            OverviewInput::NodeApplied(node) => self.node_applied(node),
+            OverviewInput::NodeDeleted(name) => {
+                if self.nodes.remove(name).is_some() {
+                    self.mark_silent();
+                }
+            }
+            OverviewInput::ReportApplied(object) => self.report_applied(object),
+            OverviewInput::ReportDeleted(reference) => self.report_deleted(reference),
+            OverviewInput::Mark(key) => self.mark(key),
+            OverviewInput::MarkAll => {
+                let known = self.services.iter().filter(|(_, service)| service.facts.is_some());
+                self.dirty = known.map(|(key, _)| key.clone()).collect();
+            }
+        }
+    }
+
+    /// A Service whose answer may be another one than before, until there is none.
+    pub fn next_dirty(&mut self) -> Option<Key> {
+        self.dirty.pop_first()
+    }
+
+    /// Whether there is one.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// How a Service is.
+    pub fn answer(&self, service: &Key) -> Answer {
+        let view = self.services.get(service);
+        let Some((facts, backends)) = view.and_then(|view| Some((view.facts.as_ref()?, Backends(&view.slices)))) else {
+            return Answer::NotOurs;
+        };
+        match &facts.addresses {
+            Err(Refusal::NotLoadBalancer | Refusal::OtherClass) => Answer::NotOurs,
+            Err(Refusal::NoAddress) => Answer::NoAddress,
+            Ok(_) | Err(_) if self.announcers.contains_key(service) => Answer::Announced,
+            Ok(_) | Err(_) => Answer::Silent(self.silence(facts, backends)),
+        }
+    }
+
+    fn silence(&self, facts: &ServiceFacts, backends: Backends<'_>) -> Silence {
+        let Some(_config) = &self.config else { return Silence::InvalidConfiguration(self.refused.clone()) };
+        let mut candidates = Vec::new();
+        let mut stops = Vec::new();
+        for (name, node) in &self.nodes {
+            match self.ask(name, node, facts, backends) {
+                Ok(()) => candidates.push(name.clone()),
+                // What is missing is missing for every other node.
+                Err(stop) if stop.is_everywhere() => return self.blame(vec![(stop, name.clone())]),
+                Err(stop) => stops.push((stop, name.clone())),
+            }
+        }
+        if !candidates.is_empty() {
+            return self.idle(candidates);
+        }
+        if self.nodes.is_empty() {
+            let nobody = NodeView::default();
+            stops.extend(self.ask("", &nobody, facts, backends).err().map(|stop| (stop, String::new())));
+        }
+        self.blame(stops)
+    }
+
+    /// What to say if no node could announce it.
+    fn blame(&self, stops: Vec<(Stop, String)>) -> Silence {
+        match Silence::of(stops) {
+            // What would help may be written already.
+            silence if silence.is_about_configuration() && self.refused.is_some() => {
+                Silence::InvalidConfiguration(self.refused.clone())
+            }
+            silence => silence,
+        }
+    }
+
+    /// Asks one node for both protocols; the gate that it got furthest to is what stopped it.
+    fn ask(&self, name: &str, node: &NodeView, facts: &ServiceFacts, backends: Backends<'_>) -> Result<(), Stop> {
+        let around = Surroundings {
+            node: name,
+            exclusion: Exclusion::Honoured,
+            pools: &self.pools,
+            nodes: &node.alone,
+            members: &Members::Off,
+            conflicts: &Conflicts::default(),
+            stay: Stay::Stays,
+            peers: &node.peers,
+            interfaces: &BTreeSet::new(),
+            standing: Standing::Present,
+        };
+        let layer2 = match decide::layer2(facts, backends, &around).0.outcome {
+            // The node alone knows its interfaces.
+            Ok(_) | Err(Refusal::NoSuchInterface(_)) => return Ok(()),
+            Err(refusal) => Stop::new(Protocol::Layer2, refusal),
+        };
+        let bgp = match decide::bgp(facts, backends, &around).outcome {
+            Ok(_) => return Ok(()),
+            Err(refusal) => Stop::new(Protocol::Bgp, refusal),
+        };
+        Err(if bgp.is_further_than(&layer2) { bgp } else { layer2 })
+    }
+
+    /// These nodes could announce it, and do not.
+    fn idle(&self, candidates: Vec<String>) -> Silence {
+        let (with_speaker, without): (Vec<_>, Vec<_>) =
+            candidates.into_iter().partition(|name| self.speakers.contains_key(name));
+        let complaint = with_speaker.iter().find_map(|name| self.speakers.get(name)?.clone());
+        match (complaint, with_speaker.is_empty()) {
+            (Some(complaint), _) => Silence::InvalidConfiguration(Some(complaint)),
+            (None, true) => Silence::NoSpeaker(without),
+            (None, false) => Silence::Idle(with_speaker),
+        }
+    }
+
+    fn configured(&mut self, config: Arc<Config>) {
+        self.pools = PoolIndex::new(&config);
+        for node in self.nodes.values_mut() {
+            node.select_peers(&config);
+        }
+        self.config = Some(config);
+        self.refused = None;
+        self.mark_silent();
+    }
+
+    fn service_applied(&mut self, service: &Service) {
+        let facts = ServiceFacts::read(service, &self.load_balancer_class);
+        let key = service.metadata.key();
+        let view = self.services.entry(key.clone()).or_default();
+        if view.facts.as_ref() != Some(&facts) {
+            view.facts = Some(facts);
+            self.mark(&key);
+        }
+    }
+
+    fn service_deleted(&mut self, key: &Key) {
+        self.dirty.remove(key);
+        self.silent.remove(key);
+        let Some(view) = self.services.get_mut(key) else { return };
+        view.facts = None;
+        if view.slices.is_empty() {
+            self.services.remove(key);
+        }
+    }
+
+    fn slice_applied(&mut self, slice: &EndpointSlice) {
+        let slice_key = slice.metadata.key();
+        let service = slice.metadata.labels.get(api::SERVICE_NAME);
+        let service = service.map(|name| Key::new(slice_key.namespace.clone(), name.clone()));
+        if self.slices.get(&slice_key) != service.as_ref() {
+            self.slice_deleted(&slice_key);
+        }
+        let Some(service) = service else { return };
+        self.slices.insert(slice_key.clone(), service.clone());
+        let facts = SliceFacts::read(slice);
+        let view = self.services.entry(service.clone()).or_default();
+        if view.slices.get(&slice_key.name) != Some(&facts) {
+            view.slices.insert(slice_key.name, facts);
+            self.mark(&service);
+        }
+    }
+
+    fn slice_deleted(&mut self, slice: &Key) {
+        let Some(service) = self.slices.remove(slice) else { return };
+        let Some(view) = self.services.get_mut(&service) else { return };
+        view.slices.remove(&slice.name);
+        if view.facts.is_some() {
+            self.mark(&service);
+        } else if view.slices.is_empty() {
+            self.services.remove(&service);
+        }
+    }
+
+    fn node_applied(&mut self, node: &Node) {
+        let (name, facts) = (node.metadata.name.clone(), NodeFacts::read(node, &BTreeSet::new()));
+        let view = self.nodes.entry(name.clone()).or_default();
+        if view.alone.get(&name) == Some(&facts) {
+            return;
+        }
+        view.alone.insert(name, facts);
+        if let Some(config) = &self.config {
+            view.select_peers(config);
+        }
+        self.mark_silent();
+    }
+
+    fn report_applied(&mut self, object: &Object) {
+        let reference = object.reference();
+        if let Object::ConfigurationState(state) = object {
+            let labels = &state.metadata.labels;
+            let node = labels.get(api::STATUS_CONFIGURATION_NODE);
+            let is_speaker = labels.get(api::STATUS_COMPONENT).is_some_and(|component| component == "speaker");
+            let Some(node) = node.filter(|_| is_speaker) else { return };
+            let is_invalid = state.status.result.as_deref() == Some("Invalid");
+            let complaint = is_invalid.then(|| state.status.error_summary.clone().unwrap_or_default());
+            if self.speakers.insert(node.clone(), complaint.clone()) != Some(complaint) {
+                self.mark_silent();
+            }
+            return;
+        }
+        let label = |key: &str| object.metadata().labels.get(key).cloned();
+        let service = label(api::STATUS_SERVICE_NAMESPACE).zip(label(api::STATUS_SERVICE_NAME));
+        let service = service.map(|(namespace, name)| Key::new(namespace, name));
+        if self.reports.get(&reference) != service.as_ref() {
+            self.report_deleted(&reference);
+        }
+        let Some(service) = service else { return };
+        self.reports.insert(reference.clone(), service.clone());
+        let announcers = self.announcers.entry(service.clone()).or_default();
+        let is_first = announcers.is_empty();
+        announcers.insert(reference);
+        if is_first {
+            self.mark(&service);
+        }
+    }
+
+    fn report_deleted(&mut self, reference: &ObjectRef) {
+        // The name of the state of a speaker has its node in it.
+        let node = reference.key.name.strip_prefix("speaker-");
+        if reference.kind == Kind::ConfigurationState && node.is_some_and(|node| self.speakers.remove(node).is_some()) {
+            self.mark_silent();
+        }
+        let Some(service) = self.reports.remove(reference) else { return };
+        let Some(announcers) = self.announcers.get_mut(&service) else { return };
+        announcers.remove(reference);
+        if announcers.is_empty() {
+            self.announcers.remove(&service);
+            self.mark(&service);
+        }
+    }
+
+    /// Has one Service asked for, and notes whether anybody announces it.
+    fn mark(&mut self, service: &Key) {
+        let facts = self.services.get(service).and_then(|view| view.facts.as_ref());
+        let Some(facts) = facts else { return };
+        self.dirty.insert(service.clone());
+        let is_ours = !matches!(facts.addresses, Err(Refusal::NotLoadBalancer | Refusal::OtherClass));
+        if is_ours && !self.announcers.contains_key(service) {
+            self.silent.insert(service.clone());
+        } else {
+            self.silent.remove(service);
+        }
+    }
+
+    fn mark_silent(&mut self) {
+        self.dirty.extend(self.silent.iter().cloned());
+    }
+}
+
+impl NodeView {
+    fn select_peers(&mut self, config: &Config) {
+        let Some(facts) = self.alone.values().next() else { return };
+        let selected = config.peers.values().filter(|peer| peer.node_selectors.matches(&facts.labels));
+        self.peers = selected.map(|peer| (peer.name.clone(), Arc::clone(peer))).collect();
+    }
+}
