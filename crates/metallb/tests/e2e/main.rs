@@ -20,6 +20,7 @@ mod configuration;
 mod conflicts;
 mod edge;
 mod failover;
+mod hindrances;
 mod interfaces;
 mod layer2;
 mod leaving;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         leaving::trials(),
         members::trials(),
         conflicts::trials(),
+        hindrances::trials(),
         peering::trials(),
         failover::trials(),
         configuration::trials(),
