@@ -12,13 +12,17 @@ use netio::clock::Clock;
 use speaker::{HOLD_FIRST, Rank};
 
 use crate::cluster::{Cluster, LIMIT, Setup, address, ask_quickly, at};
+use crate::members::go_member;
 use crate::objects::Service;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![Trial::new(
-        "contract_12_2_r9_a_node_without_its_link_network_or_way_out_is_succeeded_and_comes_back_once",
-        moves,
-    )]
+    vec![
+        Trial::new(
+            "contract_12_2_r9_a_node_without_its_link_network_or_way_out_is_succeeded_and_comes_back_once",
+            moves,
+        ),
+        Trial::new("contract_12_2_r9_a_member_of_go_neither_takes_over_nor_is_in_the_way", mixed),
+    ]
 }
 
 const NODES: [&str; 3] = ["node-a", "node-b", "node-c"];
@@ -223,4 +227,26 @@ fn moves(lab: &Lab) -> Result<()> {
         ensure!(!log.lines().any(|line| line.contains("memberChanged") && line.contains("\"dead\"")), "{node}:\n{log}");
     }
     Ok(())
+}
+
+/// A member of Go does not read what others say: it would leave the address to the owner.
+fn mixed(lab: &Lab) -> Result<()> {
+    let mut scene = start(lab)?;
+    let [owner, heir, third] = scene.order;
+    scene.cluster.speaker(heir).stop()?;
+    let seen = scene.cluster.log_length(owner);
+    let mut member = go_member(&scene.cluster, heir, owner)?;
+    scene.cluster.wait_speaker_log(owner, seen, &["memberChanged", heir, "alive"])?;
+    let cut = scene.clock.now();
+    scene.cluster.host(owner).unplug("eth1")?;
+    scene.wait_held(third).context("the owner's link is gone, and its heir is of Go")?;
+    scene.wait_well()?;
+    scene.outage(cut, "the owner's link is gone, and its heir is of Go")?;
+    // When the owner dies the heir is the first of all, and it is believed: nobody announces beside it.
+    let seen = scene.cluster.log_length(third);
+    scene.cluster.power_off(owner)?;
+    scene.cluster.wait_speaker_log(third, seen, &["memberChanged", owner, "dead"])?;
+    scene.cluster.wait_speaker_log(third, seen, &["serviceWithdrawn", "notOwner"])?;
+    member.stop()?;
+    scene.wait_held(third).context("the member of Go has left")
 }

@@ -12,7 +12,7 @@ use lab::testing::{Trial, memberlist};
 use lab::{Host, Lab, Process, eventually};
 use netio::clock::Clock;
 
-use crate::cluster::{Cluster, LIMIT, MEMBER_SECRET, Setup, address, at, v4};
+use crate::cluster::{Cluster, LIMIT, MEMBER_SECRET, Setup, address, at};
 use crate::objects::Service;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -194,13 +194,14 @@ fn rolling(lab: &Lab) -> Result<()> {
     scene.nothing_lost(begun, "all speakers were started again, twice")
 }
 
-/// A member of HashiCorp's library takes the place of a speaker, as in a cluster that changes over.
-fn go_member(scene: &Scene, name: &str, number: u8) -> Result<Process> {
+/// A member of HashiCorp's library takes the place of a speaker, as in a cluster that changes over. It joins another node.
+pub(crate) fn go_member(cluster: &Cluster, name: &str, other: &str) -> Result<Process> {
     let key = Key::from_secret(MEMBER_SECRET.as_bytes())?;
     let mut command = Command::new(memberlist()?);
-    command.args(["member", name, &v4(number).to_string(), "7946", &format!("join={}:7946", v4(12))]);
+    let [at, other] = [name, other].map(|node| cluster.addresses_of_node(node)[0]);
+    command.args(["member", name, &at.to_string(), "7946", &format!("join={other}:7946")]);
     command.arg(format!("key={}", key.bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>()));
-    scene.cluster.host(name).spawn("memberlist", command)
+    cluster.host(name).spawn("memberlist", command)
 }
 
 fn mixed(lab: &Lab) -> Result<()> {
@@ -211,7 +212,7 @@ fn mixed(lab: &Lab) -> Result<()> {
     scene.wait_held("node-c").context("the speaker of node-a has ended")?;
     let mut seen = scene.cluster.log_length("node-c");
     // It announces nothing, but is a member: the others leave its addresses to it.
-    let mut member = go_member(&scene, "node-a", 11)?;
+    let mut member = go_member(&scene.cluster, "node-a", "node-b")?;
     let withdrawn = ["serviceWithdrawn", "notOwner"];
     scene.cluster.wait_speaker_log("node-c", seen, &withdrawn).context("a member of Go has joined as node-a")?;
     for target in targets() {
@@ -223,7 +224,7 @@ fn mixed(lab: &Lab) -> Result<()> {
         scene.cluster.wait_owner(target, "node-c").context("the member of Go has left")?;
     }
     seen = scene.cluster.log_length("node-c");
-    let mut member = go_member(&scene, "node-a", 11)?;
+    let mut member = go_member(&scene.cluster, "node-a", "node-b")?;
     scene.cluster.wait_speaker_log("node-c", seen, &withdrawn).context("it is back")?;
     let cut = scene.clock.now();
     scene.cluster.host("node-a").unplug("eth0")?;
