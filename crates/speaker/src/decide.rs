@@ -48,6 +48,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) members: &'a Members,
     /// What keeps this node from announcing.
     pub(crate) hindrances: &'a Hindrances,
+    /// What of that cuts it off, so that it may not know who else is there.
+    pub(crate) cut: &'a Hindrances,
     /// Who is alive whatever the members say.
     pub(crate) conflicts: &'a Conflicts,
     /// Whether this process takes part in elections for much longer.
@@ -279,7 +281,11 @@ fn try_layer2(
     let hindrance =
         || subject.hindrance(around.hindrances, here).filter(|_| matches!(around.members, Members::Alive(_)));
     match first.first() {
-        Some(owner) if owner.node == around.node => {}
+        Some(owner) if owner.node == around.node => {
+            if let Some(hindrance) = cut_off(&subject, service, backends, here, around) {
+                return Err(Refusal::Hindered(hindrance.clone()));
+            }
+        }
         // Nobody can take over, so this node answers to the last.
         None if around.stay == Stay::Leaves => {}
         Some(owner) if owner.liveness == Liveness::Alive && *around.members == Members::Off && !here.ready => {
@@ -323,6 +329,26 @@ fn first_places<'a>(
         places.push(owner);
     }
     places
+}
+
+/// What cuts this node off from an address, if it knows of nobody else and there are others that could announce it: they
+/// may well do. It would only take the address from them for as long as it takes to hear of them.
+fn cut_off<'a>(
+    subject: &Subject<'_>,
+    service: &ServiceFacts,
+    backends: Backends<'_>,
+    here: &NodeFacts,
+    around: &Surroundings<'a>,
+) -> Option<&'a Hindrance> {
+    let Members::Alive(members) = around.members else { return None };
+    let hindrance = subject.hindrance(around.cut, here)?;
+    let is_alone = members.keys().all(|name| name == around.node);
+    let mut others = around.nodes.iter().filter(|(name, _)| name.as_str() != around.node);
+    let may_announce = |(name, facts): (&String, &NodeFacts)| {
+        (!service.local_only || backends.on(name))
+            && place(name, facts, &subject.advertisements, subject.elected_by, around.exclusion).is_some()
+    };
+    (is_alone && others.any(may_announce)).then_some(hindrance)
 }
 
 /// The first [`PLACES`] of some candidates by rank.

@@ -19,6 +19,9 @@ pub const LOSS_MIN: Duration = Duration::from_millis(300);
 pub const HOLD_FIRST: Duration = Duration::from_secs(10);
 /// See [`HOLD_FIRST`].
 pub const HOLD_MAX: Duration = Duration::from_secs(320);
+/// How long a node that was cut off waits to hear of others when its link is back, before it takes itself for the only one.
+/// memberlist finds them in a second or so.
+pub const RETURN_TIME: Duration = Duration::from_secs(3);
 /// What was not lost for so long begins with [`HOLD_FIRST`] again.
 pub const CALM: Duration = Duration::from_secs(600);
 /// Networks that are remembered; a node is on a few.
@@ -59,6 +62,8 @@ pub(crate) struct Fitness {
     ways_out: BTreeSet<Family>,
     losses: BTreeMap<Hindrance, Loss>,
     told: Hindrances,
+    /// Of those, what cuts this node off so that it may not know who else is there: links that are away, or just back.
+    cut: Hindrances,
     /// Something has changed that was not looked at.
     news: bool,
 }
@@ -77,20 +82,40 @@ enum Phase {
     Noticed { counts_at: Instant },
     /// It is lost, and counts.
     Lost,
+    /// It is back since a moment ago, and counts as lost until the other time.
+    Returning { until: Instant, held: Instant },
     /// It is back, and counts as lost until then.
     Held { until: Instant },
     /// It counts no more; it is forgotten then.
     Back { until: Instant },
 }
 
+/// What a look has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing.
+    Same,
+    /// Something else is true of this node, and nothing else to be told.
+    Known,
+    /// Something else is to be told.
+    Told,
+}
+
 impl Loss {
     fn counts(self) -> bool {
-        matches!(self.phase, Phase::Lost | Phase::Held { .. })
+        matches!(self.phase, Phase::Lost | Phase::Returning { .. } | Phase::Held { .. })
+    }
+
+    fn cuts(self) -> bool {
+        matches!(self.phase, Phase::Lost | Phase::Returning { .. })
     }
 
     fn deadline(self) -> Option<Instant> {
         match self.phase {
-            Phase::Noticed { counts_at: at } | Phase::Held { until: at } | Phase::Back { until: at } => Some(at),
+            Phase::Noticed { counts_at: at }
+            | Phase::Returning { until: at, .. }
+            | Phase::Held { until: at }
+            | Phase::Back { until: at } => Some(at),
             Phase::Lost => None,
         }
     }
@@ -109,7 +134,7 @@ impl Loss {
         match self.phase {
             Phase::Noticed { counts_at } if counts_at <= now => self.counted(),
             Phase::Noticed { .. } | Phase::Lost => self,
-            Phase::Held { .. } => self.counted(),
+            Phase::Returning { .. } | Phase::Held { .. } => self.counted(),
             Phase::Back { .. } => Loss::noticed(now, self.hold),
         }
     }
@@ -120,10 +145,16 @@ impl Loss {
         match self.phase {
             // It did not count. Earlier times are remembered.
             Phase::Noticed { .. } => Some(back).filter(|_| !self.hold.is_zero()),
-            Phase::Lost => Some(Loss { phase: Phase::Held { until: now + self.hold }, ..self }),
+            Phase::Lost => {
+                let phase = Phase::Returning { until: now + RETURN_TIME, held: now + self.hold };
+                Some(Loss { phase, ..self })
+            }
+            Phase::Returning { until, held } if until <= now => {
+                Some(Loss { phase: Phase::Held { until: held }, ..self })
+            }
             Phase::Held { until } if until <= now => Some(back),
             Phase::Back { until } if until <= now => None,
-            Phase::Held { .. } | Phase::Back { .. } => Some(self),
+            Phase::Returning { .. } | Phase::Held { .. } | Phase::Back { .. } => Some(self),
         }
     }
 }
@@ -151,15 +182,20 @@ impl Fitness {
         &self.told
     }
 
+    /// What of that cuts this node off.
+    pub(crate) fn cut(&self) -> &Hindrances {
+        &self.cut
+    }
+
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.losses.values().filter_map(|loss| loss.deadline()).min()
     }
 
-    /// Looks at everything, if anything has changed or is due. True if something else is to be told than before.
-    pub(crate) fn assess(&mut self, now: Instant, config: &Config, labels: &Labels) -> bool {
+    /// Looks at everything, if anything has changed or is due.
+    pub(crate) fn assess(&mut self, now: Instant, config: &Config, labels: &Labels) -> Outcome {
         let is_due = self.deadline().is_some_and(|at| at <= now);
         if self.links.is_none() || !(self.news || is_due) {
-            return false;
+            return Outcome::Same;
         }
         self.news = false;
         self.remember();
@@ -175,11 +211,19 @@ impl Fitness {
         for hindrance in lost {
             self.losses.entry(hindrance).or_insert(Loss::noticed(now, Duration::ZERO));
         }
-        let counting = self.losses.iter().filter(|(_, loss)| loss.counts()).map(|(hindrance, _)| hindrance.clone());
-        let told = Hindrances::new(counting.collect());
-        let has_changed = told != self.told;
-        self.told = told;
-        has_changed
+        let those = |which: fn(&(&Hindrance, &Loss)) -> bool| {
+            let some = self.losses.iter().filter(which).map(|(hindrance, _)| hindrance.clone());
+            Hindrances::new(some.collect())
+        };
+        let told = those(|(_, loss)| loss.counts());
+        let cut = those(|(hindrance, loss)| loss.cuts() && !matches!(hindrance, Hindrance::WayOut(_)));
+        let outcome = match (told != self.told, cut != self.cut) {
+            (true, _) => Outcome::Told,
+            (false, true) => Outcome::Known,
+            (false, false) => Outcome::Same,
+        };
+        (self.told, self.cut) = (told, cut);
+        outcome
     }
 
     /// Notes what this node has, so that it is missed when it is gone. A node that never was on a network is no worse for it.
@@ -287,6 +331,7 @@ mod tests {
         let phases = [
             ("noticed", Phase::Noticed { counts_at: at(100) }),
             ("lost", Phase::Lost),
+            ("returning", Phase::Returning { until: at(100), held: at(107) }),
             ("held", Phase::Held { until: at(100) }),
             ("back", Phase::Back { until: at(100) }),
         ];
@@ -296,6 +341,7 @@ mod tests {
                 let phase = match phase {
                     Phase::Noticed { counts_at } => format!("noticed, counts at {counts_at:?}"),
                     Phase::Lost => "lost".to_owned(),
+                    Phase::Returning { until, held } => format!("returning until {until:?}, held until {held:?}"),
                     Phase::Held { until } => format!("held until {until:?}"),
                     Phase::Back { until } => format!("back until {until:?}"),
                 };
@@ -304,7 +350,7 @@ mod tests {
         };
         let mut lines = String::new();
         // What never counted was only noticed.
-        for (name, phase) in phases.into_iter().take(if hold.is_zero() { 1 } else { 4 }) {
+        for (name, phase) in phases.into_iter().take(if hold.is_zero() { 1 } else { 5 }) {
             for now in [at(99), at(100)] {
                 let loss = Loss { phase, hold };
                 writeln!(lines, "{name} at {now:?}, lost: {}", show(Some(loss.while_lost(now)))).unwrap();
@@ -327,15 +373,19 @@ mod tests {
         );
         check(
             HOLD_FIRST,
-            expect![[r"
+            expect![[r#"
                 noticed at Instant(99000000), lost: noticed, counts at Instant(100000000), hold 10s
                 noticed at Instant(99000000), there: back until Instant(699000000), hold 10s
                 noticed at Instant(100000000), lost: lost, hold 20s
                 noticed at Instant(100000000), there: back until Instant(700000000), hold 10s
                 lost at Instant(99000000), lost: lost, hold 10s
-                lost at Instant(99000000), there: held until Instant(109000000), hold 10s
+                lost at Instant(99000000), there: returning until Instant(102000000), held until Instant(109000000), hold 10s
                 lost at Instant(100000000), lost: lost, hold 10s
-                lost at Instant(100000000), there: held until Instant(110000000), hold 10s
+                lost at Instant(100000000), there: returning until Instant(103000000), held until Instant(110000000), hold 10s
+                returning at Instant(99000000), lost: lost, hold 20s
+                returning at Instant(99000000), there: returning until Instant(100000000), held until Instant(107000000), hold 10s
+                returning at Instant(100000000), lost: lost, hold 20s
+                returning at Instant(100000000), there: held until Instant(107000000), hold 10s
                 held at Instant(99000000), lost: lost, hold 20s
                 held at Instant(99000000), there: held until Instant(100000000), hold 10s
                 held at Instant(100000000), lost: lost, hold 20s
@@ -344,19 +394,23 @@ mod tests {
                 back at Instant(99000000), there: back until Instant(100000000), hold 10s
                 back at Instant(100000000), lost: noticed, counts at Instant(100300000), hold 10s
                 back at Instant(100000000), there: forgotten
-            "]],
+            "#]],
         );
         check(
             HOLD_MAX,
-            expect![[r"
+            expect![[r#"
                 noticed at Instant(99000000), lost: noticed, counts at Instant(100000000), hold 320s
                 noticed at Instant(99000000), there: back until Instant(699000000), hold 320s
                 noticed at Instant(100000000), lost: lost, hold 320s
                 noticed at Instant(100000000), there: back until Instant(700000000), hold 320s
                 lost at Instant(99000000), lost: lost, hold 320s
-                lost at Instant(99000000), there: held until Instant(419000000), hold 320s
+                lost at Instant(99000000), there: returning until Instant(102000000), held until Instant(419000000), hold 320s
                 lost at Instant(100000000), lost: lost, hold 320s
-                lost at Instant(100000000), there: held until Instant(420000000), hold 320s
+                lost at Instant(100000000), there: returning until Instant(103000000), held until Instant(420000000), hold 320s
+                returning at Instant(99000000), lost: lost, hold 320s
+                returning at Instant(99000000), there: returning until Instant(100000000), held until Instant(107000000), hold 320s
+                returning at Instant(100000000), lost: lost, hold 320s
+                returning at Instant(100000000), there: held until Instant(107000000), hold 320s
                 held at Instant(99000000), lost: lost, hold 320s
                 held at Instant(99000000), there: held until Instant(100000000), hold 320s
                 held at Instant(100000000), lost: lost, hold 320s
@@ -365,7 +419,7 @@ mod tests {
                 back at Instant(99000000), there: back until Instant(100000000), hold 320s
                 back at Instant(100000000), lost: noticed, counts at Instant(100300000), hold 320s
                 back at Instant(100000000), there: forgotten
-            "]],
+            "#]],
         );
     }
 }

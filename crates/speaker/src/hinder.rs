@@ -4,6 +4,7 @@
 use kit::{Instant, Labels, Outbox};
 
 use super::{Output, Speaker};
+use crate::fitness::Outcome;
 use crate::hindrance::Hindrances;
 
 impl Speaker {
@@ -17,9 +18,12 @@ impl Speaker {
         let Some(config) = &self.config else { return };
         let nowhere = Labels::default();
         let labels = self.nodes.get(&self.options.node).map_or(&nowhere, |facts| &facts.labels);
-        if self.fitness.assess(now, config, labels) {
+        let outcome = self.fitness.assess(now, config, labels);
+        if outcome == Outcome::Told {
             // The others before anything is handed over to them.
             out.push(Output::State(self.fitness.told().clone()));
+        }
+        if outcome != Outcome::Same {
             self.dirty.extend(self.services.keys().cloned());
         }
     }

@@ -29,7 +29,7 @@ pub use core::{Input, Options, Output, Rival, Speaker};
 pub use decide::{BgpGrant, Exclusion, Layer2Grant};
 pub use drain::DrainOptions;
 pub use election::{Rank, digest};
-pub use fitness::{CALM, HOLD_FIRST, HOLD_MAX, LOSS_MIN, Link};
+pub use fitness::{CALM, HOLD_FIRST, HOLD_MAX, LOSS_MIN, Link, RETURN_TIME};
 pub use hindrance::{Hindrance, Hindrances};
 pub use members::{Members, Statement};
 pub use verdict::{Decision, Gate, Protocol, Refusal, Verdict};

@@ -485,6 +485,7 @@ impl Speaker {
             nodes: &self.nodes,
             members: &self.members,
             hindrances: self.fitness.told(),
+            cut: self.fitness.cut(),
             conflicts: &self.conflicts,
             stay: self.stay(),
             peers: &self.peers,

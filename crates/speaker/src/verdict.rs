@@ -150,7 +150,7 @@ pub enum Refusal {
     NotJoined,
     /// Another node answers for it, or none can.
     NotElected(Option<String>),
-    /// This keeps the node from announcing it, and another one can.
+    /// This keeps the node from announcing it, and another one can, or may.
     Hindered(Hindrance),
     /// None of the interfaces that the advertisements name exists here.
     NoSuchInterface(BTreeSet<String>),
@@ -292,7 +292,7 @@ impl fmt::Display for Refusal {
             Refusal::NotJoined => f.write_str("the speaker has not found the other speakers yet"),
             Refusal::NotElected(Some(owner)) => write!(f, "node {owner:?} announces it"),
             Refusal::NotElected(None) => f.write_str("no node can announce it"),
-            Refusal::Hindered(hindrance) => write!(f, "another node announces it, for here {hindrance}"),
+            Refusal::Hindered(hindrance) => write!(f, "others are to announce it, for here {hindrance}"),
             Refusal::NoSuchInterface(names) => {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 write!(f, "the node has none of the interfaces {}", names.join(", "))

@@ -177,7 +177,7 @@ fn moves(lab: &Lab) -> Result<()> {
     let host = scene.cluster.host(owner).clone();
 
     // The cable of the segment is out; gossip goes on.
-    let seen = scene.cluster.log_length(owner);
+    let [seen, seen_heir] = [owner, heir].map(|node| scene.cluster.log_length(node));
     let cut = scene.clock.now();
     host.unplug("eth1")?;
     scene.wait_held(heir).context("the owner's link is gone")?;
@@ -205,7 +205,8 @@ fn moves(lab: &Lab) -> Result<()> {
     scene.wait_well()?;
     scene.nothing_lost(back, "the owner's link is back")?;
     scene.wait_hindrances(owner, &[])?;
-    let announced = (scene.announced(owner, seen), scene.announced(heir, 0));
+    // Before and after the link was away.
+    let announced = (scene.announced(owner, seen), scene.announced(heir, seen_heir));
     ensure!(announced == (1, 1), "the owner and its heir announced {announced:?} times, not once each");
 
     // Its address on the network is gone. It still answers until the heir does.

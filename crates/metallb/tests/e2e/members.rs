@@ -18,6 +18,7 @@ use crate::objects::Service;
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::new("contract_5_2_a_node_without_power_is_succeeded_within_a_second_or_so", power),
+        Trial::new("contract_12_2_r9_a_node_whose_only_link_flaps_does_not_take_its_addresses_back_each_time", flaps),
         Trial::new("a_node_dies_while_the_source_of_objects_is_away", without_source),
         Trial::new("speakers_that_end_and_begin_one_after_the_other_lose_no_request", rolling),
         Trial::new("contract_5_2_members_of_go_count_and_are_believed", mixed),
@@ -154,6 +155,37 @@ fn power(lab: &Lab) -> Result<()> {
     scene.wait_held("node-b").context("node-a and node-c have no power")?;
     scene.wait_well(scene.clock.now())?;
     scene.outage(cut, "two of three nodes have lost their power")
+}
+
+/// Gossip goes over the same link, so that the node and the others find each other dead, and alive, each time.
+fn flaps(lab: &Lab) -> Result<()> {
+    let mut scene = start(lab)?;
+    let node = scene.cluster.host("node-a").clone();
+    for round in 0..3 {
+        let [seen_a, seen] = ["node-a", "node-c"].map(|node| scene.cluster.log_length(node));
+        let cut = scene.clock.now();
+        node.unplug("eth0")?;
+        scene.cluster.wait_speaker_log("node-c", seen, &["memberChanged", "node-a", "dead"])?;
+        for other in ["node-b", "node-c"] {
+            scene.cluster.wait_speaker_log("node-a", seen_a, &["memberChanged", other, "dead"])?;
+        }
+        let back = scene.clock.now();
+        node.replug("eth0")?;
+        scene.cluster.wait_speaker_log("node-c", seen, &["memberChanged", "node-a", "alive"])?;
+        scene.wait_held("node-c").with_context(|| format!("round {round}: the link is back"))?;
+        scene.wait_well(scene.clock.now())?;
+        if round == 0 {
+            scene.outage(cut, "the only link is gone")?;
+        }
+        scene.nothing_lost(back, "the only link is back")?;
+        for other in ["node-b", "node-c"] {
+            scene.cluster.wait_speaker_log("node-a", seen_a, &["memberChanged", other, "alive"])?;
+        }
+    }
+    let log = scene.cluster.speaker("node-c").log();
+    let announced = log.lines().filter(|line| line.contains("serviceAnnounced")).count();
+    ensure!(announced == 1, "node-c announced {announced} times:\n{log}");
+    Ok(())
 }
 
 fn without_source(lab: &Lab) -> Result<()> {

@@ -53,10 +53,10 @@ fn r9_a_loss_that_lasts_counts_and_what_is_back_counts_after_a_while() {
             > wait 1ms
               tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
               no answer for 10.0.0.4 when another machine has announced it
-              withdrawn default/own by layer2 with [10.0.0.4]: another node announces it, for here no interface reaches network 10.0.0.0/24 any more
-            own layer2 Election: another node announces it, for here no interface reaches network 10.0.0.0/24 any more (nodeHindered)
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+            own layer2 Election: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more (nodeHindered)
             own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
-            web layer2 Election: another node announces it, for here no interface reaches network 10.0.0.0/24 any more (nodeHindered)
+            web layer2 Election: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more (nodeHindered)
             web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
             > wait 1
               tell the others: nothing hinders this node
@@ -105,7 +105,7 @@ fn r9_a_carrier_that_flaps_does_not_flap_the_owner() {
             > wait 300ms
               tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
               no answer for 10.0.0.4 when another machine has announced it
-              withdrawn default/own by layer2 with [10.0.0.4]: another node announces it, for here no interface reaches network 10.0.0.0/24 any more
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
             > wait 1
               tell the others: nothing hinders this node
               answer for 10.0.0.4 on All
@@ -114,7 +114,7 @@ fn r9_a_carrier_that_flaps_does_not_flap_the_owner() {
             > wait 300ms
               tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
               no answer for 10.0.0.4 when another machine has announced it
-              withdrawn default/own by layer2 with [10.0.0.4]: another node announces it, for here no interface reaches network 10.0.0.0/24 any more
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
             > wait 1
               tell the others: nothing hinders this node
               answer for 10.0.0.4 on All
@@ -123,7 +123,7 @@ fn r9_a_carrier_that_flaps_does_not_flap_the_owner() {
             > wait 300ms
               tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
               no answer for 10.0.0.4 when another machine has announced it
-              withdrawn default/own by layer2 with [10.0.0.4]: another node announces it, for here no interface reaches network 10.0.0.0/24 any more
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
             > wait 1
               tell the others: nothing hinders this node
               answer for 10.0.0.4 on All
@@ -151,7 +151,7 @@ fn r9_an_address_on_the_network_is_missed_if_it_was_there() {
             > wait 1
               tell the others: no interface reaches network 10.0.0.0/24 any more
               no answer for 10.0.0.4 when another machine has announced it
-              withdrawn default/own by layer2 with [10.0.0.4]: another node announces it, for here no interface reaches network 10.0.0.0/24 any more
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
             > wait 10
               tell the others: nothing hinders this node
               answer for 10.0.0.4 on All
@@ -218,7 +218,7 @@ fn r9_every_way_out_is_missed() {
             > wait 1
               tell the others: no default route for IPv4 works any more
               no answer for 10.0.0.4 when another machine has announced it
-              withdrawn default/own by layer2 with [10.0.0.4]: another node announces it, for here no default route for IPv4 works any more
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no default route for IPv4 works any more
             > wait 10
               tell the others: nothing hinders this node
               answer for 10.0.0.4 on All
@@ -227,7 +227,7 @@ fn r9_every_way_out_is_missed() {
             > wait 1
               tell the others: no default route for IPv4 works any more
               no answer for 10.0.0.4 when another machine has announced it
-              withdrawn default/own by layer2 with [10.0.0.4]: another node announces it, for here no default route for IPv4 works any more
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no default route for IPv4 works any more
         "#]],
     );
 }
@@ -262,7 +262,7 @@ fn r9_the_interfaces_of_advertisements_count() {
               event Warning announceFailed on Service default/own: failed to announce from node "n1" with protocol "layer2": the node has none of the interfaces eth5, eth6
             > wait 1
               tell the others: IPv4 addresses are answered on no interface of L2Advertisement "all"; IPv6 addresses are answered on no interface of L2Advertisement "all"
-            own layer2 Election: another node announces it, for here IPv4 addresses are answered on no interface of L2Advertisement "all" (nodeHindered)
+            own layer2 Election: others are to announce it, for here IPv4 addresses are answered on no interface of L2Advertisement "all" (nodeHindered)
             own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
             > configure
               event Warning announceFailed on Service default/own: failed to announce from node "n1" with protocol "layer2": the node has none of the interfaces eth1, eth5, eth6
@@ -270,7 +270,7 @@ fn r9_the_interfaces_of_advertisements_count() {
             own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
             > wait 1
               tell the others: IPv4 addresses are answered on no interface of L2Advertisement "all"; IPv6 addresses are answered on no interface of L2Advertisement "all"; IPv6 addresses are answered on no interface of L2Advertisement "more"; no interface reaches network fc00::/64 any more
-            dual layer2 Election: another node announces it, for here no interface reaches network fc00::/64 any more (nodeHindered)
+            dual layer2 Election: others are to announce it, for here no interface reaches network fc00::/64 any more (nodeHindered)
             dual bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
             own layer2 Interface: the node has none of the interfaces eth1, eth5, eth6 (noSuchInterface)
             own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
@@ -344,8 +344,135 @@ fn r9_only_those_that_say_they_are_able_take_over() {
             own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
             > members n1 n2=network:10.0.0.0/24 n3=ok
               no answer for 10.0.0.4 when another machine has announced it
-              withdrawn default/own by layer2 with [10.0.0.4]: another node announces it, for here no interface reaches network 10.0.0.0/24 any more
-            own layer2 Election: another node announces it, for here no interface reaches network 10.0.0.0/24 any more (nodeHindered)
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+            own layer2 Election: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more (nodeHindered)
+            own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+        "#]],
+    );
+}
+
+/// Gossip goes over the same link, and whoever is cut off takes all others for dead. They have taken over long ago.
+#[test]
+fn r9_who_was_cut_off_listens_before_it_announces() {
+    check(
+        "link eth1 10.0.0.0/24 fc00::/64 !carrier
+         wait 300ms
+         members n1=ok n3=ok
+         members n1=ok
+         why own
+         wait 100
+         link eth1 10.0.0.0/24 fc00::/64
+         wait 1
+         members n1=ok n2=ok n3=ok
+         wait 8
+         wait 1",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > wait 300ms
+              tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+            > members n1=ok n3=ok
+              watch {"n3"}
+            > members n1=ok
+              watch {}
+            own layer2 Election: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more (nodeHindered)
+            own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            > members n1=ok n2=ok n3=ok
+              watch {"n2", "n3"}
+            > wait 1
+              tell the others: nothing hinders this node
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+        "#]],
+    );
+    // The others are dead indeed.
+    check(
+        "link eth1 10.0.0.0/24 fc00::/64 !carrier
+         wait 300ms
+         members n1=ok
+         wait 100
+         link eth1 10.0.0.0/24 fc00::/64
+         wait 2
+         wait 1",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > wait 300ms
+              tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+            > members n1=ok
+              watch {}
+            > wait 1
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              answer for 10.0.0.1 on All
+              announced default/web by layer2 with [10.0.0.1] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+        "#]],
+    );
+    // There are no others: nothing to wait for.
+    check(
+        "delete node n2
+         delete node n3
+         members n1=ok
+         link eth1 10.0.0.0/24 fc00::/64 !carrier
+         wait 1
+         link eth1 10.0.0.0/24 fc00::/64
+         why own",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > delete node n2
+              watch {"n3"}
+            > delete node n3
+              answer for 10.0.0.1 on All
+              announced default/web by layer2 with [10.0.0.1] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+              watch {}
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
+            own layer2 announced
+            own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+        "#]],
+    );
+    // Without a way out a node still reaches its segment.
+    check(
+        "members n1=ok
+         gateway 4 none
+         wait 1
+         why own",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > members n1=ok
+              answer for 10.0.0.1 on All
+              announced default/web by layer2 with [10.0.0.1] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+              watch {}
+            > wait 1
+              tell the others: no default route for IPv4 works any more
+            own layer2 announced
             own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
         "#]],
     );
