@@ -153,6 +153,19 @@ kinds! {
 pub const GROUP: &str = "metallb.io";
 
 impl Kind {
+    /// True for the kinds in which an operator says what MetalLB shall do (contract section 1).
+    pub const fn is_configuration(self) -> bool {
+        matches!(
+            self,
+            Kind::IPAddressPool
+                | Kind::BGPPeer
+                | Kind::BGPAdvertisement
+                | Kind::L2Advertisement
+                | Kind::BFDProfile
+                | Kind::Community
+        )
+    }
+
     /// True for MetalLB's own kinds.
     pub fn is_ours(self) -> bool {
         self.group() == GROUP

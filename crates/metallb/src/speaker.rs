@@ -144,7 +144,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
                 let is_last = source.changes.is_empty();
-                node.objects_changed(clock.now(), changes.drain(..), is_last);
+                node.objects_changed(clock.now(), &mut changes.drain(..), is_last);
             }
         }
     }
@@ -254,11 +254,12 @@ impl Node {
     }
 
     /// Takes in changes of objects; the configuration is looked at when no other change waits.
-    fn objects_changed(&mut self, now: Instant, changes: impl Iterator<Item = Change>, is_last: bool) {
+    fn objects_changed(&mut self, now: Instant, changes: &mut dyn Iterator<Item = Change>, is_last: bool) {
         for change in changes {
             match change {
                 Change::Applied(object) => self.object_applied(now, object),
                 Change::Deleted(reference) => self.object_deleted(now, &reference),
+                Change::Together(changes) => self.objects_changed(now, &mut changes.into_iter(), false),
                 Change::Synced => {
                     self.synced = true;
                     self.validate(now);

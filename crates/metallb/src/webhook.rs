@@ -125,15 +125,11 @@ async fn judge(mut source: Source, mut asked: mpsc::Receiver<Envelope>, namespac
                     return;
                 }
                 for change in changes.drain(..) {
-                    match change {
-                        Change::Applied(object) => reviewer.applied(object),
-                        Change::Deleted(reference) => reviewer.deleted(&reference),
-                        Change::Synced => {
-                            is_synced = true;
-                            health.ready(READY_OBJECTS);
-                        }
-                        Change::ReportsSynced | Change::Leading(_) | Change::Following => {}
+                    if change == Change::Synced {
+                        is_synced = true;
+                        health.ready(READY_OBJECTS);
                     }
+                    learn(&mut reviewer, change);
                 }
             }
             Some((question, reply)) = asked.recv() => {
@@ -144,6 +140,16 @@ async fn judge(mut source: Source, mut asked: mpsc::Receiver<Envelope>, namespac
                 health.unready(READY_OBJECTS, source.connection.borrow_and_update().to_string());
             }
         }
+    }
+}
+
+/// Takes in a change of what questions are judged by.
+fn learn(reviewer: &mut Reviewer, change: Change) {
+    match change {
+        Change::Applied(object) => reviewer.applied(object),
+        Change::Deleted(reference) => reviewer.deleted(&reference),
+        Change::Together(changes) => changes.into_iter().for_each(|change| learn(reviewer, change)),
+        Change::Synced | Change::ReportsSynced | Change::Leading(_) | Change::Following => {}
     }
 }
 

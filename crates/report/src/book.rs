@@ -54,7 +54,8 @@ pub struct Book {
     namespace: String,
     /// The uid of the pod that owns the objects, empty for none. Nothing is written before it is known.
     owner: Option<String>,
-    pages: BTreeMap<ObjectRef, Page>,
+    /// Boxed, for a map has room for twice as many as it holds.
+    pages: BTreeMap<ObjectRef, Box<Page>>,
     /// ServiceL2Statuses that are there, by Service: at most one may be.
     layer2: BTreeMap<api::Key, BTreeSet<ObjectRef>>,
     /// The node whose reports are ours; none for the controller.

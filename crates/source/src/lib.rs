@@ -33,6 +33,7 @@
 //!     match change {
 //!         Change::Applied(object) => println!("{} is there", object.reference()),
 //!         Change::Deleted(reference) => println!("{reference} is gone"),
+//!         Change::Together(changes) => println!("{} changes at once", changes.len()),
 //!         Change::Synced => break,
 //!         Change::ReportsSynced | Change::Leading(_) | Change::Following => {}
 //!     }
@@ -80,6 +81,9 @@ pub enum Change {
     Applied(Object),
     /// An object is gone.
     Deleted(ObjectRef),
+    /// These, two at least, became known at the same moment, so that a part of them is a state that never was: a pool that gave a range
+    /// away, without the one that got it. Has no others of its kind in it.
+    Together(Vec<Change>),
     /// Every object of every kind asked for has been sent once. Comes exactly once. Who decides before it decides on
     /// half of the truth.
     Synced,
@@ -91,6 +95,13 @@ pub enum Change {
     Leading(Term),
     /// Another process writes now, or may begin to.
     Following,
+}
+
+impl Change {
+    /// These, as one; `None` if there are none.
+    fn together(mut changes: Vec<Change>) -> Option<Change> {
+        if changes.len() > 1 { Some(Change::Together(changes)) } else { changes.pop() }
+    }
 }
 
 /// What to read, and in whose name to write.

@@ -123,10 +123,11 @@ impl Poller {
             let (sender, reporter) = (&self.sender, &self.reporter);
             match result {
                 Ok(changes) => {
-                    for change in changes {
-                        if sender.send(change).await.is_err() {
-                            return;
-                        }
+                    // Whoever writes a file, or renames a directory, changes all that is in it at once.
+                    if let Some(change) = Change::together(changes)
+                        && sender.send(change).await.is_err()
+                    {
+                        return;
                     }
                     self.answered().await;
                 }

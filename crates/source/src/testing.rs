@@ -18,7 +18,7 @@ pub(crate) async fn changes(source: &mut Source) -> String {
     describe(&all)
 }
 
-/// Changes, a line each: of a Service also its class, its addresses and its pool.
+/// Changes, a line each, also of those that come together: of a Service also its class, its addresses and its pool.
 pub(crate) fn describe(changes: &[Change]) -> String {
     let line = |change: &Change| match change {
         Change::Applied(Object::Service(service)) => {
@@ -35,12 +35,17 @@ pub(crate) fn describe(changes: &[Change]) -> String {
         }
         Change::Applied(object) => format!("+ {}", object.reference()),
         Change::Deleted(reference) => format!("- {reference}"),
+        Change::Together(_) => String::new(),
         Change::Synced => "synced".to_owned(),
         Change::ReportsSynced => "reports synced".to_owned(),
         Change::Leading(term) => format!("leading in term {}", term.0),
         Change::Following => "following".to_owned(),
     };
-    changes.iter().map(|change| format!("{}\n", line(change))).collect()
+    let lines = |change: &Change| match change {
+        Change::Together(changes) => describe(changes),
+        change => format!("{}\n", line(change)),
+    };
+    changes.iter().map(lines).collect()
 }
 
 /// A directory that goes away with the test.

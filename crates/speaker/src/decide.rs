@@ -80,7 +80,7 @@ impl Backends<'_> {
     }
 
     fn on(self, node: &str) -> bool {
-        self.0.values().any(|slice| slice.nodes.contains(node))
+        self.0.values().any(|slice| slice.is_on(node))
     }
 }
 

@@ -63,8 +63,8 @@ fn addresses(service: &Service, served_class: &str) -> Result<Vec<IpAddr>, Refus
 /// The usable backends of one EndpointSlice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SliceFacts {
-    /// Nodes that have one.
-    pub(crate) nodes: BTreeSet<String>,
+    /// Nodes that have one, in order.
+    nodes: Vec<String>,
     /// There is one, on whatever node.
     pub(crate) any: bool,
 }
@@ -73,10 +73,16 @@ impl SliceFacts {
     pub(crate) fn read(slice: &EndpointSlice) -> Self {
         let usable =
             || slice.endpoints.iter().filter(|endpoint| endpoint.is_usable() && !endpoint.addresses.is_empty());
-        SliceFacts {
-            nodes: usable().filter_map(|endpoint| endpoint.node_name.clone()).collect(),
-            any: usable().next().is_some(),
-        }
+        let mut nodes: Vec<String> = usable().filter_map(|endpoint| endpoint.node_name.clone()).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes.shrink_to_fit();
+        SliceFacts { nodes, any: usable().next().is_some() }
+    }
+
+    /// There is one on this node.
+    pub(crate) fn is_on(&self, node: &str) -> bool {
+        self.nodes.binary_search_by(|it| it.as_str().cmp(node)).is_ok()
     }
 }
 

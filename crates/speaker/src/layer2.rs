@@ -14,13 +14,20 @@ use crate::verdict::Ending;
 /// Addresses with the Services that hold them; an address is answered as long as one does.
 #[derive(Debug, Default)]
 pub(crate) struct Holdings {
-    holders: BTreeMap<IpAddr, BTreeMap<Key, InterfaceSet>>,
+    /// Nearly all addresses are held by one Service: a map for each would be mostly room.
+    holders: BTreeMap<(IpAddr, Key), InterfaceSet>,
 }
 
 impl Holdings {
     /// The Services that hold an address.
     pub(crate) fn holders(&self, address: &IpAddr) -> impl Iterator<Item = &Key> {
-        self.holders.get(address).into_iter().flat_map(BTreeMap::keys)
+        self.of(*address).map(|(service, _)| service)
+    }
+
+    /// Who holds an address, in which interfaces.
+    fn of(&self, address: IpAddr) -> impl Iterator<Item = (&Key, &InterfaceSet)> {
+        let behind = self.holders.range((address, Key::new("", ""))..);
+        behind.take_while(move |((held, _), _)| *held == address).map(|((_, service), set)| (service, set))
     }
 
     /// Replaces what one Service holds and tells the difference, address by address; those that nobody holds any more end
@@ -36,16 +43,13 @@ impl Holdings {
         let addresses = |grant: Option<&Layer2Grant>| grant.map(|it| it.addresses.clone()).unwrap_or_default();
         let touched: BTreeSet<IpAddr> = addresses(old).into_iter().chain(addresses(new)).collect();
         for address in touched {
-            let holders = self.holders.entry(address).or_default();
-            let before = merged(holders);
+            let before = merged(self.of(address));
+            let holder = (address, service.clone());
             match new.filter(|grant| grant.addresses.contains(&address)) {
-                Some(grant) => holders.insert(service.clone(), grant.interfaces.clone()),
-                None => holders.remove(service),
+                Some(grant) => self.holders.insert(holder, grant.interfaces.clone()),
+                None => self.holders.remove(&holder),
             };
-            let after = merged(holders);
-            if holders.is_empty() {
-                self.holders.remove(&address);
-            }
+            let after = merged(self.of(address));
             match after {
                 Some(interfaces) if before.as_ref() != Some(&interfaces) => {
                     out.push(Output::AddressAnnounce { address, interfaces });
@@ -61,8 +65,8 @@ impl Holdings {
 }
 
 /// All interfaces on which one of the holders wants the address answered; `None` without holders.
-fn merged(holders: &BTreeMap<Key, InterfaceSet>) -> Option<InterfaceSet> {
-    let mut sets = holders.values();
+fn merged<'a>(holders: impl Iterator<Item = (&'a Key, &'a InterfaceSet)>) -> Option<InterfaceSet> {
+    let mut sets = holders.map(|(_, set)| set);
     let first = sets.next()?.clone();
     Some(sets.fold(first, |all, one| match (all, one) {
         (InterfaceSet::Named(mut names), InterfaceSet::Named(more)) => {

@@ -1,5 +1,7 @@
 //! ServiceL2Status, ServiceBGPStatus and ConfigurationState (contract 1.9), as `kubectl` shows them.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use lab::kubernetes::{Cluster, Face, NAMESPACE};
 use lab::{Lab, eventually};
@@ -61,6 +63,17 @@ fn wait_bgp(site: &Site, service: &str, wanted: &[(&str, &[&str])]) -> Result<()
     })
 }
 
+/// Waits until a number has not changed for a second, and returns it.
+fn wait_still(number: impl Fn() -> Result<usize>) -> Result<usize> {
+    let mut last = number()?;
+    eventually(LIMIT, || {
+        std::thread::sleep(Duration::from_secs(1));
+        let before = std::mem::replace(&mut last, number()?);
+        ensure!(before == last, "from {before} to {last}");
+        Ok(last)
+    })
+}
+
 pub(crate) fn announcements(lab: &Lab) -> Result<()> {
     on_site(lab, |site| {
         site.apply(&configuration(4))?;
@@ -104,21 +117,25 @@ pub(crate) fn announcements(lab: &Lab) -> Result<()> {
         let shown = site.cluster.kubectl(&["get", "servicel2statuses", "-n", NAMESPACE])?;
         ensure!(shown.contains("ALLOCATED NODE") && shown.contains(&owner_of_lan), "{shown}");
 
-        // A restart of the speakers writes nothing.
-        let count = || -> Result<usize> {
+        // A restart of the speakers writes nothing. The controller's lease is renewed by the clock.
+        let writes = || -> Result<Vec<String>> {
             let requests = site.cluster.audit()?;
-            Ok(requests.iter().filter(|it| it.verb != "get" && it.verb != "list" && it.verb != "watch").count())
+            let written = requests.iter().filter(|it| !["get", "list", "watch"].contains(&it.verb.as_str()));
+            let written = written.filter(|it| it.resource != "leases");
+            Ok(written.map(|it| format!("{} {} {} by {}", it.verb, it.resource, it.name, it.user)).collect())
         };
-        let before = count()?;
+        let count = || Ok::<_, anyhow::Error>(writes()?.len());
+        let before = wait_still(count)?;
         for (number, node) in site.nodes.iter().enumerate() {
             speakers[number].kill()?;
             speakers[number] = speaker(node)?;
             site.wait_ready(node)?;
         }
         wait_layer2(site, &[("lan", &owner_of_lan, &[])])?;
-        let written = count()?.saturating_sub(before);
+        wait_still(count)?;
+        let written = writes()?.split_off(before);
         let events = 3; // nodeAssigned of each announcement: lan on one node, routed on two.
-        ensure!(written <= events, "{written} writes after a restart that changed nothing");
+        ensure!(written.len() <= events, "a restart that changed nothing wrote {written:#?}");
 
         // Interfaces, when they are restricted; what somebody changed is set right; what somebody deleted comes back.
         site.apply(&[ours(

@@ -162,7 +162,7 @@ impl Follower {
     /// Reads all objects, page by page, and sends the difference to what was known. Returns the moment of the list.
     async fn list(&mut self) -> Result<String, Stop> {
         let mut continue_token = None;
-        self.reader.seen.begin_list();
+        self.reader.begin_list();
         loop {
             let label_selector = self.label_selector();
             let params =
@@ -311,6 +311,9 @@ pub(super) struct Reader {
     /// Of Services and pools, where a write names the version it is meant for.
     versions: Option<Arc<Versions>>,
     changes: mpsc::Sender<Change>,
+    /// What a list of the configuration has changed so far. Those of other kinds are not kept, for they are many and
+    /// each stands for itself.
+    together: Option<Vec<Change>>,
     counters: Arc<Counters>,
 }
 
@@ -321,7 +324,7 @@ impl Reader {
         changes: mpsc::Sender<Change>,
         counters: Arc<Counters>,
     ) -> Reader {
-        Reader { kind, pool_status, seen: Seen::default(), versions: None, changes, counters }
+        Reader { kind, pool_status, seen: Seen::default(), versions: None, changes, together: None, counters }
     }
 
     /// Has the versions of Services and pools kept there.
@@ -364,13 +367,24 @@ impl Reader {
         Ok(resource_version)
     }
 
+    /// A list begins. What one that failed has changed is a part of it.
+    fn begin_list(&mut self) {
+        self.seen.begin_list();
+        if self.kind.is_configuration() && self.together.is_none() {
+            self.together = Some(Vec::new());
+        }
+    }
+
     /// The list is complete: what was not in it is gone.
     async fn listed(&mut self) -> Result<(), Stop> {
         for key in self.seen.end_list() {
             self.forget_version(&key);
             self.send(Change::Deleted(ObjectRef { kind: self.kind, key })).await?;
         }
-        Ok(())
+        match self.together.take().and_then(Change::together) {
+            Some(change) => self.send(change).await,
+            None => Ok(()),
+        }
     }
 
     /// An object cannot be read: what was known of it stays in force.
@@ -406,7 +420,11 @@ impl Reader {
     }
 
     /// Waits while the reader is busy: nothing is dropped.
-    async fn send(&self, change: Change) -> Result<(), Stop> {
+    async fn send(&mut self, change: Change) -> Result<(), Stop> {
+        if let Some(together) = &mut self.together {
+            together.push(change);
+            return Ok(());
+        }
         self.changes.send(change).await.map_err(|_closed| Stop::ReaderGone)
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::fake_api::{FakeApi, Fault};
 use super::{WRITES_AT_ONCE, start};
 use crate::connection::ConnectionState;
-use crate::testing::changes;
+use crate::testing::{changes, describe};
 use crate::{Change, Identity, Options, PoolStatus, Source};
 
 const SERVICES: &str = "/api/v1/services";
@@ -241,6 +241,37 @@ async fn after_410_only_the_difference_is_sent() {
     "#]],
     )
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_list_of_the_configuration_has_changed_comes_together() {
+    let api = server();
+    let pool = |name: &str, addresses: &str| json!({"metadata": {"namespace": "metallb-system", "name": name}, "spec": {"addresses": [addresses]}});
+    api.put(POOLS, pool("a", "10.0.0.0/24"));
+    api.put(POOLS, pool("c", "10.0.2.0/24"));
+    let mut source = start(api.client(), options(&[Kind::IPAddressPool]));
+    changes(&mut source).await;
+    // A range goes from one pool to another, while nobody watches.
+    tokio::time::sleep(SOON).await;
+    api.end_watches();
+    api.put(POOLS, pool("a", "10.0.0.0/25"));
+    api.put(POOLS, pool("b", "10.0.0.128/25"));
+    api.delete(POOLS, "metallb-system/c");
+    api.forget();
+    let Some(Change::Together(together)) = source.changes.recv().await else { panic!("they come one by one") };
+    expect![[r#"
+        + IPAddressPool metallb-system/a
+        + IPAddressPool metallb-system/b
+        - IPAddressPool metallb-system/c
+    "#]]
+    .assert_eq(&describe(&together));
+    // Then they come one by one again, and a list that changes nothing says nothing.
+    api.put(POOLS, pool("b", "10.0.0.192/26"));
+    assert!(matches!(source.changes.recv().await, Some(Change::Applied(_))));
+    tokio::time::sleep(SOON).await;
+    api.end_watches();
+    api.forget();
+    check(&mut source, expect![""]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -578,7 +609,9 @@ impl Told {
                     assert!(self.objects.remove(&reference.key.to_string()).is_some(), "{reference} was not there");
                 }
                 Change::Synced => self.synced += 1,
-                Change::ReportsSynced | Change::Leading(_) | Change::Following => panic!("nobody asked for {change:?}"),
+                Change::Together(_) | Change::ReportsSynced | Change::Leading(_) | Change::Following => {
+                    panic!("nobody asked for {change:?}")
+                }
             }
         }
     }

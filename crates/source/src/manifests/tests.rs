@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use api::core::Ingress;
+use api::core::{Ingress, Service};
 use api::{Event, EventType, Key, Kind, Object, ObjectRef, PoolCounters, Write};
 use expect_test::{Expect, expect};
 
@@ -375,6 +375,25 @@ fn status(name: &str, ips: &[&str], pool: Option<&str>) -> Write {
 const SOON: Duration = Duration::from_secs(5);
 
 #[tokio::test(start_paused = true)]
+async fn what_a_look_finds_changed_comes_together() {
+    let pool = |name: &str, addresses: &str| {
+        format!(
+            "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\n\
+             metadata: {{name: {name}, namespace: metallb-system}}\nspec: {{addresses: [{addresses}]}}\n---\n"
+        )
+    };
+    let directory = TemporaryDirectory::new();
+    directory.write("a.yaml", &pool("a", "10.0.0.0/24"));
+    let mut source = start(directory.path().to_owned(), options(), StatusFiles::Owned);
+    changes(&mut source).await;
+    directory.write("a.yaml", &(pool("a", "10.0.0.0/25") + &pool("b", "10.0.0.128/25") + &service("web", "x")));
+    let Some(Change::Together(together)) = source.changes.recv().await else { panic!("they come one by one") };
+    let mut lines: Vec<String> = describe(&together).lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["+ IPAddressPool metallb-system/a", "+ IPAddressPool metallb-system/b", "+ Service shop/web x"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_status_that_was_written_is_read_and_outlives_a_restart() {
     let directory = TemporaryDirectory::new();
     directory.write("a.yaml", &service("web", "x"));
@@ -574,16 +593,32 @@ async fn a_thousand_services_are_read_and_written() {
     let text: String = (0..1_000).map(|n| service(&format!("s{n}"), "x")).collect();
     directory.write("a.yaml", &text);
     let mut source = start(directory.path().to_owned(), options(), StatusFiles::Owned);
-    for _ in 0..1_000 {
-        let Some(Change::Applied(object)) = source.changes.recv().await else { panic!() };
-        source.writer.write(status(&object.metadata().name, &["10.0.0.1"], Some("p")));
+    let mut told = Vec::new();
+    while told.len() < 1_000 {
+        told.extend(services(&mut source).await);
+    }
+    for object in told {
+        source.writer.write(status(&object.metadata.name, &["10.0.0.1"], Some("p")));
     }
     assert_eq!(source.changes.recv().await, Some(Change::Synced));
     assert_eq!(source.writer.flush(Duration::from_mins(1)).await, 0);
     let mut echoed = 0;
     while echoed < 1_000 {
-        let Some(Change::Applied(Object::Service(service))) = source.changes.recv().await else { panic!() };
-        assert_eq!(service.status.load_balancer.ingress.len(), 1);
-        echoed += 1;
+        for service in services(&mut source).await {
+            assert_eq!(service.status.load_balancer.ingress.len(), 1);
+            echoed += 1;
+        }
+    }
+}
+
+/// The Services of the next change, or of those that come together.
+async fn services(source: &mut Source) -> Vec<Service> {
+    let service = |change| match change {
+        Change::Applied(Object::Service(service)) => service,
+        change => panic!("{change:?}"),
+    };
+    match source.changes.recv().await.unwrap() {
+        Change::Together(changes) => changes.into_iter().map(service).collect(),
+        change => vec![service(change)],
     }
 }

@@ -1,0 +1,249 @@
+//! What thousands of Services cost on a real API server:
+//! `cargo run --release -p lab --example scale PROGRAM [SERVICES]...`.
+//!
+//! For each number: an API server gets so many Services and endpoint slices, and a pool. Then a controller starts, with
+//! nothing known, and is measured until the status of the last Service is written: the time, its processor time, and the most
+//! memory it had. Then a speaker starts and reads all of it, and its memory is measured when it announces all of them. Both
+//! run with the capabilities of their containers.
+//!
+//! The exit status is 1 when a budget is missed; budgets are for 5,000 Services (docs/performance.md).
+
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+#![expect(clippy::print_stdout, reason = "the table is what it is run for")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::thread;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+use kit::Duration;
+use lab::kubernetes::{Cluster, Face, NAMESPACE, User};
+use lab::{Host, Lab, Process, eventually};
+use netio::clock::Clock;
+use serde_json::{Value, json};
+
+/// What the Go implementation needs for 5,000 Services is 80 s, 50 s of processor time and 128 MB; its speaker 148 MB.
+const BUDGET: Budget = Budget {
+    services: 5_000,
+    time: Duration::from_secs(8),
+    processor: Duration::from_secs(5),
+    controller_kib: 30 * 1024,
+    speaker_kib: 30 * 1024,
+};
+const LIMIT: Duration = Duration::from_secs(600);
+/// What the kernel counts processor time in: USER_HZ is 100 on every Linux.
+const TICK: Duration = Duration::from_millis(10);
+/// Of those who make objects.
+const THREADS: usize = 4;
+const ADDRESS: &str = "10.0.0.100";
+
+#[derive(Parser)]
+struct Arguments {
+    /// Our program.
+    program: PathBuf,
+    /// How many Services there are.
+    #[arg(default_values_t = [1, 5_000, 10_000])]
+    services: Vec<usize>,
+}
+
+struct Budget {
+    services: usize,
+    time: Duration,
+    processor: Duration,
+    controller_kib: u64,
+    speaker_kib: u64,
+}
+
+/// What was seen of one number of Services.
+struct Figures {
+    services: usize,
+    time: Duration,
+    processor: Duration,
+    controller_kib: u64,
+    writes: usize,
+    speaker_kib: u64,
+    speaker_processor: Duration,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let program = fs::canonicalize(&arguments.program).with_context(|| arguments.program.display().to_string())?;
+    lab::enter()?;
+    println!(
+        "{:>8} {:>12} {:>14} {:>16} {:>8} {:>14} {:>14}",
+        "services", "all have one", "controller CPU", "controller peak", "writes", "speaker RSS", "speaker CPU"
+    );
+    let mut is_good = true;
+    for services in arguments.services {
+        let figures = measure(&program, services)?;
+        println!(
+            "{:>8} {:>9} ms {:>11} ms {:>12} KiB {:>8} {:>10} KiB {:>11} ms",
+            figures.services,
+            figures.time.as_millis(),
+            figures.processor.as_millis(),
+            figures.controller_kib,
+            figures.writes,
+            figures.speaker_kib,
+            figures.speaker_processor.as_millis(),
+        );
+        is_good &= figures.are_within(&BUDGET);
+    }
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Figures {
+    fn are_within(&self, budget: &Budget) -> bool {
+        let mut is_good = true;
+        let mut check = |what: &str, has: u64, may: u64| {
+            if self.services == budget.services && has > may {
+                println!("over its budget: {what}: {has}, and {may} at most");
+                is_good = false;
+            }
+        };
+        check("time in ms", self.time.as_millis(), budget.time.as_millis());
+        check("processor time in ms", self.processor.as_millis(), budget.processor.as_millis());
+        check("memory of the controller in KiB", self.controller_kib, budget.controller_kib);
+        check("memory of the speaker in KiB", self.speaker_kib, budget.speaker_kib);
+        is_good
+    }
+}
+
+fn measure(program: &Path, services: usize) -> Result<Figures> {
+    let lab = Lab::new("scale")?;
+    let lan = lab.switch("lan")?;
+    let host = |name: &str, address: &str| -> Result<Host> {
+        let host = lab.host(name)?;
+        host.plug("eth0", &lan)?.address(address)?;
+        Ok(host)
+    };
+    let (control, manager) = (host("control", "10.0.0.100/16")?, host("manager", "10.0.0.99/16")?);
+    let node = host("node1", "10.0.0.1/16")?;
+    let cluster = Cluster::start(&control, ADDRESS.parse()?)?;
+    prepare(&cluster, program, &node)?;
+    fill(&cluster, services)?;
+
+    let clock = Clock::start();
+    let begin = clock.now();
+    let controller = cluster.ours_start(&manager, program, (Face::Controller, User::Controller), &[])?;
+    eventually(LIMIT, || {
+        let written = count(&cluster, "services/status")?;
+        ensure!(written >= services, "{written} of {services} statuses are written: {}", controller.log());
+        Ok(())
+    })?;
+    let time = clock.now().since(begin);
+    let processor = processor_time(&controller)?;
+    let addresses = addresses(&cluster)?;
+    ensure!(addresses.len() == services, "{services} Services have {} addresses", addresses.len());
+    let controller_kib = memory(&controller, "VmHWM:")?;
+
+    let speaker = cluster.ours_start(&node, program, (Face::Speaker, User::Speaker), &[])?;
+    eventually(LIMIT, || {
+        let log = speaker.log();
+        let announced = log.lines().filter(|line| line.contains("\"serviceAnnounced\"")).count();
+        ensure!(announced == services, "{announced} of {services} are announced");
+        Ok(())
+    })?;
+    // What reading took is given back by then, if it is.
+    thread::sleep(std::time::Duration::from_secs(5));
+    let writes = count(&cluster, "")?;
+    Ok(Figures {
+        services,
+        time,
+        processor,
+        controller_kib,
+        writes,
+        speaker_kib: memory(&speaker, "VmRSS:")?,
+        speaker_processor: processor_time(&speaker)?,
+    })
+}
+
+/// Definitions, rights, a node, and a pool that is announced on the segment.
+fn prepare(cluster: &Cluster, program: &Path, node: &Host) -> Result<()> {
+    let output = Command::new(program).arg("crds").output()?;
+    ensure!(output.status.success(), "crds: {}", String::from_utf8_lossy(&output.stderr));
+    cluster.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}"))?;
+    cluster.apply(&String::from_utf8(output.stdout)?)?;
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"])?;
+    // Who may do what is asked of them costs the same as who may do everything.
+    let subject = format!("--group=system:serviceaccounts:{NAMESPACE}");
+    cluster.kubectl(&["create", "clusterrolebinding", "metallb", "--clusterrole=cluster-admin", &subject])?;
+    cluster.add_node(node.name(), &["10.0.0.1".parse()?])?;
+    let of_ours = |kind: &str, spec: Value| {
+        json!({
+            "apiVersion": "metallb.io/v1beta1", "kind": kind, "spec": spec,
+            "metadata": {"name": "many", "namespace": NAMESPACE},
+        })
+    };
+    let pool = of_ours("IPAddressPool", json!({"addresses": ["10.0.128.0/17"]}));
+    cluster.apply(&format!("{pool}\n---\n{}", of_ours("L2Advertisement", json!({}))))
+}
+
+/// Makes the Services, with a slice each.
+fn fill(cluster: &Cluster, services: usize) -> Result<()> {
+    let make = |first: usize| -> Result<()> {
+        for number in (first..services).step_by(THREADS) {
+            let name = format!("many-{number:05}");
+            let slice = json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                "metadata": {
+                    "name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name},
+                },
+                "endpoints": [{"addresses": ["10.0.0.1"], "nodeName": "node1", "conditions": {"ready": true}}],
+                "ports": [{"port": 8080, "protocol": "TCP", "name": ""}],
+            });
+            cluster.create("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", &slice)?;
+            let service = json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
+                "spec": {
+                    "type": "LoadBalancer", "allocateLoadBalancerNodePorts": false,
+                    "ports": [{"port": 80, "targetPort": 8080, "protocol": "TCP"}],
+                },
+            });
+            cluster.create("/api/v1/namespaces/default/services", &service)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let makers: Vec<_> = (0..THREADS).map(|first| scope.spawn(move || make(first))).collect();
+        makers.into_iter().try_for_each(|maker| maker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// How often controller and speakers wrote a resource with success; any, if it is empty.
+fn count(cluster: &Cluster, resource: &str) -> Result<usize> {
+    let of_ours = |user: &str| [User::Controller, User::Speaker].iter().any(|it| it.name() == user);
+    let requests = cluster.audit()?.into_iter().filter(|request| {
+        of_ours(&request.user) && !request.is_read() && request.code < 300 && request.resource != "leases"
+    });
+    Ok(requests.filter(|request| resource.is_empty() || request.resource == resource).count())
+}
+
+/// All addresses that Services have.
+fn addresses(cluster: &Cluster) -> Result<BTreeSet<String>> {
+    let list = cluster.get("/api/v1/namespaces/default/services")?;
+    let items = list["items"].as_array().context("a list without items")?;
+    Ok(items
+        .iter()
+        .filter_map(|item| item["status"]["loadBalancer"]["ingress"][0]["ip"].as_str())
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Processor time that a process has spent (proc(5): the fields 14 and 15 of `stat`).
+fn processor_time(process: &Process) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.id().get()))?;
+    let after_name = stat.rsplit_once(')').context("no name in stat")?.1;
+    let field = |number: usize| after_name.split_whitespace().nth(number - 3).and_then(|text| text.parse::<u64>().ok());
+    let ticks = field(14).context("no user time")? + field(15).context("no system time")?;
+    Ok(Duration::from_millis(ticks * TICK.as_millis()))
+}
+
+/// A figure of the memory of a process (proc(5)), in KiB.
+fn memory(process: &Process, name: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id().get()))?;
+    let line = status.lines().find(|line| line.starts_with(name)).with_context(|| format!("no {name}"))?;
+    line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).with_context(|| line.to_owned())
+}
