@@ -9,7 +9,8 @@
 //!
 //! It knows no packet, no session state and no clock: `l2`, `bgp` and `bfd` carry out what is decided here.
 
-#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+// `expect-test` writes its snapshots with hashes.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::needless_raw_string_hashes))]
 
 #[path = "speaker.rs"]
 mod core;
