@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use kit::Instant;
 
 use crate::wire::DecodeError;
-use crate::{Keyring, Name, Silence};
+use crate::{Keyring, Meta, Name, Silence};
 
 /// The outbox that a driver should give to [`crate::Membership::handle`], and empty after each call.
 pub const OUTBOX_LIMIT: usize = 4096;
@@ -51,6 +51,8 @@ pub enum Input {
     Leave,
     /// Other keys than before.
     Keyring(Keyring),
+    /// What this member says about itself from now on. Everybody is told at once, up to a limit, and by gossip.
+    Meta(Meta),
     /// A UDP packet arrived.
     Packet {
         /// From where.

@@ -67,6 +67,8 @@ pub struct Membership {
     /// Changes that are not told yet.
     changes: VecDeque<MemberChange>,
     counters: Counters,
+    /// How often what a member says about itself has changed.
+    meta_changes: u64,
 }
 
 /// What may be running.
@@ -152,6 +154,7 @@ impl Membership {
             urgent_from: now,
             changes: VecDeque::new(),
             counters: Counters::default(),
+            meta_changes: 0,
             rng,
             config,
         }
@@ -168,6 +171,7 @@ impl Membership {
             Input::Watch { members } => self.watch_set(moment, members),
             Input::Leave => self.leave(moment),
             Input::Keyring(keyring) => self.config.keyring = keyring,
+            Input::Meta(meta) => self.meta_set(moment, meta),
             Input::Refused { address } => self.refused(moment, address),
             Input::KernelAnswered { address } => self.kernel_answered(moment, address),
             Input::Accepted { connection, remote } => self.accepted(moment, connection, remote),
@@ -336,6 +340,18 @@ impl Membership {
     /// Names of all who count as members, this node included, until it leaves.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
         self.members.iter().filter(|(_, member)| member.state().is_member()).map(|(name, _)| name)
+    }
+
+    /// What all who count as members say about themselves.
+    pub fn metas(&self) -> impl Iterator<Item = (&Name, &[u8])> {
+        let members = self.members.iter().filter(|(_, member)| member.state().is_member());
+        members.map(|(name, member)| (name, member.node.meta.as_slice()))
+    }
+
+    /// Another number whenever a member that was known says something else about itself; newcomers are
+    /// [`Output::MemberChanged`].
+    pub fn meta_changes(&self) -> u64 {
+        self.meta_changes
     }
 
     /// True if somebody of this name counts as a member.

@@ -55,7 +55,7 @@ pub enum Input {
         mac: Mac,
     },
     /// Tell everybody once more where the address is, if it is announced here: another host says otherwise, and we come
-    /// first. At most once in [`crate::REPEAT_INTERVAL`].
+    /// first. Once in [`crate::REPEAT_INTERVAL`] at most: it waits as long, but is never left out.
     Repeat {
         /// The address.
         address: IpAddr,

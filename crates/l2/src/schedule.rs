@@ -121,11 +121,11 @@ impl Schedule {
         self.questions.set(address, now);
     }
 
-    /// Has everybody told once more, unless that is about to happen anyway.
-    pub(crate) fn repeat(&mut self, now: Instant, address: IpAddr) {
+    /// Has everybody told once more at that time, unless that happens anyway within [`ROUND_INTERVAL`].
+    pub(crate) fn repeat(&mut self, at: Instant, address: IpAddr) {
         if !self.rounds_left.contains_key(&address) {
             self.refreshes.clear(&address);
-            self.again.set(address, now);
+            self.again.set(address, at);
             self.rounds_left.insert(address, 1);
         }
     }

@@ -16,7 +16,7 @@ use netio::clock::Clock;
 use netio::interfaces::{self, Exclusions, Interface, Monitor};
 use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Writer};
-use speaker::{DrainOptions, Exclusion, Input, Options, Output, Speaker};
+use speaker::{DrainOptions, Exclusion, Hindrances, Input, Link, Options, Output, Speaker};
 use sys::packet::{Capture, PacketSocket};
 use telemetry::metrics::{ConfigState, SpeakerReport, Work};
 use tokio::sync::mpsc::OwnedPermit;
@@ -112,6 +112,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         collection: None,
         answer: None,
         leaving: Leaving::No,
+        hindrances: Hindrances::default(),
     };
     node.reports.configuration(clock.now(), node.configuration.verdict());
     node.reports.owned(clock.now(), &source.owner.borrow_and_update());
@@ -174,6 +175,8 @@ struct Node {
     /// What is being told to whoever asks on the socket.
     answer: Option<Answer>,
     leaving: Leaving,
+    /// What keeps this node from announcing, as was logged.
+    hindrances: Hindrances,
 }
 
 /// How far the end of this process has come.
@@ -334,7 +337,7 @@ impl Node {
         if collection.step(&self.decisions, &self.segment) == Progress::Done
             && let Some(collection) = self.collection.take()
         {
-            collection.finish(self.work, &mut self.segment, &self.sessions);
+            collection.finish(self.work, &self.hindrances, &mut self.segment, &self.sessions);
         }
     }
 
@@ -358,8 +361,14 @@ impl Node {
         let interfaces: Vec<_> = monitor.interfaces().into_values().collect();
         let may_announce = |interface: &&Interface| self.exclusions.decide(&interface.name) == l2::Exclusion::Allowed;
         let names: BTreeSet<String> = interfaces.iter().filter(may_announce).map(|it| it.name.clone()).collect();
+        let links = interfaces.iter().map(|interface| Link {
+            interface: interface.for_responder(&self.exclusions),
+            networks: interface.networks().collect(),
+        });
+        let links = links.collect();
         log_sessions(self.sessions.interfaces_changed(now, interfaces));
         self.decide(now, Input::Interfaces(names));
+        self.decide(now, Input::Links(links));
     }
 
     fn member_event(&mut self, now: Instant, event: members::Event) {
@@ -371,6 +380,22 @@ impl Node {
     fn session_event(&mut self, now: Instant, event: sessions::Event) {
         let news = self.sessions.handle(now, event);
         log_sessions(news);
+    }
+
+    /// Something keeps this node from announcing, or does no longer.
+    fn hindered(&mut self, now: Instant, hindrances: Hindrances) {
+        for new in hindrances.without(&self.hindrances) {
+            tracing::warn!(
+                event = "nodeHindered",
+                hint = "others announce what this node cannot, if they run and know",
+                "{new}"
+            );
+        }
+        for old in self.hindrances.without(&hindrances) {
+            tracing::info!(event = "nodeUnhindered", "no longer so: {old}");
+        }
+        self.hindrances = hindrances.clone();
+        self.members.state(now, hindrances);
     }
 
     /// Gives the decisions one input, and has carried out what they want.
@@ -386,6 +411,7 @@ impl Node {
                     self.segment.tell(now, l2::Input::Ask { address, fellow });
                 }
                 Output::Fellows(addresses) => self.segment.tell(now, l2::Input::Fellows(addresses)),
+                Output::State(hindrances) => self.hindered(now, hindrances),
                 Output::Watch(nodes) => self.members.watch(now, &nodes),
                 Output::PeerAdd(peer) => self.sessions.add(now, peer),
                 Output::PeerRemove(name) => self.sessions.remove(now, &name),

@@ -25,6 +25,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use kit::{InterfaceIndex, Mac};
 use l2::InterfaceFlags;
 use sys::netlink::{News, RouteSocket};
@@ -90,6 +91,12 @@ impl Interface {
             link_local: self.link_local().collect(),
             exclusion: exclusions.decide(&self.name),
         }
+    }
+
+    /// The networks of its addresses.
+    pub fn networks(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let networks = self.addresses.iter().map(|it| IpNet::new(it.address, it.prefix_length));
+        networks.filter_map(|network| Some(network.ok()?.trunc()))
     }
 
     /// Its IPv6 link-local addresses that can be used.

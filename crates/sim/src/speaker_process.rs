@@ -467,6 +467,10 @@ impl SpeakerProcess {
                 }
                 self.segment(now, l2::Input::HandOver { address })
             }
+            // Nothing is told of the interfaces' networks here, so nothing hinders.
+            Output::State(hindrances) => {
+                consistent(hindrances.iter().next().is_none(), &|| format!("hindered: {hindrances:?}"))
+            }
             Output::Watch(nodes) => {
                 consistent(!nodes.contains(&node.name()), &|| "wants itself watched".to_owned())?;
                 let old = std::mem::replace(&mut self.watched, nodes);

@@ -167,9 +167,8 @@ impl Speaker {
     fn first_of(&self, other: &str, service: &Key) -> Option<First> {
         let facts = self.services.get(service)?.facts.as_ref()?;
         let around = self.surroundings();
-        let here = decide::layer2_rank(around.node, facts, &around)?;
-        let there = decide::layer2_rank(other, facts, &around);
-        Some(if there.is_some_and(|there| there < here) { First::There } else { First::Here })
+        let is_there = decide::layer2_precedes(other, around.node, facts, &around)?;
+        Some(if is_there { First::There } else { First::Here })
     }
 }
 

@@ -13,7 +13,8 @@ use crate::core::Conflicts;
 use crate::drain::Standing;
 use crate::election::Rank;
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
-use crate::members::{Liveness, Members, PLACES, Stay};
+use crate::hindrance::{Hindrance, Hindrances};
+use crate::members::{Liveness, Members, PLACES, Statement, Stay};
 use crate::verdict::{Decision, Refusal};
 
 /// What this node answers for on the local segment.
@@ -45,6 +46,10 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) pools: &'a PoolIndex,
     pub(crate) nodes: &'a BTreeMap<String, NodeFacts>,
     pub(crate) members: &'a Members,
+    /// What keeps this node from announcing.
+    pub(crate) hindrances: &'a Hindrances,
+    /// What of that cuts it off, so that it may not know who else is there.
+    pub(crate) cut: &'a Hindrances,
     /// Who is alive whatever the members say.
     pub(crate) conflicts: &'a Conflicts,
     /// Whether this process takes part in elections for much longer.
@@ -113,27 +118,67 @@ fn layer2_advertisements<'a>(service: &ServiceFacts, pool: &'a Pool) -> Vec<&'a 
     all.filter(|it| it.service_selectors.matches(&service.labels)).map(Arc::as_ref).collect()
 }
 
-/// The rank of a node in the election for the Service, if it is a candidate at all (contract 5.1 rows 5 to 7).
-fn rank(
-    node: &str,
-    facts: &NodeFacts,
-    advertisements: &[&L2Advertisement],
-    elected_by: &IpAddr,
-    around: &Surroundings<'_>,
-) -> Option<(Liveness, Rank)> {
-    let is_here = node == around.node;
-    let liveness = match around.members {
-        Members::Alive(_) if is_here => Liveness::Alive,
-        _ if around.conflicts.hears(node) => Liveness::Alive,
-        members => members.liveness(node, facts.ready)?,
-    };
-    if is_here && around.stay == Stay::Leaves {
-        return None;
-    }
-    Some((liveness, place(node, facts, advertisements, elected_by, around.exclusion)?))
+/// A node in the election for a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate<'a> {
+    liveness: Liveness,
+    rank: Rank,
+    node: &'a str,
+    aptitude: Aptitude,
 }
 
-/// The same if nobody asks whether it is alive.
+/// Whether a candidate can announce the addresses, as far as it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Aptitude {
+    /// It can.
+    Able,
+    /// It does not say. It counts as able, but does not know that others are not, so it takes nothing over from them.
+    Unknown,
+    /// It cannot.
+    Hindered,
+}
+
+/// What an election is about.
+struct Subject<'a> {
+    addresses: &'a [IpAddr],
+    /// The first address decides for all of them, as in the Go implementation (contract 5.1).
+    elected_by: &'a IpAddr,
+    advertisements: Vec<&'a L2Advertisement>,
+}
+
+impl Subject<'_> {
+    /// The place of a node in the election for the Service, if it is a candidate at all (contract 5.1 rows 5 to 7).
+    fn candidate<'n>(&self, node: &'n str, facts: &NodeFacts, around: &Surroundings<'_>) -> Option<Candidate<'n>> {
+        let is_here = node == around.node;
+        let liveness = match around.members {
+            Members::Alive(_) if is_here => Liveness::Alive,
+            _ if around.conflicts.hears(node) => Liveness::Alive,
+            members => members.liveness(node, facts.ready)?,
+        };
+        if is_here && around.stay == Stay::Leaves {
+            return None;
+        }
+        let rank = place(node, facts, &self.advertisements, self.elected_by, around.exclusion)?;
+        Some(Candidate { liveness, rank, node, aptitude: self.aptitude(node, facts, around) })
+    }
+
+    fn aptitude(&self, node: &str, facts: &NodeFacts, around: &Surroundings<'_>) -> Aptitude {
+        let hindrances = match around.members.statement(node) {
+            _ if node == around.node && matches!(around.members, Members::Alive(_)) => around.hindrances,
+            Some(Statement::Made(hindrances)) => hindrances,
+            Some(Statement::Missing) | None => return Aptitude::Unknown,
+        };
+        if self.hindrance(hindrances, facts).is_some() { Aptitude::Hindered } else { Aptitude::Able }
+    }
+
+    /// What keeps a node from announcing one of the addresses.
+    fn hindrance<'h>(&self, hindrances: &'h Hindrances, facts: &NodeFacts) -> Option<&'h Hindrance> {
+        let selecting = || self.advertisements.iter().filter(|it| it.node_selectors.matches(&facts.labels));
+        self.addresses.iter().find_map(|address| hindrances.of_address(address, selecting().map(|it| it.name.as_str())))
+    }
+}
+
+/// The rank of a node if nobody asks whether it is alive and able.
 fn place(
     node: &str,
     facts: &NodeFacts,
@@ -150,11 +195,30 @@ fn place(
     Some(Rank::new(score, node, elected_by))
 }
 
-/// The rank of a node in the election for the Service, if it is a candidate, whether it is alive or not.
-pub(crate) fn layer2_rank(node: &str, service: &ServiceFacts, around: &Surroundings<'_>) -> Option<Rank> {
+/// Which of two nodes comes first in the election for the Service, whether they are alive or not: true for the first of them.
+/// `None` if the second is no candidate.
+pub(crate) fn layer2_precedes(
+    one: &str,
+    other: &str,
+    service: &ServiceFacts,
+    around: &Surroundings<'_>,
+) -> Option<bool> {
     let (addresses, pool) = addresses_and_pool(service, around.pools).ok()?;
-    let advertisements = layer2_advertisements(service, pool);
-    place(node, around.nodes.get(node)?, &advertisements, addresses.first()?, around.exclusion)
+    let elected_by = addresses.first()?;
+    let subject = Subject { addresses, elected_by, advertisements: layer2_advertisements(service, pool) };
+    let standing = |node: &str| {
+        let facts = around.nodes.get(node)?;
+        let rank = place(node, facts, &subject.advertisements, elected_by, around.exclusion)?;
+        Some((rank, subject.aptitude(node, facts, around)))
+    };
+    let (other_rank, other_aptitude) = standing(other)?;
+    let Some((rank, aptitude)) = standing(one) else { return Some(false) };
+    // As in `first_places`.
+    Some(match (aptitude, other_aptitude) {
+        (Aptitude::Able, Aptitude::Hindered) => true,
+        (Aptitude::Hindered, Aptitude::Able) => false,
+        _ => rank < other_rank,
+    })
 }
 
 /// The weights of the preferences that match a node which the advertisement selects.
@@ -196,8 +260,8 @@ fn try_layer2(
         return Err(Refusal::SharedWithServiceSelector);
     }
     let here = around.nodes.get(around.node).ok_or(Refusal::NodeUnknown)?;
-    let selecting: Vec<&&L2Advertisement> =
-        advertisements.iter().filter(|it| it.node_selectors.matches(&here.labels)).collect();
+    let selecting: Vec<&L2Advertisement> =
+        advertisements.iter().copied().filter(|it| it.node_selectors.matches(&here.labels)).collect();
     if selecting.is_empty() {
         return Err(Refusal::NodeNotSelected);
     }
@@ -210,44 +274,97 @@ fn try_layer2(
     if *around.members == Members::Joining {
         return Err(Refusal::NotJoined);
     }
-    let first = first_places(service, backends, around, addresses, &advertisements);
-    places.extend(first.iter().map(|(_, name)| (*name).to_owned()));
+    let Some(elected_by) = addresses.first() else { return Err(Refusal::NoAddress) };
+    let subject = Subject { addresses, elected_by, advertisements };
+    let first = first_places(service, backends, around, &subject);
+    places.extend(first.iter().map(|candidate| candidate.node.to_owned()));
+    let hindrance =
+        || subject.hindrance(around.hindrances, here).filter(|_| matches!(around.members, Members::Alive(_)));
     match first.first() {
-        Some((_, owner)) if *owner == around.node => {}
+        Some(owner) if owner.node == around.node => {
+            if let Some(hindrance) = cut_off(&subject, service, backends, here, around) {
+                return Err(Refusal::Hindered(hindrance.clone()));
+            }
+        }
         // Nobody can take over, so this node answers to the last.
         None if around.stay == Stay::Leaves => {}
-        Some((Liveness::Alive, _)) if *around.members == Members::Off && !here.ready => {
+        Some(owner) if owner.liveness == Liveness::Alive && *around.members == Members::Off && !here.ready => {
             return Err(Refusal::NodeNotReady);
         }
-        owner => return Err(Refusal::NotElected(owner.map(|(_, owner)| (*owner).to_owned()))),
+        Some(owner) => {
+            let not_elected = || Refusal::NotElected(Some(owner.node.to_owned()));
+            return Err(hindrance().cloned().map_or_else(not_elected, Refusal::Hindered));
+        }
+        None => return Err(Refusal::NotElected(None)),
     }
     let interfaces = interfaces(&selecting, around.interfaces)?;
     Ok(Layer2Grant { addresses: addresses.to_vec(), interfaces, pool: pool.name.clone() })
 }
 
-/// The first [`PLACES`] of the election.
+/// The first [`PLACES`] of the election: each is who would be the owner if those before it were not there.
+///
+/// The first by rank is the owner, as in the Go implementation. If it says that it is hindered, the first takes its place
+/// that is able and says so, because only such a one knows. If there is none, nothing moves.
 fn first_places<'a>(
     service: &ServiceFacts,
     backends: Backends<'_>,
     around: &Surroundings<'a>,
-    addresses: &[IpAddr],
-    advertisements: &[&L2Advertisement],
-) -> Vec<(Liveness, &'a str)> {
-    // The first address decides for all of them, as in the Go implementation (contract 5.1).
-    let Some(elected_by) = addresses.first() else { return Vec::new() };
-    let mut first: Vec<((Liveness, Rank), &'a str)> = Vec::with_capacity(PLACES.saturating_add(1));
+    subject: &Subject<'_>,
+) -> Vec<Candidate<'a>> {
+    let (mut all, mut able) = (First::default(), First::default());
     for (name, facts) in around.nodes.iter().filter(|(name, _)| !service.local_only || backends.on(name)) {
-        if let Some(rank) = rank(name, facts, advertisements, elected_by, around) {
-            first.push((rank, name));
-            first.sort_unstable();
-            first.truncate(PLACES);
+        if let Some(candidate) = subject.candidate(name, facts, around) {
+            all.insert(candidate);
+            if candidate.aptitude == Aptitude::Able {
+                able.insert(candidate);
+            }
         }
     }
-    first.into_iter().map(|((liveness, _), name)| (liveness, name)).collect()
+    let mut places: Vec<Candidate<'a>> = Vec::with_capacity(PLACES);
+    while places.len() < PLACES {
+        let next = |first: &First<'a>| first.0.iter().find(|it| !places.contains(it)).copied();
+        let Some(head) = next(&all) else { break };
+        let substitute = || next(&able).filter(|able| able.liveness == head.liveness);
+        let owner = if head.aptitude == Aptitude::Hindered { substitute().unwrap_or(head) } else { head };
+        places.push(owner);
+    }
+    places
+}
+
+/// What cuts this node off from an address, if it knows of nobody else and there are others that could announce it: they
+/// may well do. It would only take the address from them for as long as it takes to hear of them.
+fn cut_off<'a>(
+    subject: &Subject<'_>,
+    service: &ServiceFacts,
+    backends: Backends<'_>,
+    here: &NodeFacts,
+    around: &Surroundings<'a>,
+) -> Option<&'a Hindrance> {
+    let Members::Alive(members) = around.members else { return None };
+    let hindrance = subject.hindrance(around.cut, here)?;
+    let is_alone = members.keys().all(|name| name == around.node);
+    let mut others = around.nodes.iter().filter(|(name, _)| name.as_str() != around.node);
+    let may_announce = |(name, facts): (&String, &NodeFacts)| {
+        (!service.local_only || backends.on(name))
+            && place(name, facts, &subject.advertisements, subject.elected_by, around.exclusion).is_some()
+    };
+    (is_alone && others.any(may_announce)).then_some(hindrance)
+}
+
+/// The first [`PLACES`] of some candidates by rank.
+#[derive(Default)]
+struct First<'a>(Vec<Candidate<'a>>);
+
+impl<'a> First<'a> {
+    fn insert(&mut self, candidate: Candidate<'a>) {
+        self.0.push(candidate);
+        self.0.sort_unstable();
+        self.0.truncate(PLACES);
+    }
 }
 
 /// The interfaces that the advertisements allow together, as far as they exist here (contract 5.3, D11).
-fn interfaces(selecting: &[&&L2Advertisement], present: &BTreeSet<String>) -> Result<InterfaceSet, Refusal> {
+fn interfaces(selecting: &[&L2Advertisement], present: &BTreeSet<String>) -> Result<InterfaceSet, Refusal> {
     if selecting.iter().any(|it| it.interfaces.is_empty()) {
         return Ok(InterfaceSet::All);
     }
@@ -268,14 +385,19 @@ pub(crate) fn layer2_challenges(
     let Ok((addresses, pool)) = addresses_and_pool(service, around.pools) else { return false };
     let Some(elected_by) = addresses.first() else { return false };
     let advertisements = layer2_advertisements(service, pool);
-    let rank_of = |node: &str| {
+    let subject = Subject { addresses, elected_by, advertisements };
+    let candidate = |node: &str| {
         let facts = around.nodes.get(node).filter(|_| !service.local_only || backends.on(node))?;
-        rank(node, facts, &advertisements, elected_by, around)
+        let Candidate { liveness, rank, aptitude, .. } = subject.candidate(node, facts, around)?;
+        Some((liveness, rank, aptitude))
     };
     let last = if places.len() < PLACES { None } else { places.last() };
-    match (rank_of(challenger), last.and_then(|last| rank_of(last))) {
-        (Some(challenger), Some(last)) => challenger < last,
-        (Some(_), None) => true,
+    match (candidate(challenger), last.and_then(|last| candidate(last))) {
+        // Whoever is hindered makes room for those that are not, whatever their ranks.
+        (Some(_), Some((_, _, Aptitude::Hindered)) | None) => true,
+        (Some((liveness, rank, _)), Some((last_liveness, last_rank, _))) => {
+            (liveness, rank) < (last_liveness, last_rank)
+        }
         (None, _) => false,
     }
 }

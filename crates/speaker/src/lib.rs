@@ -9,7 +9,8 @@
 //!
 //! It knows no packet, no session state and no clock: `l2`, `bgp` and `bfd` carry out what is decided here.
 
-#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+// `expect-test` writes its snapshots with hashes.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::needless_raw_string_hashes))]
 
 #[path = "speaker.rs"]
 mod core;
@@ -17,6 +18,8 @@ mod decide;
 mod drain;
 mod election;
 mod facts;
+mod fitness;
+mod hindrance;
 mod layer2;
 mod members;
 mod overview;
@@ -29,7 +32,9 @@ pub use core::{Input, Options, Output, Rival, Speaker};
 pub use decide::{BgpGrant, Exclusion, Layer2Grant};
 pub use drain::DrainOptions;
 pub use election::{Rank, digest};
-pub use members::Members;
+pub use fitness::{CALM, HOLD_FIRST, HOLD_MAX, LOSS_MIN, Link, RETURN_TIME};
+pub use hindrance::{Hindrance, Hindrances};
+pub use members::{Members, Statement};
 pub use overview::{Answer, Overview, OverviewInput};
 pub use silence::Silence;
 pub use verdict::{Decision, Gate, Protocol, Refusal, Verdict};

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::hindrance::Hindrances;
+
 /// What is known of the other speakers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Members {
@@ -12,7 +14,17 @@ pub enum Members {
     /// There is one, and this speaker has not found the others yet. It must not take addresses from them.
     Joining,
     /// These speakers are alive, by names of their nodes. This one is among them, whether it is named or not.
-    Alive(BTreeSet<String>),
+    Alive(BTreeMap<String, Statement>),
+}
+
+/// What another speaker says of what keeps its node from announcing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Statement {
+    /// Nothing, as those of the Go implementation. They take no statement in either.
+    #[default]
+    Missing,
+    /// These hindrances, and no others.
+    Made(Hindrances),
 }
 
 /// Whether a candidate is known to be alive. One that is not comes after all that are, and is a candidate nevertheless:
@@ -33,20 +45,36 @@ pub(crate) enum Stay {
 }
 
 impl Members {
+    /// These are alive, and make no statement.
+    pub fn alive(names: impl IntoIterator<Item = String>) -> Members {
+        Members::Alive(names.into_iter().map(|name| (name, Statement::Missing)).collect())
+    }
+
     /// How alive a node other than this one is; none if it takes no part. Contract 5.2: members count, whether their nodes are Ready or not,
     /// so that speakers of the Go implementation find the same.
     pub(crate) fn liveness(&self, node: &str, ready: bool) -> Option<Liveness> {
         match self {
             Members::Off => Some(if ready { Liveness::Alive } else { Liveness::NotReady }),
             Members::Joining => None,
-            Members::Alive(names) => names.contains(node).then_some(Liveness::Alive),
+            Members::Alive(names) => names.contains_key(node).then_some(Liveness::Alive),
+        }
+    }
+
+    /// What a node says of itself; none if that does not count: without memberlist nobody would hear it.
+    pub(crate) fn statement(&self, node: &str) -> Option<&Statement> {
+        match self {
+            Members::Off | Members::Joining => None,
+            Members::Alive(names) => names.get(node),
         }
     }
 
     /// The nodes about which the two differ; none if that cannot be said.
     pub(crate) fn difference(&self, other: &Members) -> Option<BTreeSet<String>> {
         match (self, other) {
-            (Members::Alive(one), Members::Alive(other)) => Some(one.symmetric_difference(other).cloned().collect()),
+            (Members::Alive(one), Members::Alive(other)) => {
+                let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+                Some(names.into_iter().filter(|name| one.get(*name) != other.get(*name)).cloned().collect())
+            }
             _ => None,
         }
     }

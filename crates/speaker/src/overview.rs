@@ -15,6 +15,7 @@ use crate::core::Conflicts;
 use crate::decide::{self, Backends, Exclusion, Surroundings};
 use crate::drain::Standing;
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
+use crate::hindrance::Hindrances;
 use crate::members::{Members, Stay};
 use crate::silence::{Silence, Stop};
 use crate::verdict::{Protocol, Refusal};
@@ -197,6 +198,9 @@ impl Overview {
             pools: &self.pools,
             nodes: &node.alone,
             members: &Members::Off,
+            // What hinders a node, its speaker alone knows.
+            hindrances: &Hindrances::default(),
+            cut: &Hindrances::default(),
             conflicts: &Conflicts::default(),
             stay: Stay::Stays,
             peers: &node.peers,

@@ -2,8 +2,12 @@
 
 #[path = "conflict.rs"]
 mod conflict;
+#[path = "hinder.rs"]
+mod hinder;
 #[path = "leave.rs"]
 mod leave;
+#[path = "service_state.rs"]
+mod service_state;
 #[path = "settle_peers.rs"]
 mod settle_peers;
 #[path = "tell.rs"]
@@ -19,17 +23,20 @@ use api::{Key, Report, Write};
 use bgp::RouteAttributes;
 use config::{Config, Peer, PeerChange};
 use ipnet::IpNet;
-use kit::{Instant, Outbox};
+use kit::{Family, Instant, InterfaceIndex, Outbox};
 use l2::InterfaceSet;
 
 use crate::decide::{self, Backends, BgpGrant, Exclusion, Layer2Grant, Surroundings};
 use crate::drain::{Departure, DrainOptions};
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
+use crate::fitness::{Fitness, Link};
+use crate::hindrance::Hindrances;
 use crate::layer2::Holdings;
 use crate::members::{Members, Watching};
 use crate::routes::Routes;
 pub(crate) use conflict::Conflicts;
 pub use conflict::Rival;
+use service_state::ServiceState;
 
 use crate::verdict::{Decision, Protocol, Refusal};
 
@@ -76,6 +83,10 @@ pub enum Input {
     NodeDeleted(String),
     /// The interfaces of this host that may announce, by name: all of them.
     Interfaces(BTreeSet<String>),
+    /// The interfaces of this host: all of them.
+    Links(Vec<Link>),
+    /// The interfaces by which the default routes of this host leave.
+    Gateways(BTreeMap<Family, InterfaceIndex>),
     /// What is known of the other speakers; before the first time, there is no memberlist.
     Members(Members),
     /// Another machine answers for an address that this node announces.
@@ -130,6 +141,8 @@ pub enum Output {
     },
     /// The addresses of the other nodes are these from now on.
     Fellows(BTreeSet<IpAddr>),
+    /// This, and no more, keeps this node from announcing: the other speakers have to know.
+    State(Hindrances),
     /// Find out quickly when one of these nodes dies, and of no others.
     Watch(BTreeSet<String>),
     /// Begin a session with the peer.
@@ -218,6 +231,7 @@ pub struct Speaker {
     members: Members,
     watching: Watching,
     conflicts: Conflicts,
+    fitness: Fitness,
     interfaces: BTreeSet<String>,
     /// Peers that have a session on this node.
     peers: BTreeMap<String, Arc<Peer>>,
@@ -241,20 +255,6 @@ enum Synced {
     Listing,
     Settling,
     Settled,
-}
-
-/// A Service, or endpoints of one that is not known yet.
-#[derive(Debug, Default)]
-struct ServiceState {
-    facts: Option<ServiceFacts>,
-    slices: BTreeMap<String, SliceFacts>,
-    layer2: Option<Decision<Layer2Grant>>,
-    /// The first places of its election.
-    places: Vec<String>,
-    bgp: Option<Decision<BgpGrant>>,
-    /// What is shown of it: the interfaces it is restricted to, and the peers it is announced to.
-    shown_interfaces: Option<Vec<String>>,
-    shown_peers: Vec<String>,
 }
 
 impl Speaker {
@@ -284,6 +284,8 @@ impl Speaker {
                 self.change_node(now, &name, None);
             }
             Input::Interfaces(names) => self.change_interfaces(names),
+            Input::Links(links) => self.fitness.links(links),
+            Input::Gateways(gateways) => self.fitness.gateways(gateways),
             Input::Members(members) => self.change_members(members),
             Input::Conflict(rival) => self.conflict(now, &rival, out),
             Input::Answered { fellow } => self.answered(now, fellow),
@@ -292,6 +294,7 @@ impl Speaker {
             Input::Tick => {}
         }
         self.depart(now);
+        self.assess(now, out);
         self.listen(now, out);
         self.work(out);
         self.left(out);
@@ -304,7 +307,9 @@ impl Speaker {
             || self.routes.is_dirty()
             || !self.incomplete.is_empty()
             || !self.peer_steps.is_empty();
-        let waits = || [self.departure.deadline(), self.conflicts.deadline()].into_iter().flatten().min();
+        let waits = || {
+            [self.departure.deadline(), self.conflicts.deadline(), self.fitness.deadline()].into_iter().flatten().min()
+        };
         if self.may_decide() && is_busy { Some(Instant::ZERO) } else { waits() }
     }
 
@@ -341,6 +346,7 @@ impl Speaker {
 
     fn configure(&mut self, config: Arc<Config>) {
         self.peers_due = true;
+        self.fitness.configured();
         let old = self.config.replace(Arc::clone(&config));
         self.pools = PoolIndex::new(&config);
         // Services of pools that did not change stay as they are. A Service without a pool may have one now.
@@ -437,6 +443,7 @@ impl Speaker {
         };
         if name == self.options.node {
             self.peers_due = true;
+            self.fitness.configured();
             self.dirty.extend(self.services.keys().cloned());
         } else {
             self.reconsider(name);
@@ -481,6 +488,8 @@ impl Speaker {
             pools: &self.pools,
             nodes: &self.nodes,
             members: &self.members,
+            hindrances: self.fitness.told(),
+            cut: self.fitness.cut(),
             conflicts: &self.conflicts,
             stay: self.stay(),
             peers: &self.peers,
@@ -549,46 +558,6 @@ impl Speaker {
 impl Synced {
     fn max_settling(self) -> Self {
         if self == Synced::Listing { Synced::Settling } else { self }
-    }
-}
-
-impl ServiceState {
-    fn is_announced(&self, protocol: Protocol) -> bool {
-        match protocol {
-            Protocol::Layer2 => granted(self.layer2.as_ref()).is_some(),
-            Protocol::Bgp => granted(self.bgp.as_ref()).is_some(),
-        }
-    }
-
-    /// The pool it was announced from, if it was.
-    fn pool(&self) -> Option<&str> {
-        let layer2 = granted(self.layer2.as_ref()).map(|grant| grant.pool.as_str());
-        layer2.or_else(|| granted(self.bgp.as_ref()).map(|grant| grant.pool.as_str()))
-    }
-
-    /// Whether a change of another node can change the decision: only the election looks at other nodes.
-    fn is_affected_by(&self, node: &str, around: &Surroundings<'_>) -> bool {
-        let Some(facts) = &self.facts else { return false };
-        match self.layer2.as_ref().map(|decision| &decision.outcome) {
-            Some(Ok(_) | Err(Refusal::NoSuchInterface(_) | Refusal::NotElected(_))) => {}
-            // It is the last choice, for as long as there is another.
-            Some(Err(Refusal::NodeNotReady)) => return true,
-            Some(Err(_)) | None => return false,
-        }
-        let has_place = self.places.iter().any(|name| name == node);
-        has_place || decide::layer2_challenges(node, &self.places, facts, Backends(&self.slices), around)
-    }
-
-    fn depends_on_interfaces(&self) -> bool {
-        match self.layer2.as_ref().map(|decision| &decision.outcome) {
-            Some(Ok(grant)) => grant.interfaces != InterfaceSet::All,
-            Some(Err(refusal)) => matches!(refusal, Refusal::NoSuchInterface(_)),
-            None => false,
-        }
-    }
-
-    fn depends_on_peers(&self) -> bool {
-        matches!(self.bgp.as_ref().map(|it| &it.outcome), Some(Ok(_) | Err(Refusal::NoPeer)))
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::hindrance::Hindrance;
+
 /// How an address is made reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -148,6 +150,8 @@ pub enum Refusal {
     NotJoined,
     /// Another node answers for it, or none can.
     NotElected(Option<String>),
+    /// This keeps the node from announcing it, and another one can, or may.
+    Hindered(Hindrance),
     /// None of the interfaces that the advertisements name exists here.
     NoSuchInterface(BTreeSet<String>),
     /// None of the peers it should be told to has a session on this node.
@@ -171,7 +175,7 @@ impl Refusal {
             Refusal::ExcludedByLabel | Refusal::Drained(_) => Gate::NodeLabel,
             Refusal::NodeNotReady => Gate::NodeReady,
             Refusal::NoLocalEndpoints => Gate::LocalEndpoints,
-            Refusal::NotJoined | Refusal::NotElected(_) => Gate::Election,
+            Refusal::NotJoined | Refusal::NotElected(_) | Refusal::Hindered(_) => Gate::Election,
             Refusal::NoSuchInterface(_) => Gate::Interface,
             Refusal::NoPeer => Gate::Peer,
         }
@@ -181,6 +185,7 @@ impl Refusal {
     pub(crate) const fn ending(&self) -> Ending {
         match self {
             Refusal::NotElected(Some(_))
+            | Refusal::Hindered(_)
             | Refusal::NodeNotReady
             | Refusal::ExcludedByLabel
             | Refusal::NodeNotSelected => Ending::HandOver,
@@ -210,6 +215,7 @@ impl Refusal {
             Refusal::NoLocalEndpoints => "noLocalEndpoints",
             Refusal::NotJoined => "notJoined",
             Refusal::NotElected(_) => "notOwner",
+            Refusal::Hindered(_) => "nodeHindered",
             Refusal::NoSuchInterface(_) => "noSuchInterface",
             Refusal::NoPeer => "noPeer",
         }
@@ -247,6 +253,9 @@ impl Refusal {
                 Some("wait a few seconds; else look at the speaker's log for what it says of memberlist")
             }
             Refusal::NotElected(None) => Some("no node can announce it: look at the nodes' labels and conditions"),
+            Refusal::Hindered(_) => {
+                Some("look at the node's links, addresses and default routes; what is back counts after a while")
+            }
             Refusal::NoSuchInterface(_) => Some("correct the interfaces of the L2Advertisement, or select other nodes"),
             Refusal::NoPeer => Some("create a BGPPeer that selects this node and that the advertisement names"),
         }
@@ -275,6 +284,7 @@ impl Refusal {
             Refusal::NoLocalEndpoints => "NoLocalEndpoints",
             Refusal::NotJoined => "NotJoined",
             Refusal::NotElected(_) => "NotElected",
+            Refusal::Hindered(_) => "Hindered",
             Refusal::NoSuchInterface(_) => "NoSuchInterface",
             Refusal::NoPeer => "NoPeer",
         }
@@ -311,6 +321,7 @@ impl fmt::Display for Refusal {
             Refusal::NotJoined => f.write_str("the speaker has not found the other speakers yet"),
             Refusal::NotElected(Some(owner)) => write!(f, "node {owner:?} announces it"),
             Refusal::NotElected(None) => f.write_str("no node can announce it"),
+            Refusal::Hindered(hindrance) => write!(f, "others are to announce it, for here {hindrance}"),
             Refusal::NoSuchInterface(names) => {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 write!(f, "the node has none of the interfaces {}", names.join(", "))

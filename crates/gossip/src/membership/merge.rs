@@ -9,7 +9,7 @@ use super::{Membership, Moment, Timer};
 use crate::event::{Cause, MemberState, Report};
 use crate::member::{Condition, Confirmed, Member, Suspicion};
 use crate::wire::{Alive, Dead, Health, MEMBERS_MAX, Message, NodeState, Suspect};
-use crate::{Name, Silence};
+use crate::{Meta, Name, Silence};
 
 impl Membership {
     /// Somebody is said to live.
@@ -61,6 +61,9 @@ impl Membership {
         let Some(member) = self.members.get_mut(&name) else { return };
         let was_alive = matches!(member.condition, Condition::Alive);
         let has_moved = member.node.address != alive.address;
+        if member.node.meta != alive.meta {
+            self.meta_changes = self.meta_changes.saturating_add(1);
+        }
         // Old members do not say their versions each time.
         let versions = alive.versions.or(member.node.versions);
         member.node = Alive { versions, ..alive };
@@ -208,15 +211,31 @@ impl Membership {
 
     /// Says that we live, in an incarnation after the one that was accused.
     fn deny(&mut self, accused: u32) -> Alive {
-        self.incarnation = self.incarnation.max(accused).saturating_add(1);
         self.awareness.worsen(1);
         self.counters.denials = self.counters.denials.saturating_add(1);
-        let name = self.config.name.clone();
-        let incarnation = self.incarnation;
-        if let Some(ourselves) = self.members.get_mut(&name) {
-            ourselves.node.incarnation = incarnation;
+        self.incarnation_next(accused)
+    }
+
+    /// Says something else about ourselves than before: in the next incarnation, or nobody would believe it.
+    pub(super) fn meta_set(&mut self, moment: &mut Moment<'_>, meta: Meta) {
+        if self.config.meta == meta {
+            return;
         }
+        self.config.meta = meta;
+        if self.presence.is_member() {
+            let alive = self.incarnation_next(self.incarnation);
+            self.tell_everybody(moment, &Message::Alive(alive));
+        }
+    }
+
+    /// Says how we are, in an incarnation after that one.
+    fn incarnation_next(&mut self, known: u32) -> Alive {
+        self.incarnation = self.incarnation.max(known).saturating_add(1);
+        let name = self.config.name.clone();
         let alive = self.ourselves();
+        if let Some(ourselves) = self.members.get_mut(&name) {
+            ourselves.node = alive.clone();
+        }
         self.queue.push(name, Message::Alive(alive.clone()).encode());
         alive
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gossip::{Cause, Input, MemberState, Report};
+use gossip::{Cause, Input, MemberState, Meta, Report};
 use kit::Duration;
 
 use crate::network::{Network, Weather, millis, name};
@@ -179,4 +179,66 @@ fn a_hundred_members_hear_of_a_death_that_a_few_found() {
         let known = network.told_at(other, 0, MemberState::Dead, cut).unwrap() - cut;
         assert!(known < millis(450), "node {other} after {known}");
     }
+}
+
+/// What a member says of itself, as each of these sees it.
+fn metas(network: &Network, of: usize, seen_by: &[usize]) -> Vec<Vec<u8>> {
+    let meta = |observer: &usize| {
+        let mut metas = network.hosts[*observer].membership.metas();
+        metas.find(|(name, _)| **name == network.hosts[of].name).map(|(_, meta)| meta.to_vec()).unwrap_or_default()
+    };
+    seen_by.iter().map(meta).collect()
+}
+
+#[test]
+fn what_a_member_says_of_itself_is_known_to_all_at_once_and_is_no_change_of_its_state() {
+    for (weather, limit) in [(Weather::FAIR, 5), (Weather::LOSSY, 2_000)] {
+        let mut network = Network::joined(5, weather, 7);
+        network.watch_all();
+        network.run(millis(1500));
+        network.changes.clear();
+        let changes: Vec<u64> = network.hosts.iter().map(|host| host.membership.meta_changes()).collect();
+        for word in ["one", "two", ""] {
+            network.input(2, Input::Meta(Meta::new(word.as_bytes()).unwrap()));
+            network.run(millis(limit));
+            assert_eq!(metas(&network, 2, &[0, 1, 2, 3, 4]), vec![word.as_bytes(); 5], "{word}");
+        }
+        assert!(weather.loss_percent > 0 || network.changes.is_empty(), "{:?}", network.changes);
+        for (host, before) in network.hosts.iter().zip(changes) {
+            let expected = if host.name == network.hosts[2].name { 0 } else { 3 };
+            assert_eq!(host.membership.meta_changes() - before, expected, "{}", host.name);
+        }
+    }
+}
+
+#[test]
+fn what_was_said_while_nobody_heard_is_known_when_the_member_is_back() {
+    let mut network = Network::joined(3, Weather::FAIR, 13);
+    network.watch_all();
+    network.run(millis(1500));
+    network.hosts[2].island = 1;
+    network.run(Duration::from_secs(2));
+    network.input(2, Input::Meta(Meta::new(b"alone").unwrap()));
+    network.run(Duration::from_secs(5));
+    assert_eq!(network.hosts[0].membership.metas().count(), 2, "it counts as dead");
+    network.hosts[2].island = 0;
+    // Never as it was before.
+    while network.hosts[0].membership.metas().count() == 2 {
+        network.run(millis(1));
+    }
+    assert_eq!(metas(&network, 2, &[0]), [b"alone"]);
+    network.run(Duration::from_secs(20));
+    network.assert_all_alive();
+    assert_eq!(metas(&network, 2, &[0, 1]), [b"alone", b"alone"]);
+}
+
+#[test]
+fn a_new_program_says_of_itself_what_it_says_and_not_what_the_former_said() {
+    let mut network = Network::joined(3, Weather::FAIR, 17);
+    network.input(1, Input::Meta(Meta::new(b"former").unwrap()));
+    network.run(Duration::from_secs(1));
+    network.end(1);
+    network.start(1);
+    network.run(Duration::from_secs(1));
+    assert_eq!(metas(&network, 1, &[0, 1, 2]), [b""; 3]);
 }

@@ -196,18 +196,20 @@ impl Responder {
         Output::Report(Report::Conflict { address, interface, mac, kind, claimant })
     }
 
-    /// Tells everybody once more where an address is.
+    /// Tells everybody once more where an address is: at once, or when [`REPEAT_INTERVAL`] is over. It is never left out, for
+    /// between the last time and now somebody else may have been believed.
     pub(super) fn repeat(&mut self, now: Instant, address: IpAddr) {
         let Some(announcement) = self.addresses.get_mut(&address) else { return };
-        let is_early = announcement.repeated.is_some_and(|repeated| now.since(repeated) < REPEAT_INTERVAL);
-        if is_early || announcement.stage == Stage::HandingOver {
+        let at = announcement.repeated.map_or(now, |repeated| now.max(repeated + REPEAT_INTERVAL));
+        let is_waiting = announcement.repeated.is_some_and(|repeated| repeated > now);
+        if is_waiting || announcement.stage == Stage::HandingOver {
             return;
         }
-        announcement.repeated = Some(now);
+        announcement.repeated = Some(at);
         let protocol = Protocol::of(&address);
         for (index, link) in &mut self.links {
             if matches!(link.face.placement(protocol, &announcement.interfaces), Placement::Live(_)) {
-                link.schedule.repeat(now, address);
+                link.schedule.repeat(at, address);
                 reschedule(&mut self.timers, *index, link);
             }
         }

@@ -1152,10 +1152,12 @@ fn a_claim_of_a_fellow_is_no_conflict_unless_it_still_answers_when_the_address_w
             +999ms
             repeat 10.0.0.9
             +1ms
+                31800ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                31800ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
             repeat 10.0.0.9
-                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
-                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
             +20000ms
+                32800ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                32800ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
         "#]],
     );
 }
@@ -1304,6 +1306,8 @@ fn a_fellow_that_asks_everybody_has_given_the_address_up_and_everybody_is_told()
             1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 0.0.0.0
                 1: 02:00:00:00:00:01 > 02:00:00:00:00:aa arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 0.0.0.0
             +10000ms
+                11000ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                11000ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
         "#]],
     );
 }
@@ -1329,6 +1333,38 @@ fn whoever_knows_the_station_of_a_fellow_is_asked_before_it_counts_as_a_stranger
             +900ms
                 10800ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 arp who-has 10.0.0.9 tell 0.0.0.0
                 10800ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 fe80::1 > fc00::9 neighbor solicitation who-has fc00::9 source 02:00:00:00:00:01
+        "#]],
+    );
+}
+
+/// Between the two questions the fellow may have told everybody that it has the address.
+#[test]
+fn a_repetition_that_comes_too_soon_waits_and_is_not_left_out() {
+    check_host(
+        "
+        fellows 10.0.0.2
+        station 10.0.0.2 is-at 02:00:00:00:00:b2
+        repeat 10.0.0.9
+        +300ms
+        1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 0.0.0.0
+        repeat 10.0.0.9
+        +699ms
+        +10000ms
+        ",
+        expect![[r#"
+            fellows 10.0.0.2
+            station 10.0.0.2 is-at 02:00:00:00:00:b2
+            repeat 10.0.0.9
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
+            +300ms
+            1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 tell 0.0.0.0
+                1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 0.0.0.0
+            repeat 10.0.0.9
+            +699ms
+            +10000ms
+                11000ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
+                11000ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:01 to 10.0.0.9
         "#]],
     );
 }

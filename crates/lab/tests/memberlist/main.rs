@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Result, ensure};
-use gossip::{MemberState, Silence};
+use gossip::{Input, MemberState, Meta, Silence};
 use kit::{Duration, Family};
 use lab::testing::Trial;
 use lab::{Lab, eventually};
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
             sizes(lab, Encrypted, &makers)
         }),
         Trial::new("three_members_over_ipv6", over_ipv6),
+        Trial::new("what_a_member_of_ours_says_of_itself_is_known_to_go", metadata),
         Trial::new("a_node_without_power_is_found_by_ours_and_believed_by_go", power),
         Trial::new("a_stopped_go_member_is_waited_for", stopped),
         Trial::new("a_killed_go_member_is_told_by_its_kernel", killed),
@@ -101,6 +102,31 @@ fn sizes(lab: &Lab, secrecy: Secrecy, makers: &[Maker]) -> Result<()> {
     cluster.agrees()?;
     cluster.members[0].leave()?;
     cluster.agrees()
+}
+
+/// As memberlist's `UpdateNode`: each word is told once, and nobody takes it for anything else.
+fn metadata(lab: &Lab) -> Result<()> {
+    let mut cluster = Cluster::start(lab, Encrypted, &[Ours, Go, Go, Ours])?;
+    for word in ["one", "two", ""] {
+        cluster.members[0].tell(Input::Meta(Meta::new(word.as_bytes())?))?;
+        go_said(&cluster, &format!("updated node-0 {word:?}"))?;
+    }
+    // Whoever comes later is told what is said now, and hears the next word.
+    cluster.members[2].leave()?;
+    cluster.members[0].tell(Input::Meta(Meta::new(b"three")?))?;
+    cluster.program_start(2, Go)?;
+    cluster.agrees()?;
+    cluster.members[0].tell(Input::Meta(Meta::new(b"four")?))?;
+    go_said(&cluster, "updated node-0 \"four\"")?;
+    cluster.agrees()?;
+    let deaths = cluster.false_deaths()?;
+    ensure!(deaths.is_empty(), "{deaths:?}");
+    for (_, member) in cluster.go() {
+        let log = member.log();
+        let count = |word: &str| log.lines().filter(|line| *line == format!("updated node-0 {word:?}")).count();
+        ensure!(count("four") == 1 && count("three") <= 1, "{} was told more than once:\n{log}", member.name);
+    }
+    Ok(())
 }
 
 fn over_ipv6(lab: &Lab) -> Result<()> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use api::Key;
 use bgp::{MessageCounts, PeerView, State};
 use netio::packet::DropCounters;
-use speaker::{Decision, Refusal, Speaker};
+use speaker::{Decision, Hindrances, Refusal, Speaker};
 use telemetry::metrics::{
     AnnouncedService, BfdReport, BfdSession, BgpMessages, BgpSession, FrameCounts, Layer2Address, Protocol,
     SpeakerReport, Work,
@@ -88,10 +88,11 @@ impl Collection {
     }
 
     /// Adds what takes no time, and sends the report.
-    pub(super) fn finish(mut self, work: Work, segment: &mut Segment, sessions: &Sessions) {
+    pub(super) fn finish(mut self, work: Work, hindrances: &Hindrances, segment: &mut Segment, sessions: &Sessions) {
         self.report.work = work;
         self.report.host_findings =
             segment.inspect().into_iter().map(|(finding, interface)| (finding.code(), interface)).collect();
+        self.report.hindrances = hindrances.iter().map(ToString::to_string).collect();
         let DropCounters { received, sent } = segment.drops();
         self.report.frames =
             FrameCounts { malformed: segment.malformed_frames(), dropped_received: received, dropped_sent: sent };
@@ -201,6 +202,7 @@ mod tests {
         assert_eq!(steps, 3, "Services, addresses and the end, of which there are none");
         collection.finish(
             Work { updates: 7, ..Work::default() },
+            &Hindrances::default(),
             &mut segment,
             &Sessions::new("node-1", 179, 0, Clock::start()),
         );

@@ -11,11 +11,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use api::core::Node;
-use gossip::{Config, Keyring, Membership, Name, OUTBOX_LIMIT, Output, Profile, Report};
+use gossip::{Config, Keyring, Membership, Meta, Name, OUTBOX_LIMIT, Output, Profile, Report};
 use kit::{Duration, Family, Instant, Outbox, Rng};
 use netio::clock::Clock;
 use netio::gossip::Transport;
 use source::kube::{Client, Pods};
+use speaker::{Hindrances, Statement};
 
 use crate::arguments::{MemberFlags, SpeakerFlags};
 use key::KeyFile;
@@ -44,6 +45,8 @@ struct Setup {
     advertised: SocketAddr,
     profile: Profile,
     key: Option<KeyFile>,
+    /// What this node says of itself.
+    statement: Hindrances,
 }
 
 /// Where other speakers are.
@@ -70,8 +73,8 @@ pub(super) struct Member {
     /// Where speakers should be, as far as anybody said; this one may be among them.
     known: Option<BTreeSet<SocketAddr>>,
     joining: Option<Joining>,
-    /// Who is alive, this one included, if it is not as was told last.
-    news: Option<BTreeSet<String>>,
+    /// Who is alive, this one included, with what each says of itself, if it is not as was told last.
+    news: Option<BTreeMap<String, Statement>>,
     has_left: bool,
 }
 
@@ -218,6 +221,15 @@ impl Members {
         }
     }
 
+    /// Tells the others what keeps this node from announcing.
+    pub(super) fn state(&mut self, now: Instant, hindrances: Hindrances) {
+        let Some(setup) = &mut self.setup else { return };
+        if let Stage::Member(member) = &mut self.stage {
+            member.tell(now, gossip::Input::Meta(metadata(&hindrances)));
+        }
+        setup.statement = hindrances;
+    }
+
     /// Tells the others that this speaker ends.
     pub(super) fn leave(&mut self, now: Instant) {
         match &mut self.stage {
@@ -264,8 +276,14 @@ impl Setup {
             advertised: SocketAddr::new(advertised, port),
             profile: profile(&members.ml_config_file, by_flag)?,
             key,
+            statement: Hindrances::default(),
         }))
     }
+}
+
+/// As metadata in memberlist. It always fits.
+fn metadata(hindrances: &Hindrances) -> Meta {
+    Meta::new(&hindrances.encode()).unwrap_or_default()
 }
 
 /// The address of the node, where memberlist listens on all addresses.
@@ -293,7 +311,11 @@ impl Member {
         )?;
         let keyring = setup.key.as_ref().map_or_else(Keyring::plaintext, KeyFile::keyring);
         let is_encrypted = !keyring.is_empty();
-        let config = Config { profile: setup.profile, ..Config::new(setup.name.clone(), setup.advertised, keyring) };
+        let config = Config {
+            profile: setup.profile,
+            meta: metadata(&setup.statement),
+            ..Config::new(setup.name.clone(), setup.advertised, keyring)
+        };
         let core = Membership::new(config, Rng::new(transport.seed()), now);
         tracing::info!(op = "startup", address = %setup.advertised, encrypted = is_encrypted, "memberlist begins");
         Ok(Member {
@@ -302,7 +324,7 @@ impl Member {
             out: Outbox::with_limit(OUTBOX_LIMIT),
             known: None,
             joining: Some(Joining { until: now + JOIN_TIME, failures: BTreeMap::new() }),
-            news: Some(BTreeSet::from([setup.name.to_string()])),
+            news: Some(BTreeMap::from([(setup.name.to_string(), Statement::Made(setup.statement.clone()))])),
             has_left: false,
         })
     }
@@ -324,6 +346,7 @@ impl Member {
 
     fn tell(&mut self, now: Instant, input: gossip::Input) {
         let mut has_changed = false;
+        let meta_changes = self.core.meta_changes();
         self.core.handle(now, input, &mut self.out);
         while let Some(output) = self.out.pop() {
             match self.transport.execute(output) {
@@ -343,8 +366,9 @@ impl Member {
                 _ => {}
             }
         }
-        if has_changed {
-            self.news = Some(self.core.names().map(ToString::to_string).collect());
+        if has_changed || self.core.meta_changes() != meta_changes {
+            let statement = |meta: &[u8]| Hindrances::decode(meta).map_or(Statement::Missing, Statement::Made);
+            self.news = Some(self.core.metas().map(|(name, meta)| (name.to_string(), statement(meta))).collect());
         }
         self.join_look();
     }

@@ -110,6 +110,8 @@ impl Segment {
             }
             Input::Gateways(gateways) => {
                 self.way_back = gateways.get(&Family::V4).map(|gateway| gateway.interface);
+                let interfaces = gateways.iter().map(|(family, gateway)| (*family, gateway.interface)).collect();
+                self.news.push(speaker::Input::Gateways(interfaces));
                 self.inspect_soon(now);
             }
             Input::Tick if self.inspection.is_some_and(|at| at <= now) => {

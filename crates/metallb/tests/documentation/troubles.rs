@@ -94,8 +94,9 @@ fn every_reason_and_event_is_explained() {
 }
 
 /// Reasons of single nodes, of which another one passes, and of Services that are none of ours.
-const NEVER_AT_A_SERVICE: [&str; 9] = [
+const NEVER_AT_A_SERVICE: [&str; 10] = [
     "Drained",
+    "Hindered",
     "NoAddress",
     "NoSuchInterface",
     "NodeNotReady",

@@ -21,6 +21,7 @@ mod configuration;
 mod conflicts;
 mod edge;
 mod failover;
+mod hindrances;
 mod interfaces;
 mod layer2;
 mod leaving;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         leaving::trials(),
         members::trials(),
         conflicts::trials(),
+        hindrances::trials(),
         peering::trials(),
         failover::trials(),
         conditions::trials(),

@@ -12,12 +12,13 @@ use lab::testing::{Trial, memberlist};
 use lab::{Host, Lab, Process, eventually};
 use netio::clock::Clock;
 
-use crate::cluster::{Cluster, LIMIT, MEMBER_SECRET, Setup, address, at, v4};
+use crate::cluster::{Cluster, LIMIT, MEMBER_SECRET, Setup, address, at};
 use crate::objects::Service;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::new("contract_5_2_a_node_without_power_is_succeeded_within_a_second_or_so", power),
+        Trial::new("contract_12_2_r9_a_node_whose_only_link_flaps_does_not_take_its_addresses_back_each_time", flaps),
         Trial::new("a_node_dies_while_the_source_of_objects_is_away", without_source),
         Trial::new("speakers_that_end_and_begin_one_after_the_other_lose_no_request", rolling),
         Trial::new("contract_5_2_members_of_go_count_and_are_believed", mixed),
@@ -156,6 +157,37 @@ fn power(lab: &Lab) -> Result<()> {
     scene.outage(cut, "two of three nodes have lost their power")
 }
 
+/// Gossip goes over the same link, so that the node and the others find each other dead, and alive, each time.
+fn flaps(lab: &Lab) -> Result<()> {
+    let mut scene = start(lab)?;
+    let node = scene.cluster.host("node-a").clone();
+    for round in 0..3 {
+        let [seen_a, seen] = ["node-a", "node-c"].map(|node| scene.cluster.log_length(node));
+        let cut = scene.clock.now();
+        node.unplug("eth0")?;
+        scene.cluster.wait_speaker_log("node-c", seen, &["memberChanged", "node-a", "dead"])?;
+        for other in ["node-b", "node-c"] {
+            scene.cluster.wait_speaker_log("node-a", seen_a, &["memberChanged", other, "dead"])?;
+        }
+        let back = scene.clock.now();
+        node.replug("eth0")?;
+        scene.cluster.wait_speaker_log("node-c", seen, &["memberChanged", "node-a", "alive"])?;
+        scene.wait_held("node-c").with_context(|| format!("round {round}: the link is back"))?;
+        scene.wait_well(scene.clock.now())?;
+        if round == 0 {
+            scene.outage(cut, "the only link is gone")?;
+        }
+        scene.nothing_lost(back, "the only link is back")?;
+        for other in ["node-b", "node-c"] {
+            scene.cluster.wait_speaker_log("node-a", seen_a, &["memberChanged", other, "alive"])?;
+        }
+    }
+    let log = scene.cluster.speaker("node-c").log();
+    let announced = log.lines().filter(|line| line.contains("serviceAnnounced")).count();
+    ensure!(announced == 1, "node-c announced {announced} times:\n{log}");
+    Ok(())
+}
+
 fn without_source(lab: &Lab) -> Result<()> {
     let mut scene = start(lab)?;
     let seen = scene.cluster.log_length("node-c");
@@ -194,13 +226,14 @@ fn rolling(lab: &Lab) -> Result<()> {
     scene.nothing_lost(begun, "all speakers were started again, twice")
 }
 
-/// A member of HashiCorp's library takes the place of a speaker, as in a cluster that changes over.
-fn go_member(scene: &Scene, name: &str, number: u8) -> Result<Process> {
+/// A member of HashiCorp's library takes the place of a speaker, as in a cluster that changes over. It joins another node.
+pub(crate) fn go_member(cluster: &Cluster, name: &str, other: &str) -> Result<Process> {
     let key = Key::from_secret(MEMBER_SECRET.as_bytes())?;
     let mut command = Command::new(memberlist()?);
-    command.args(["member", name, &v4(number).to_string(), "7946", &format!("join={}:7946", v4(12))]);
+    let [at, other] = [name, other].map(|node| cluster.addresses_of_node(node)[0]);
+    command.args(["member", name, &at.to_string(), "7946", &format!("join={other}:7946")]);
     command.arg(format!("key={}", key.bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>()));
-    scene.cluster.host(name).spawn("memberlist", command)
+    cluster.host(name).spawn("memberlist", command)
 }
 
 fn mixed(lab: &Lab) -> Result<()> {
@@ -211,7 +244,7 @@ fn mixed(lab: &Lab) -> Result<()> {
     scene.wait_held("node-c").context("the speaker of node-a has ended")?;
     let mut seen = scene.cluster.log_length("node-c");
     // It announces nothing, but is a member: the others leave its addresses to it.
-    let mut member = go_member(&scene, "node-a", 11)?;
+    let mut member = go_member(&scene.cluster, "node-a", "node-b")?;
     let withdrawn = ["serviceWithdrawn", "notOwner"];
     scene.cluster.wait_speaker_log("node-c", seen, &withdrawn).context("a member of Go has joined as node-a")?;
     for target in targets() {
@@ -223,7 +256,7 @@ fn mixed(lab: &Lab) -> Result<()> {
         scene.cluster.wait_owner(target, "node-c").context("the member of Go has left")?;
     }
     seen = scene.cluster.log_length("node-c");
-    let mut member = go_member(&scene, "node-a", 11)?;
+    let mut member = go_member(&scene.cluster, "node-a", "node-b")?;
     scene.cluster.wait_speaker_log("node-c", seen, &withdrawn).context("it is back")?;
     let cut = scene.clock.now();
     scene.cluster.host("node-a").unplug("eth0")?;

@@ -79,7 +79,7 @@ impl Cluster {
         self.say(|| format!("the speaker of {node} finds alive: {alive:?}"));
         // Who is elected may depend on it.
         self.frozen.remove(&process);
-        let members = Members::Alive(alive.into_iter().map(NodeId::name).collect());
+        let members = Members::alive(alive.into_iter().map(NodeId::name));
         self.with_speaker(node, |speaker, now| speaker.members_changed(now, members))
     }
 }

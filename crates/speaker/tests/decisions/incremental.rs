@@ -87,7 +87,7 @@ impl World {
             Output::Unsay(report) => {
                 assert!(self.shown.remove(&report.object("m")).is_some(), "{report:?} was not shown");
             }
-            Output::AddressRepeat { .. } | Output::AddressAsk { .. } | Output::Fellows(_) => {}
+            Output::AddressRepeat { .. } | Output::AddressAsk { .. } | Output::Fellows(_) | Output::State(_) => {}
             Output::Write(_) | Output::Settled | Output::Left => {}
         }
     }
@@ -131,7 +131,7 @@ impl World {
 /// A random line of the scenarios' language.
 fn line(rng: &mut Rng) -> String {
     let pick = |rng: &mut Rng, words: &[&str]| (*rng.pick(words).unwrap()).to_owned();
-    let node = pick(rng, &["n1", "n2", "n3"]);
+    let node = pick(rng, &["n1", "n2", "n3", "n4", "n5"]);
     let service = pick(rng, &["s1", "s2", "s3", "s4"]);
     let labels = pick(rng, &["", "zone=a", "zone=b", "zone=a exclude", "!ready", "!network", "zone=b !ready"]);
     match rng.below(16) {
@@ -150,7 +150,12 @@ fn line(rng: &mut Rng) -> String {
         }
         9 => format!("delete eps {service}"),
         13 | 14 => {
-            format!("members {}", pick(rng, &["n1 n2 n3", "n2 n3", "n1", "n1 n2", "n1 n3", "joining"]))
+            let says = |name: &str, rng: &mut Rng| {
+                let says = ["", "=ok", "=network:10.0.0.0/31", "=advertisement6:one", "=out4", "=advertisement4:one"];
+                rng.one_in(4).then(String::new).unwrap_or_else(|| format!("{name}{}", pick(rng, &says)))
+            };
+            let others: Vec<String> = ["n2", "n3", "n4", "n5"].into_iter().map(|name| says(name, rng)).collect();
+            if rng.one_in(8) { "members joining".to_owned() } else { format!("members n1 {}", others.join(" ")) }
         }
         10 => format!("interfaces {}", pick(rng, &["eth0", "eth1", "eth0 eth1", ""])),
         11 => {

@@ -11,6 +11,7 @@
 
 mod bgp;
 mod conflicts;
+mod hindrances;
 mod incremental;
 mod layer2;
 mod members;

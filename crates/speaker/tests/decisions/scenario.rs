@@ -13,14 +13,18 @@
 //! eps web n1:ready n2:notready n3:terminating
 //! interfaces eth0 eth1
 //! members joining                             memberlist, of which no other member is known yet
-//! members n1 n2                               these are alive
+//! members n1 n2=ok n3=network:10.0.0.0/24+advertisement4:adv+out6     these are alive, and say this of themselves
+//! link eth1 10.0.0.0/24 !carrier              an interface of this node with its networks
+//! link eth1 gone                              it is no more
+//! gateway 4 eth1                              the default route for IPv4 leaves by it
+//! gateway 4 none                              there is none
 //! synced
 //! delete svc web
 //! conflict 10.0.0.1 on eth0 by 02:00:00:00:00:aa      a stranger answers for an address
 //! conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2    a node does
 //! answered 10.9.0.2                           that node answers when it is asked
 //! leave r1,r2                                 the process ends; these peers keep the routes
-//! wait 10                                     seconds pass
+//! wait 10                                     seconds pass; 300ms are milliseconds
 //! why web
 //! ```
 
@@ -33,8 +37,13 @@ use api::core::{
     Endpoint, EndpointConditions, EndpointSlice, Ingress, Node, NodeAddress, NodeCondition, Service, Taint,
 };
 use config::{BgpAdvertisement, Config, ConnectionMode, L2Advertisement, Peer, PeerEndpoint, Pool, Preference};
-use kit::{AddrRange, Asn, Duration, HoldTime, Instant, Outbox, RemoteAs, Selector, SelectorList};
-use speaker::{Input, Members, Options, Output, Protocol, Rival, Speaker, Verdict};
+use kit::{
+    AddrRange, Asn, Duration, Family, HoldTime, Instant, InterfaceIndex, Mac, Outbox, RemoteAs, Selector, SelectorList,
+};
+use l2::{Exclusion, Interface, InterfaceFlags};
+use speaker::{
+    Hindrance, Hindrances, Input, Link, Members, Options, Output, Protocol, Rival, Speaker, Statement, Verdict,
+};
 
 /// Plays the script on the speaker of node `n1` and returns what it says.
 pub(crate) fn play(script: &str) -> String {
@@ -59,12 +68,21 @@ pub(crate) struct Scenario {
     draft: Config,
     /// Whether what is shown in status objects is printed, in place of everything else.
     shows_reports: bool,
+    links: BTreeMap<String, Link>,
+    gateways: BTreeMap<Family, InterfaceIndex>,
     now: Instant,
 }
 
 impl Scenario {
     pub(crate) fn new(options: Options) -> Self {
-        Scenario { speaker: Speaker::new(options), draft: Config::default(), shows_reports: false, now: Instant::ZERO }
+        Scenario {
+            speaker: Speaker::new(options),
+            draft: Config::default(),
+            shows_reports: false,
+            links: BTreeMap::new(),
+            gateways: BTreeMap::new(),
+            now: Instant::ZERO,
+        }
     }
 
     pub(crate) fn play(&mut self, script: &str) -> String {
@@ -117,7 +135,7 @@ impl Scenario {
             }
             ["members", "joining"] => Some(Input::Members(Members::Joining)),
             ["members", names @ ..] => {
-                Some(Input::Members(Members::Alive(names.iter().map(|name| (*name).to_owned()).collect())))
+                Some(Input::Members(Members::Alive(names.iter().map(|text| member(text)).collect())))
             }
             ["synced"] => Some(Input::Synced),
             ["conflict", address, "on", interface, "by", mac, of @ ..] => Some(Input::Conflict(Rival {
@@ -131,8 +149,26 @@ impl Scenario {
                 let kept = rest.iter().flat_map(|names| names.split(',')).map(str::to_owned).collect();
                 Some(Input::Leave { kept })
             }
-            ["wait", seconds] => {
-                self.now += Duration::from_secs(seconds.parse().unwrap());
+            ["link", name, rest @ ..] => {
+                self.links.remove(*name);
+                if *rest != ["gone"] {
+                    self.links.insert((*name).to_owned(), link(name, rest));
+                }
+                Some(Input::Links(self.links.values().cloned().collect()))
+            }
+            ["gateway", family, interface] => {
+                let family = if *family == "4" { Family::V4 } else { Family::V6 };
+                self.gateways.remove(&family);
+                if *interface != "none" {
+                    self.gateways.insert(family, index(interface));
+                }
+                Some(Input::Gateways(self.gateways.clone()))
+            }
+            ["wait", time] => {
+                self.now += match time.strip_suffix("ms") {
+                    Some(millis) => Duration::from_millis(millis.parse().unwrap()),
+                    None => Duration::from_secs(time.parse().unwrap()),
+                };
                 Some(Input::Tick)
             }
             ["delete", "svc", name] => Some(Input::ServiceDeleted(Key::new("default", *name))),
@@ -241,6 +277,51 @@ impl Scenario {
         self.draft.peers.insert(name.to_owned(), Arc::new(peer));
         None
     }
+}
+
+/// A name, and what that node says of itself.
+pub(crate) fn member(text: &str) -> (String, Statement) {
+    let Some((name, says)) = text.split_once('=') else { return (text.to_owned(), Statement::Missing) };
+    let advertisement = |family, name: &str| Hindrance::Advertisement { family, name: name.to_owned() };
+    let hindrance = |word: &str| match word.split_once(':').unwrap_or((word, "")) {
+        ("network", network) => Hindrance::Network(network.parse().unwrap()),
+        ("advertisement4", name) => advertisement(Family::V4, name),
+        ("advertisement6", name) => advertisement(Family::V6, name),
+        ("out4", _) => Hindrance::WayOut(Family::V4),
+        ("out6", _) => Hindrance::WayOut(Family::V6),
+        _ => panic!("not a hindrance: {word}"),
+    };
+    let all = says.split('+').filter(|word| *word != "ok").map(hindrance).collect();
+    (name.to_owned(), Statement::Made(Hindrances::new(all)))
+}
+
+/// The number of the interface `eth1` is 2.
+fn index(interface: &str) -> InterfaceIndex {
+    let number: u32 = interface.trim_start_matches("eth").parse().unwrap();
+    InterfaceIndex::new(number + 1).unwrap()
+}
+
+fn link(name: &str, words: &[&str]) -> Link {
+    let mut flags = InterfaceFlags::BROADCAST;
+    if !words.contains(&"!up") {
+        flags = flags | InterfaceFlags::UP;
+    }
+    if !words.contains(&"!carrier") {
+        flags = flags | InterfaceFlags::CARRIER;
+    }
+    if words.contains(&"noarp") {
+        flags = flags | InterfaceFlags::NOARP;
+    }
+    let interface = Interface {
+        index: index(name),
+        name: name.to_owned(),
+        mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+        flags,
+        master: None,
+        link_local: if words.contains(&"!linklocal") { BTreeSet::new() } else { ["fe80::1".parse().unwrap()].into() },
+        exclusion: Exclusion::Allowed,
+    };
+    Link { interface, networks: words.iter().filter_map(|word| word.parse().ok()).collect() }
 }
 
 pub(crate) fn pool(name: &str, ranges: &[&str]) -> Pool {
@@ -403,6 +484,13 @@ fn show(output: &Output) -> String {
         Output::AddressRepeat { address } => format!("  say again where {address} is"),
         Output::AddressAsk { address, fellow } => format!("  ask {fellow} for {address}"),
         Output::Fellows(addresses) => format!("  fellows {addresses:?}"),
+        Output::State(hindrances) => {
+            let all: Vec<String> = hindrances.iter().map(ToString::to_string).collect();
+            format!(
+                "  tell the others: {}",
+                if all.is_empty() { "nothing hinders this node".to_owned() } else { all.join("; ") }
+            )
+        }
         Output::Watch(nodes) => format!("  watch {nodes:?}"),
         Output::PeerAdd(peer) => format!("  session with {} at {}", peer.name, peer.endpoint),
         Output::PeerRemove(name) => format!("  no session with {name}"),

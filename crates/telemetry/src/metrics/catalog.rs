@@ -44,6 +44,7 @@ pub fn catalog() -> Vec<Description> {
         of(Speaker, &speaker::FRAMES),
         of(Speaker, &speaker::FRAMES_DROPPED),
         of(Speaker, &speaker::HOST),
+        of(Speaker, &speaker::HINDRANCES),
         of(Speaker, &speaker::BGP),
         of(Speaker, &bfd::SESSIONS),
         of(Speaker, &bfd::DISCARDED),

@@ -49,6 +49,8 @@ pub struct SpeakerReport {
     pub frames: FrameCounts,
     /// What about the host stands in the way of traffic: names in the code, and interfaces.
     pub host_findings: Vec<(&'static str, String)>,
+    /// What keeps this node from announcing addresses on its segments.
+    pub hindrances: Vec<String>,
     /// The BGP sessions. Of two with the same labels the last counts.
     pub sessions: Vec<BgpSession>,
     /// BFD, where a path is watched.
@@ -234,6 +236,14 @@ pub(super) const HOST: [Family<(), 2>; 1] = [Family::gauge(
 )
 .by(["check", "interface"])];
 
+pub(super) const HINDRANCES: [Family<(), 1>; 1] = [Family::gauge(
+    Origin::Ours,
+    "metallb_layer2_node_hindered",
+    "1 for each thing that keeps this node from announcing addresses on its segments, so that other nodes do.",
+    |()| 1.0,
+)
+.by(["hindrance"])];
+
 const fn of_session(family: Family<BgpSession, 0>) -> Family<BgpSession, 2> {
     family.by(["peer", "vrf"])
 }
@@ -371,6 +381,11 @@ impl Metrics for SpeakerReport {
         family::write(text, &HOST, |row| {
             for (check, interface) in &self.host_findings {
                 row([check, interface], &());
+            }
+        });
+        family::write(text, &HINDRANCES, |row| {
+            for hindrance in &self.hindrances {
+                row([hindrance], &());
             }
         });
         let sessions: BTreeMap<[String; 2], &BgpSession> =

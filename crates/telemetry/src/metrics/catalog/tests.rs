@@ -38,6 +38,7 @@ fn speaker_text() -> String {
         }],
         frames: FrameCounts::default(),
         host_findings: vec![("noStrictARP", "eth0".to_owned())],
+        hindrances: vec!["no default route for IPv4 works any more".to_owned()],
         sessions: vec![BgpSession {
             peer: "10.0.0.254:179".parse().unwrap(),
             vrf: None,
@@ -172,6 +173,7 @@ fn what_is_ours() {
         Speaker metallb_layer2_frames_malformed_total counter
         Speaker metallb_layer2_frames_dropped_total counter direction
         Speaker metallb_layer2_host_check_failed gauge check,interface
+        Speaker metallb_layer2_node_hindered gauge hindrance
         Speaker metallb_bgp_notifications_received counter peer,vrf
         Speaker metallb_bgp_established_total counter peer,vrf
         Speaker metallb_bgp_failed_attempts gauge peer,vrf

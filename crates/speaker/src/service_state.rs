@@ -1,0 +1,64 @@
+//! What a speaker knows of one Service, what it decided last, and what changes concern that.
+
+use std::collections::BTreeMap;
+
+use l2::InterfaceSet;
+
+use super::granted;
+use crate::decide::{self, Backends, BgpGrant, Layer2Grant, Surroundings};
+use crate::facts::{ServiceFacts, SliceFacts};
+use crate::verdict::{Decision, Protocol, Refusal};
+
+/// A Service, or endpoints of one that is not known yet.
+#[derive(Debug, Default)]
+pub(super) struct ServiceState {
+    pub(super) facts: Option<ServiceFacts>,
+    pub(super) slices: BTreeMap<String, SliceFacts>,
+    pub(super) layer2: Option<Decision<Layer2Grant>>,
+    /// The first places of its election.
+    pub(super) places: Vec<String>,
+    pub(super) bgp: Option<Decision<BgpGrant>>,
+    /// What is shown of it: the interfaces it is restricted to, and the peers it is announced to.
+    pub(super) shown_interfaces: Option<Vec<String>>,
+    pub(super) shown_peers: Vec<String>,
+}
+
+impl ServiceState {
+    pub(super) fn is_announced(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Layer2 => granted(self.layer2.as_ref()).is_some(),
+            Protocol::Bgp => granted(self.bgp.as_ref()).is_some(),
+        }
+    }
+
+    /// The pool it was announced from, if it was.
+    pub(super) fn pool(&self) -> Option<&str> {
+        let layer2 = granted(self.layer2.as_ref()).map(|grant| grant.pool.as_str());
+        layer2.or_else(|| granted(self.bgp.as_ref()).map(|grant| grant.pool.as_str()))
+    }
+
+    /// Whether a change of another node can change the decision: only the election looks at other nodes.
+    pub(super) fn is_affected_by(&self, node: &str, around: &Surroundings<'_>) -> bool {
+        let Some(facts) = &self.facts else { return false };
+        match self.layer2.as_ref().map(|decision| &decision.outcome) {
+            Some(Ok(_) | Err(Refusal::NoSuchInterface(_) | Refusal::NotElected(_) | Refusal::Hindered(_))) => {}
+            // It is the last choice, for as long as there is another.
+            Some(Err(Refusal::NodeNotReady)) => return true,
+            Some(Err(_)) | None => return false,
+        }
+        let has_place = self.places.iter().any(|name| name == node);
+        has_place || decide::layer2_challenges(node, &self.places, facts, Backends(&self.slices), around)
+    }
+
+    pub(super) fn depends_on_interfaces(&self) -> bool {
+        match self.layer2.as_ref().map(|decision| &decision.outcome) {
+            Some(Ok(grant)) => grant.interfaces != InterfaceSet::All,
+            Some(Err(refusal)) => matches!(refusal, Refusal::NoSuchInterface(_)),
+            None => false,
+        }
+    }
+
+    pub(super) fn depends_on_peers(&self) -> bool {
+        matches!(self.bgp.as_ref().map(|it| &it.outcome), Some(Ok(_) | Err(Refusal::NoPeer)))
+    }
+}
