@@ -9,10 +9,11 @@ use ipnet::IpNet;
 use kit::{Family, Labels};
 use l2::InterfaceSet;
 
+use crate::backends::Backends;
 use crate::core::Conflicts;
 use crate::drain::Standing;
 use crate::election::Rank;
-use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
+use crate::facts::{NodeFacts, PoolIndex, ServiceFacts};
 use crate::hindrance::{Hindrance, Hindrances};
 use crate::members::{Liveness, Members, PLACES, Statement, Stay};
 use crate::verdict::{Decision, Refusal};
@@ -68,20 +69,6 @@ pub enum Exclusion {
     Honoured,
     /// Nothing (`--ignore-exclude-lb`).
     Ignored,
-}
-
-/// The usable backends of a Service, by slice.
-#[derive(Clone, Copy)]
-pub(crate) struct Backends<'a>(pub(crate) &'a BTreeMap<String, SliceFacts>);
-
-impl Backends<'_> {
-    fn any(self) -> bool {
-        self.0.values().any(|slice| slice.any)
-    }
-
-    fn on(self, node: &str) -> bool {
-        self.0.values().any(|slice| slice.is_on(node))
-    }
 }
 
 /// The addresses of the Service and the one pool they are from: the gates that both protocols begin with.
@@ -231,7 +218,7 @@ fn preference(advertisement: &L2Advertisement, labels: &Labels) -> u64 {
 /// as far as it came to one.
 pub(crate) fn layer2(
     service: &ServiceFacts,
-    backends: Backends<'_>,
+    backends: &Backends,
     around: &Surroundings<'_>,
 ) -> (Decision<Layer2Grant>, Vec<String>) {
     let mut places = Vec::new();
@@ -241,7 +228,7 @@ pub(crate) fn layer2(
 
 fn try_layer2(
     service: &ServiceFacts,
-    backends: Backends<'_>,
+    backends: &Backends,
     around: &Surroundings<'_>,
     places: &mut Vec<String>,
 ) -> Result<Layer2Grant, Refusal> {
@@ -307,7 +294,7 @@ fn try_layer2(
 /// that is able and says so, because only such a one knows. If there is none, nothing moves.
 fn first_places<'a>(
     service: &ServiceFacts,
-    backends: Backends<'_>,
+    backends: &Backends,
     around: &Surroundings<'a>,
     subject: &Subject<'_>,
 ) -> Vec<Candidate<'a>> {
@@ -336,7 +323,7 @@ fn first_places<'a>(
 fn cut_off<'a>(
     subject: &Subject<'_>,
     service: &ServiceFacts,
-    backends: Backends<'_>,
+    backends: &Backends,
     here: &NodeFacts,
     around: &Surroundings<'a>,
 ) -> Option<&'a Hindrance> {
@@ -379,7 +366,7 @@ pub(crate) fn layer2_challenges(
     challenger: &str,
     places: &[String],
     service: &ServiceFacts,
-    backends: Backends<'_>,
+    backends: &Backends,
     around: &Surroundings<'_>,
 ) -> bool {
     let Ok((addresses, pool)) = addresses_and_pool(service, around.pools) else { return false };
@@ -403,11 +390,11 @@ pub(crate) fn layer2_challenges(
 }
 
 /// Which routes this node announces for the Service (contract 6.1, 6.2).
-pub(crate) fn bgp(service: &ServiceFacts, backends: Backends<'_>, around: &Surroundings<'_>) -> Decision<BgpGrant> {
+pub(crate) fn bgp(service: &ServiceFacts, backends: &Backends, around: &Surroundings<'_>) -> Decision<BgpGrant> {
     Decision { outcome: try_bgp(service, backends, around) }
 }
 
-fn try_bgp(service: &ServiceFacts, backends: Backends<'_>, around: &Surroundings<'_>) -> Result<BgpGrant, Refusal> {
+fn try_bgp(service: &ServiceFacts, backends: &Backends, around: &Surroundings<'_>) -> Result<BgpGrant, Refusal> {
     let (addresses, pool) = addresses_and_pool(service, around.pools)?;
     if pool.bgp_advertisements.is_empty() {
         return Err(Refusal::NoAdvertisement(pool.name.clone()));

@@ -12,6 +12,7 @@
 // `expect-test` writes its snapshots with hashes.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::needless_raw_string_hashes))]
 
+mod backends;
 #[path = "speaker.rs"]
 mod core;
 mod decide;

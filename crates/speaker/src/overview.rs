@@ -11,8 +11,9 @@ use api::core::{EndpointSlice, Node, Service};
 use api::{Key, Kind, Object, ObjectRef};
 use config::{Config, Peer};
 
+use crate::backends::Backends;
 use crate::core::Conflicts;
-use crate::decide::{self, Backends, Exclusion, Surroundings};
+use crate::decide::{self, Exclusion, Surroundings};
 use crate::drain::Standing;
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
 use crate::hindrance::Hindrances;
@@ -70,7 +71,8 @@ pub struct Overview {
     /// Why the newest objects are not in force.
     refused: Option<String>,
     pools: PoolIndex,
-    services: BTreeMap<Key, ServiceView>,
+    /// Boxed, for a map has room for twice as many as it holds.
+    services: BTreeMap<Key, Box<ServiceView>>,
     /// The Service of each EndpointSlice.
     slices: BTreeMap<Key, Key>,
     nodes: BTreeMap<String, NodeView>,
@@ -89,7 +91,7 @@ pub struct Overview {
 #[derive(Debug, Default)]
 struct ServiceView {
     facts: Option<ServiceFacts>,
-    slices: BTreeMap<String, SliceFacts>,
+    slices: Backends,
 }
 
 /// A node as it sees itself: without others, so that each election is its own.
@@ -146,7 +148,7 @@ impl Overview {
     /// How a Service is.
     pub fn answer(&self, service: &Key) -> Answer {
         let view = self.services.get(service);
-        let Some((facts, backends)) = view.and_then(|view| Some((view.facts.as_ref()?, Backends(&view.slices)))) else {
+        let Some((facts, backends)) = view.and_then(|view| Some((view.facts.as_ref()?, &view.slices))) else {
             return Answer::NotOurs;
         };
         match &facts.addresses {
@@ -157,7 +159,7 @@ impl Overview {
         }
     }
 
-    fn silence(&self, facts: &ServiceFacts, backends: Backends<'_>) -> Silence {
+    fn silence(&self, facts: &ServiceFacts, backends: &Backends) -> Silence {
         let Some(_config) = &self.config else { return Silence::InvalidConfiguration(self.refused.clone()) };
         let mut candidates = Vec::new();
         let mut stops = Vec::new();
@@ -191,7 +193,7 @@ impl Overview {
     }
 
     /// Asks one node for both protocols; the gate that it got furthest to is what stopped it.
-    fn ask(&self, name: &str, node: &NodeView, facts: &ServiceFacts, backends: Backends<'_>) -> Result<(), Stop> {
+    fn ask(&self, name: &str, node: &NodeView, facts: &ServiceFacts, backends: &Backends) -> Result<(), Stop> {
         let around = Surroundings {
             node: name,
             exclusion: Exclusion::Honoured,
@@ -272,8 +274,7 @@ impl Overview {
         self.slices.insert(slice_key.clone(), service.clone());
         let facts = SliceFacts::read(slice);
         let view = self.services.entry(service.clone()).or_default();
-        if view.slices.get(&slice_key.name) != Some(&facts) {
-            view.slices.insert(slice_key.name, facts);
+        if view.slices.set(&slice_key.name, facts) {
             self.mark(&service);
         }
     }

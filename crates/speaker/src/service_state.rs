@@ -1,19 +1,18 @@
 //! What a speaker knows of one Service, what it decided last, and what changes concern that.
 
-use std::collections::BTreeMap;
-
 use l2::InterfaceSet;
 
 use super::granted;
-use crate::decide::{self, Backends, BgpGrant, Layer2Grant, Surroundings};
-use crate::facts::{ServiceFacts, SliceFacts};
+use crate::backends::Backends;
+use crate::decide::{self, BgpGrant, Layer2Grant, Surroundings};
+use crate::facts::ServiceFacts;
 use crate::verdict::{Decision, Protocol, Refusal};
 
 /// A Service, or endpoints of one that is not known yet.
 #[derive(Debug, Default)]
 pub(super) struct ServiceState {
     pub(super) facts: Option<ServiceFacts>,
-    pub(super) slices: BTreeMap<String, SliceFacts>,
+    pub(super) slices: Backends,
     pub(super) layer2: Option<Decision<Layer2Grant>>,
     /// The first places of its election.
     pub(super) places: Vec<String>,
@@ -47,7 +46,7 @@ impl ServiceState {
             Some(Err(_)) | None => return false,
         }
         let has_place = self.places.iter().any(|name| name == node);
-        has_place || decide::layer2_challenges(node, &self.places, facts, Backends(&self.slices), around)
+        has_place || decide::layer2_challenges(node, &self.places, facts, &self.slices, around)
     }
 
     pub(super) fn depends_on_interfaces(&self) -> bool {

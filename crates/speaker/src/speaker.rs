@@ -26,7 +26,7 @@ use ipnet::IpNet;
 use kit::{Family, Instant, InterfaceIndex, Outbox};
 use l2::InterfaceSet;
 
-use crate::decide::{self, Backends, BgpGrant, Exclusion, Layer2Grant, Surroundings};
+use crate::decide::{self, BgpGrant, Exclusion, Layer2Grant, Surroundings};
 use crate::drain::{Departure, DrainOptions};
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
 use crate::fitness::{Fitness, Link};
@@ -224,7 +224,8 @@ pub struct Speaker {
     pools: PoolIndex,
     config: Option<Arc<Config>>,
     synced: Synced,
-    services: BTreeMap<Key, ServiceState>,
+    /// Boxed, for a map has room for twice as many as it holds.
+    services: BTreeMap<Key, Box<ServiceState>>,
     /// The Service of each EndpointSlice.
     slices: BTreeMap<Key, Key>,
     nodes: BTreeMap<String, NodeFacts>,
@@ -413,8 +414,7 @@ impl Speaker {
         self.slices.insert(slice_key.clone(), service.clone());
         let facts = SliceFacts::read(slice);
         let state = self.services.entry(service.clone()).or_default();
-        if state.slices.get(&slice_key.name) != Some(&facts) {
-            state.slices.insert(slice_key.name, facts);
+        if state.slices.set(&slice_key.name, facts) {
             self.dirty.insert(service);
         }
     }
@@ -541,7 +541,7 @@ impl Speaker {
         let Some(state) = self.services.get(key) else { return };
         let Some(facts) = &state.facts else { return };
         let around = self.surroundings();
-        let backends = Backends(&state.slices);
+        let backends = &state.slices;
         let (layer2, places) = decide::layer2(facts, backends, &around);
         let bgp = decide::bgp(facts, backends, &around);
         let Some(state) = self.services.get_mut(key) else { return };

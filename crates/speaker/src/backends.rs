@@ -1,0 +1,77 @@
+//! The usable backends of one Service, by EndpointSlice.
+
+use crate::facts::SliceFacts;
+
+/// What the slices of a Service say, in the order of their names. Nearly all Services have one slice or two, and there are
+/// thousands of Services: a map for each would be mostly room.
+#[derive(Debug, Default)]
+pub(crate) struct Backends(Vec<(Box<str>, SliceFacts)>);
+
+impl Backends {
+    /// A slice says this now. False if it did before.
+    pub(crate) fn set(&mut self, slice: &str, facts: SliceFacts) -> bool {
+        match self.find(slice) {
+            Ok(place) => match self.0.get_mut(place) {
+                Some((_, old)) if *old != facts => *old = facts,
+                _ => return false,
+            },
+            Err(place) => {
+                self.0.reserve_exact(1);
+                self.0.insert(place, (slice.into(), facts));
+            }
+        }
+        true
+    }
+
+    /// A slice is gone.
+    pub(crate) fn remove(&mut self, slice: &str) {
+        if let Ok(place) = self.find(slice) {
+            self.0.remove(place);
+        }
+    }
+
+    /// There are no slices.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// There is a usable backend, on whatever node.
+    pub(crate) fn any(&self) -> bool {
+        self.0.iter().any(|(_, slice)| slice.any)
+    }
+
+    /// There is a usable backend on this node.
+    pub(crate) fn on(&self, node: &str) -> bool {
+        self.0.iter().any(|(_, slice)| slice.is_on(node))
+    }
+
+    fn find(&self, slice: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(name, _)| (**name).cmp(slice))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(nodes: &[&str]) -> SliceFacts {
+        let endpoints: Vec<_> =
+            nodes.iter().map(|node| serde_json::json!({"addresses": ["10.0.0.1"], "nodeName": node})).collect();
+        SliceFacts::read(&serde_json::from_value(serde_json::json!({"endpoints": endpoints})).unwrap())
+    }
+
+    #[test]
+    fn backends_are_those_of_all_slices() {
+        let mut backends = Backends::default();
+        assert!(backends.set("b", facts(&["node-2"])) && backends.set("a", facts(&["node-1"])));
+        assert!(!backends.set("a", facts(&["node-1"])), "it said so before");
+        assert!(backends.any() && backends.on("node-1") && backends.on("node-2") && !backends.on("node-3"));
+        assert!(backends.set("a", facts(&[])));
+        assert!(backends.any() && !backends.on("node-1"));
+        backends.remove("c");
+        backends.remove("b");
+        assert!(!backends.any() && !backends.is_empty());
+        backends.remove("a");
+        assert!(backends.is_empty());
+    }
+}
