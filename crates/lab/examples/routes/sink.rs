@@ -1,0 +1,185 @@
+//! The router that everybody announces to: it takes whatever comes, as fast as it comes, and notes when.
+//!
+//! It is no router at all but a thread for each session, which splits the stream into messages and reads the prefixes of
+//! UPDATEs. So it costs as little as a counterpart can, the same whoever announces, and what is measured is the announcer.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use bgp::wire::{AfiSafi, AsnSize, Capability, Header, Message, MessageLimit, MessageType, Open, decode, keepalive};
+use ipnet::IpNet;
+use kit::{Asn, Duration, HoldTime, Instant, RouterId};
+use lab::Host;
+use netio::clock::Clock;
+
+/// Longer than anything here lasts, so that the one KEEPALIVE at the begin is enough.
+const HOLD_TIME_SECS: u64 = 600;
+/// What one read takes at most.
+const READ_MAX: usize = 256 * 1024;
+/// Messages that may wait for whoever counts.
+const NEWS_MAX: usize = 1 << 16;
+/// Until something must have come.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The prefix of this number: addresses from 10.0.0.0 on.
+pub(crate) fn prefix(number: u32) -> IpNet {
+    IpNet::from(IpAddr::V4(Ipv4Addr::from_bits(FIRST + number)))
+}
+
+const FIRST: u32 = 10 << 24;
+
+/// What came over a session.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// The session is established: the announcer's first KEEPALIVE is here.
+    Established { at: Instant },
+    /// An UPDATE, and when its last byte was here.
+    Update { at: Instant, announced: Vec<IpNet>, withdrawn: Vec<IpNet> },
+    /// There is no session any more.
+    Ended { why: String },
+}
+
+/// One session with whoever announces.
+#[derive(Debug)]
+pub(crate) struct Session {
+    news: Receiver<News>,
+}
+
+/// When a session had all that it was to have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filled {
+    pub(crate) established: Instant,
+    pub(crate) full: Instant,
+    pub(crate) updates: usize,
+}
+
+impl Session {
+    /// Opens a session from this address of the host, in this AS.
+    pub(crate) fn dial(host: &Host, from: IpAddr, to: SocketAddr, asn: u32, clock: Clock) -> Result<Session> {
+        let stream = host.run(async move || {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::new(from, 0))?;
+            let stream = socket.connect(to).await?.into_std()?;
+            stream.set_nonblocking(false)?;
+            Ok(stream)
+        })?;
+        Session::begin(stream, asn, clock)
+    }
+
+    /// Waits for somebody who opens one.
+    pub(crate) fn accept(listener: &TcpListener, asn: u32, clock: Clock) -> Result<Session> {
+        Session::begin(listener.accept()?.0, asn, clock)
+    }
+
+    fn begin(stream: TcpStream, asn: u32, clock: Clock) -> Result<Session> {
+        stream.set_nodelay(true)?;
+        let (tell, news) = sync_channel(NEWS_MAX);
+        thread::Builder::new().name("sink".to_owned()).spawn(move || {
+            let why = match serve(stream, asn, clock, &tell) {
+                Ok(()) => "nobody wants to know any more".to_owned(),
+                Err(error) => format!("{error:#}"),
+            };
+            // It ends too when nobody listens.
+            drop(tell.send(News::Ended { why }));
+        })?;
+        Ok(Session { news })
+    }
+
+    /// The next that comes, if something comes in time.
+    pub(crate) fn next(&self, limit: Duration) -> Result<Option<News>> {
+        match self.news.recv_timeout(limit.into()) {
+            Ok(News::Ended { why }) => bail!("the session ended: {why}"),
+            Ok(news) => Ok(Some(news)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => bail!("the session has ended"),
+        }
+    }
+
+    /// The next UPDATE, which must come.
+    pub(crate) fn next_update(&self) -> Result<(Instant, Vec<IpNet>, Vec<IpNet>)> {
+        loop {
+            match self.next(PATIENCE)?.context("no UPDATE came")? {
+                News::Update { at, announced, withdrawn } => return Ok((at, announced, withdrawn)),
+                News::Established { .. } | News::Ended { .. } => {}
+            }
+        }
+    }
+
+    /// Waits until so many prefixes, from the first on, were announced.
+    pub(crate) fn fill(&self, routes: usize) -> Result<Filled> {
+        let mut there = vec![false; routes];
+        let (mut missing, mut updates, mut established) = (routes, 0, None);
+        loop {
+            let news = self.next(PATIENCE)?;
+            match news.with_context(|| format!("{missing} of {routes} routes are missing"))? {
+                News::Established { at } => established = Some(at),
+                News::Ended { .. } => {}
+                News::Update { at, announced, withdrawn } => {
+                    // What stays empty is an End-of-RIB.
+                    updates += usize::from(!announced.is_empty());
+                    ensure!(withdrawn.is_empty(), "{withdrawn:?} were withdrawn");
+                    for prefix in announced {
+                        let IpAddr::V4(address) = prefix.addr() else { bail!("{prefix} was not asked for") };
+                        let number = address.to_bits().checked_sub(FIRST).map(|number| number as usize);
+                        let place = number.and_then(|number| there.get_mut(number));
+                        let place = place.with_context(|| format!("{prefix} was not asked for"))?;
+                        missing -= usize::from(!std::mem::replace(place, true));
+                    }
+                    if missing == 0 {
+                        let established = established.context("an UPDATE before the session was established")?;
+                        return Ok(Filled { established, full: at, updates });
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn serve(mut stream: TcpStream, asn: u32, clock: Clock, tell: &SyncSender<News>) -> Result<()> {
+    let asn = Asn::new(asn).context("an AS number is not 0")?;
+    let hold_time = HoldTime::from_secs(HOLD_TIME_SECS)?;
+    let SocketAddr::V4(own) = stream.local_addr()? else { bail!("a session over IPv6") };
+    let identifier = RouterId::new(own.ip().to_bits()).context("no identifier")?;
+    let capabilities = vec![Capability::Multiprotocol(AfiSafi::IPV4_UNICAST), Capability::RouteRefresh];
+    let mut out = Vec::new();
+    Open::new(asn, hold_time, identifier, capabilities).encode(&mut out);
+    stream.write_all(&out)?;
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut chunk = vec![0; READ_MAX];
+    let mut is_established = false;
+    loop {
+        let count = stream.read(&mut chunk)?;
+        let at = clock.now();
+        ensure!(count > 0, "the announcer closed the connection");
+        bytes.extend_from_slice(&chunk[..count]);
+        let mut begin = 0;
+        while let Some(header) = Header::decode(&bytes[begin..], MessageLimit::Standard)?
+            && let Some(message) = bytes.get(begin..begin + header.length)
+        {
+            begin += header.length;
+            let news = match (header.kind, decode(message, AsnSize::Four, MessageLimit::Standard)?) {
+                (MessageType::Open, _) => {
+                    let mut out = Vec::new();
+                    keepalive(&mut out);
+                    stream.write_all(&out)?;
+                    continue;
+                }
+                (_, Message::Notification(notification)) => return Err(anyhow!("received {notification}")),
+                (_, Message::Update(update)) => {
+                    News::Update { at, announced: update.nlri, withdrawn: update.withdrawn }
+                }
+                (MessageType::Keepalive, _) if !std::mem::replace(&mut is_established, true) => {
+                    News::Established { at }
+                }
+                _ => continue,
+            };
+            if tell.send(news).is_err() {
+                return Ok(());
+            }
+        }
+        bytes.drain(..begin);
+    }
+}
