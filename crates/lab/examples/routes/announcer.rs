@@ -6,9 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use bgp::{
-    ConnectRetry, Families, Input, Mode, Output, Peer, PeerConfig, Reception, RouteAttributes, RouterIdSource,
-};
+use bgp::{ConnectRetry, Families, Input, Mode, Output, Peer, PeerConfig, Reception, RouteAttributes, RouterIdSource};
 use kit::{Asn, HoldTime, Outbox, RemoteAs, Rng};
 use netio::bgp::{Endpoint, Transport};
 use netio::clock::Clock;

@@ -104,7 +104,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> Result<()> {
         let mut words = line.split_whitespace();
         let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default());
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let (path, is_watch) = (path.to_owned(), query.contains("watch=true"));
+        let (path, query) = (path.to_owned(), query.to_owned());
         loop {
             let mut header = String::new();
             reader.read_line(&mut header)?;
@@ -119,7 +119,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> Result<()> {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
-        if is_watch {
+        if query.contains("watch=true") {
             stream.write_all(
                 b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
             )?;
@@ -129,10 +129,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> Result<()> {
         }
         let answer = if method == "GET" {
             let state = state.lock().map_err(|_| anyhow!("another thread panicked"))?;
-            let items = state.objects.get(&path).map(Vec::as_slice).unwrap_or_default();
-            json!({"kind": "List", "metadata": {"resourceVersion": state.version.to_string()}, "items": items})
-                .to_string()
-                .into_bytes()
+            list(&state, &path, &query).to_string().into_bytes()
         } else {
             body
         };
@@ -140,4 +137,20 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> Result<()> {
             format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", answer.len());
         stream.write_all(&[head.as_bytes(), &answer].concat())?;
     }
+}
+
+/// The page that is asked for. What continues a list is the number of objects before.
+fn list(state: &State, path: &str, query: &str) -> Value {
+    let number = |name: &str| {
+        let parameter = query.split('&').find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='));
+        parameter.and_then(|value| value.parse::<usize>().ok())
+    };
+    let all = state.objects.get(path).map(Vec::as_slice).unwrap_or_default();
+    let begin = number("continue").unwrap_or(0);
+    let end = all.len().min(begin + number("limit").unwrap_or(usize::MAX - begin));
+    let more = if end < all.len() { end.to_string() } else { String::new() };
+    json!({
+        "kind": "List", "metadata": {"resourceVersion": state.version.to_string(), "continue": more},
+        "items": all.get(begin..end).unwrap_or_default(),
+    })
 }

@@ -13,7 +13,7 @@ use lab::{Host, Lab, Process, eventually};
 use netio::clock::Clock;
 use sys::process::Pid;
 
-use crate::sink::{Session, prefix};
+use crate::sink::{Pulse, Session, prefix};
 use crate::usage;
 
 const LOCAL_AS: u32 = 64_500;
@@ -105,6 +105,7 @@ pub(crate) fn measure(who: Announcer, routes: u32, peers: u8) -> Result<Figures>
     let (near, far) = announcer.cable_to("eth0", &sink, "eth0")?;
     near.address(&format!("{ANNOUNCER}/24"))?;
     let addresses: Vec<IpAddr> = (0..peers).map(|number| IpAddr::from([192, 168, 1, 101 + number])).collect();
+    far.address("192.168.1.99/24")?;
     addresses.iter().try_for_each(|address| far.address(&format!("{address}/24")).map(drop))?;
     let clock = Clock::start();
     let target = SocketAddr::new(ANNOUNCER.parse()?, 179);
@@ -112,16 +113,16 @@ pub(crate) fn measure(who: Announcer, routes: u32, peers: u8) -> Result<Figures>
         Announcer::Ours => Running::Ours(ours(&announcer, routes, &addresses)?),
         Announcer::Daemon(kind) => Running::Daemon(daemon(&announcer, kind, routes, &addresses)?),
     };
-    // Listening, with all routes.
-    eventually(LIMIT, || sink.run(async move || Ok(drop(tokio::net::TcpStream::connect(target).await?))))?;
+    wait_listening(&sink, target)?;
     let pid = running.pid()?;
     settle(pid)?;
     usage::peak_reset(pid)?;
     let cpu_before = usage::cpu(pid)?;
-    let open = |from: &IpAddr| Session::dial(&sink, *from, target, SINK_AS, clock);
-    let sessions: Vec<Session> = addresses.iter().map(open).collect::<Result<_>>()?;
+    let pulse = if who == Announcer::Daemon(RouterKind::Bird) { Pulse::EachMillisecond } else { Pulse::None };
+    let open = |from: &IpAddr| Session::dial(&sink, (*from, target), SINK_AS, pulse, clock);
+    let mut sessions: Vec<Session> = addresses.iter().map(open).collect::<Result<_>>()?;
     let mut filled = Vec::new();
-    for session in &sessions {
+    for session in &mut sessions {
         filled.push(session.fill(routes as usize)?);
     }
     settle(pid)?;
@@ -134,6 +135,18 @@ pub(crate) fn measure(who: Announcer, routes: u32, peers: u8) -> Result<Figures>
         peak: usage::peak(pid)?,
         cpu: Duration::from_micros(cpu_after.as_micros() - cpu_before.as_micros()),
         cpu_all: cpu_after,
+    })
+}
+
+/// Waits until somebody listens. The question comes from an address that is no peer's: a connection that ends at once
+/// would count for a peer that failed.
+fn wait_listening(sink: &Host, target: SocketAddr) -> Result<()> {
+    eventually(LIMIT, || {
+        sink.run(async move || {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind((IpAddr::from([192, 168, 1, 99]), 0).into())?;
+            Ok(drop(socket.connect(target).await?))
+        })
     })
 }
 
@@ -184,9 +197,7 @@ fn daemon(host: &Host, kind: RouterKind, routes: u32, peers: &[IpAddr]) -> Resul
             RouterKind::Frr => {
                 (&["show bgp ipv4 unicast statistics"], format!("Total Prefixes                :{routes:>13}"))
             }
-            RouterKind::GoBgp => {
-                (&["global", "rib", "summary"], format!("Destination: {routes}, Path: {routes}"))
-            }
+            RouterKind::GoBgp => (&["global", "rib", "summary"], format!("Destination: {routes}, Path: {routes}")),
             RouterKind::Embedded => return Ok(()),
         };
         let answer = router.command(command)?;
@@ -212,16 +223,12 @@ fn mrt(routes: u32) -> Vec<u8> {
     let address = [192, 168, 1, 1];
     // The collector, no name, one peer: its kind (an AS number of four bytes), identifier, address and AS.
     record(1, &[&address, &[0, 0, 0, 1], &[2], &address, &address, &LOCAL_AS.to_be_bytes()]);
-    for number in 0..routes {
+    // The command ends before what it sent last has arrived, so the last route comes again and again.
+    let padding = std::iter::repeat_n(routes - 1, 5000);
+    for number in (0..routes).chain(padding) {
         let IpAddr::V4(network) = prefix(number).addr() else { continue };
         // Its number, the network, one entry: which peer, when, and the length of the attributes.
-        record(2, &[
-            &number.to_be_bytes(),
-            &[32],
-            &network.octets(),
-            &[0, 1, 0, 0, 0, 0, 0, 0, 0, 14],
-            &ATTRIBUTES,
-        ]);
+        record(2, &[&number.to_be_bytes(), &[32], &network.octets(), &[0, 1, 0, 0, 0, 0, 0, 0, 0, 14], &ATTRIBUTES]);
     }
     bytes
 }

@@ -54,7 +54,11 @@ pub(crate) fn slice(number: u32, endpoints: Endpoints) -> Value {
 
 /// A whole cluster with a peer at this address: so many Services, all of which the node announces. By the path of
 /// their list.
-pub(crate) fn cluster(services: u32, (node_address, router): (&str, &str), (ours, theirs): (u32, u32)) -> BTreeMap<String, Vec<Value>> {
+pub(crate) fn cluster(
+    services: u32,
+    (node_address, router): (&str, &str),
+    (ours, theirs): (u32, u32),
+) -> BTreeMap<String, Vec<Value>> {
     let own = |kind: &str, version: &str, name: &str, spec: Value| {
         json!({
             "apiVersion": format!("metallb.io/{version}"), "kind": kind,

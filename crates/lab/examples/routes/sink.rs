@@ -2,6 +2,9 @@
 //!
 //! It is no router at all but a thread for each session, which splits the stream into messages and reads the prefixes of
 //! UPDATEs. So it costs as little as a counterpart can, the same whoever announces, and what is measured is the announcer.
+//!
+//! BIRD (2.0.12) leaves a part of its routes until something happens, a whole second if need be. In a network something
+//! does; here a [`Pulse`] of KEEPALIVEs wakes it up each millisecond, so that it is measured and not its sleep.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -42,10 +45,19 @@ pub(crate) enum News {
     Ended { why: String },
 }
 
+/// Whether KEEPALIVEs follow each other at once until all routes are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pulse {
+    None,
+    EachMillisecond,
+}
+
 /// One session with whoever announces.
 #[derive(Debug)]
 pub(crate) struct Session {
     news: Receiver<News>,
+    /// That it is gone ends the pulse.
+    pulse: Option<SyncSender<()>>,
 }
 
 /// When a session had all that it was to have.
@@ -58,7 +70,13 @@ pub(crate) struct Filled {
 
 impl Session {
     /// Opens a session from this address of the host, in this AS.
-    pub(crate) fn dial(host: &Host, from: IpAddr, to: SocketAddr, asn: u32, clock: Clock) -> Result<Session> {
+    pub(crate) fn dial(
+        host: &Host,
+        (from, to): (IpAddr, SocketAddr),
+        asn: u32,
+        pulse: Pulse,
+        clock: Clock,
+    ) -> Result<Session> {
         let stream = host.run(async move || {
             let socket = tokio::net::TcpSocket::new_v4()?;
             socket.bind(SocketAddr::new(from, 0))?;
@@ -66,26 +84,33 @@ impl Session {
             stream.set_nonblocking(false)?;
             Ok(stream)
         })?;
-        Session::begin(stream, asn, clock)
+        Session::begin(stream, asn, pulse, clock)
     }
 
     /// Waits for somebody who opens one.
     pub(crate) fn accept(listener: &TcpListener, asn: u32, clock: Clock) -> Result<Session> {
-        Session::begin(listener.accept()?.0, asn, clock)
+        Session::begin(listener.accept()?.0, asn, Pulse::None, clock)
     }
 
-    fn begin(stream: TcpStream, asn: u32, clock: Clock) -> Result<Session> {
+    fn begin(stream: TcpStream, asn: u32, pulse: Pulse, clock: Clock) -> Result<Session> {
         stream.set_nodelay(true)?;
+        let (pulse, ends) = match pulse {
+            Pulse::None => (None, None),
+            Pulse::EachMillisecond => {
+                let (pulse, ends) = sync_channel(0);
+                (Some(pulse), Some(ends))
+            }
+        };
         let (tell, news) = sync_channel(NEWS_MAX);
         thread::Builder::new().name("sink".to_owned()).spawn(move || {
-            let why = match serve(stream, asn, clock, &tell) {
+            let why = match serve(stream, asn, ends, clock, &tell) {
                 Ok(()) => "nobody wants to know any more".to_owned(),
                 Err(error) => format!("{error:#}"),
             };
             // It ends too when nobody listens.
             drop(tell.send(News::Ended { why }));
         })?;
-        Ok(Session { news })
+        Ok(Session { news, pulse })
     }
 
     /// The next that comes, if something comes in time.
@@ -109,7 +134,7 @@ impl Session {
     }
 
     /// Waits until so many prefixes, from the first on, were announced.
-    pub(crate) fn fill(&self, routes: usize) -> Result<Filled> {
+    pub(crate) fn fill(&mut self, routes: usize) -> Result<Filled> {
         let mut there = vec![false; routes];
         let (mut missing, mut updates, mut established) = (routes, 0, None);
         loop {
@@ -129,6 +154,7 @@ impl Session {
                         missing -= usize::from(!std::mem::replace(place, true));
                     }
                     if missing == 0 {
+                        self.pulse = None;
                         let established = established.context("an UPDATE before the session was established")?;
                         return Ok(Filled { established, full: at, updates });
                     }
@@ -138,7 +164,13 @@ impl Session {
     }
 }
 
-fn serve(mut stream: TcpStream, asn: u32, clock: Clock, tell: &SyncSender<News>) -> Result<()> {
+fn serve(
+    mut stream: TcpStream,
+    asn: u32,
+    mut pulse: Option<Receiver<()>>,
+    clock: Clock,
+    tell: &SyncSender<News>,
+) -> Result<()> {
     let asn = Asn::new(asn).context("an AS number is not 0")?;
     let hold_time = HoldTime::from_secs(HOLD_TIME_SECS)?;
     let SocketAddr::V4(own) = stream.local_addr()? else { bail!("a session over IPv6") };
@@ -172,6 +204,10 @@ fn serve(mut stream: TcpStream, asn: u32, clock: Clock, tell: &SyncSender<News>)
                     News::Update { at, announced: update.nlri, withdrawn: update.withdrawn }
                 }
                 (MessageType::Keepalive, _) if !std::mem::replace(&mut is_established, true) => {
+                    if let Some(ends) = pulse.take() {
+                        let stream = stream.try_clone()?;
+                        thread::spawn(move || beat(stream, &ends));
+                    }
                     News::Established { at }
                 }
                 _ => continue,
@@ -182,4 +218,12 @@ fn serve(mut stream: TcpStream, asn: u32, clock: Clock, tell: &SyncSender<News>)
         }
         bytes.drain(..begin);
     }
+}
+
+/// Sends KEEPALIVEs until nobody wants them.
+fn beat(mut stream: TcpStream, ends: &Receiver<()>) {
+    let mut bytes = Vec::new();
+    keepalive(&mut bytes);
+    let pause = Duration::from_millis(1).into();
+    while ends.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) && stream.write_all(&bytes).is_ok() {}
 }

@@ -1,12 +1,12 @@
 //! The program itself with many Services: from its start until a router has all routes, and from a change until the
 //! router hears of it.
 
-use std::{fmt, fs};
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::thread;
+use std::{fmt, fs};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use ipnet::IpNet;
 use kit::{Duration, Instant};
 use lab::confined::{self, Capabilities};
@@ -131,7 +131,7 @@ pub(crate) fn changes(program: &Path, services: u32, times: u32) -> Result<Chang
     let api = Api::start(&site.node, cluster(services, (NODE_ADDRESS, ROUTER), (OURS, THEIRS)))?;
     let kubeconfig = api.kubeconfig(&site.node)?;
     let _speaker = speaker_start(&site.node, program, ("--kubeconfig", &kubeconfig))?;
-    let session = Session::accept(&listener, THEIRS, site.clock)?;
+    let mut session = Session::accept(&listener, THEIRS, site.clock)?;
     session.fill(services as usize)?;
     [SERVICES, SLICES].iter().try_for_each(|path| api.wait_watched(path))?;
     quiet(&session)?;
