@@ -119,8 +119,7 @@ pub(crate) fn measure(who: Announcer, routes: u32, peers: u8) -> Result<Figures>
     usage::peak_reset(pid)?;
     let cpu_before = usage::cpu(pid)?;
     let pulse = if who == Announcer::Daemon(RouterKind::Bird) { Pulse::EachMillisecond } else { Pulse::None };
-    let open = |from: &IpAddr| Session::dial(&sink, (*from, target), SINK_AS, pulse, clock);
-    let mut sessions: Vec<Session> = addresses.iter().map(open).collect::<Result<_>>()?;
+    let mut sessions = Session::dial_all(&sink, (&addresses, target), SINK_AS, pulse, clock)?;
     let mut filled = Vec::new();
     for session in &mut sessions {
         filled.push(session.fill(routes as usize)?);

@@ -69,22 +69,27 @@ pub(crate) struct Filled {
 }
 
 impl Session {
-    /// Opens a session from this address of the host, in this AS.
-    pub(crate) fn dial(
+    /// Opens sessions from these addresses of the host, in this AS: all connections first, so that the sessions begin
+    /// together.
+    pub(crate) fn dial_all(
         host: &Host,
-        (from, to): (IpAddr, SocketAddr),
+        (from, to): (&[IpAddr], SocketAddr),
         asn: u32,
         pulse: Pulse,
         clock: Clock,
-    ) -> Result<Session> {
-        let stream = host.run(async move || {
-            let socket = tokio::net::TcpSocket::new_v4()?;
-            socket.bind(SocketAddr::new(from, 0))?;
-            let stream = socket.connect(to).await?.into_std()?;
-            stream.set_nonblocking(false)?;
-            Ok(stream)
-        })?;
-        Session::begin(stream, asn, pulse, clock)
+    ) -> Result<Vec<Session>> {
+        let connect = |from: &IpAddr| {
+            let from = SocketAddr::new(*from, 0);
+            host.run(async move || {
+                let socket = tokio::net::TcpSocket::new_v4()?;
+                socket.bind(from)?;
+                let stream = socket.connect(to).await?.into_std()?;
+                stream.set_nonblocking(false)?;
+                Ok(stream)
+            })
+        };
+        let streams: Vec<TcpStream> = from.iter().map(connect).collect::<Result<_>>()?;
+        streams.into_iter().map(|stream| Session::begin(stream, asn, pulse, clock)).collect()
     }
 
     /// Waits for somebody who opens one.
