@@ -37,7 +37,7 @@ const FIRST: u32 = 10 << 24;
 /// What came over a session.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// The session is established: the announcer's first KEEPALIVE is here.
+    /// Our KEEPALIVE goes out: with it the session is established for the announcer, and not sooner.
     Established { at: Instant },
     /// An UPDATE, and when its last byte was here.
     Update { at: Instant, announced: Vec<IpNet>, withdrawn: Vec<IpNet> },
@@ -186,7 +186,6 @@ fn serve(
     stream.write_all(&out)?;
     let mut bytes: Vec<u8> = Vec::new();
     let mut chunk = vec![0; READ_MAX];
-    let mut is_established = false;
     loop {
         let count = stream.read(&mut chunk)?;
         let at = clock.now();
@@ -201,19 +200,20 @@ fn serve(
                 (MessageType::Open, _) => {
                     let mut out = Vec::new();
                     keepalive(&mut out);
+                    let at = clock.now();
                     stream.write_all(&out)?;
-                    continue;
+                    News::Established { at }
                 }
                 (_, Message::Notification(notification)) => return Err(anyhow!("received {notification}")),
                 (_, Message::Update(update)) => {
                     News::Update { at, announced: update.nlri, withdrawn: update.withdrawn }
                 }
-                (MessageType::Keepalive, _) if !std::mem::replace(&mut is_established, true) => {
+                (MessageType::Keepalive, _) => {
                     if let Some(ends) = pulse.take() {
                         let stream = stream.try_clone()?;
                         thread::spawn(move || beat(stream, &ends));
                     }
-                    News::Established { at }
+                    continue;
                 }
                 _ => continue,
             };
