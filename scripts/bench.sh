@@ -10,6 +10,9 @@ cargo run --release --quiet -p gossip --example swim_figures
 echo "== layer 2: a node dies under the eyes of its clients, forty times (8 minutes)"
 cargo build --release --quiet --bin metallb
 cargo run --release --quiet -p lab --example node_loss "$(scripts/target.sh)/release/metallb"
+scripts/test-tools.sh
+echo "== BGP: many routes beside FRR, BIRD and GoBGP, many Services, and single changes (2 minutes)"
+cargo run --release --quiet -p lab --example routes "$(scripts/target.sh)/release/metallb"
 # `scripts/bench.sh long` adds what takes minutes.
 if [ "${1:-}" = long ]; then
   scripts/memberlist.sh

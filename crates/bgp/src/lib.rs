@@ -46,6 +46,7 @@ pub mod discovery;
 mod event;
 mod negotiation;
 mod peer;
+mod prefix_map;
 mod rib_in;
 mod rib_out;
 mod route;

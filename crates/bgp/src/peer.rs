@@ -225,8 +225,7 @@ impl Peer {
             Phase::Established(session) => session.rib_out.sent(prefix),
             Phase::Idle | Phase::Opening(_) => None,
         };
-        let view =
-            move |prefix: &IpNet| RouteView { prefix: *prefix, state: self.route_state(prefix), sent: sent(prefix) };
+        let view = move |prefix: IpNet| RouteView { prefix, state: self.route_state(&prefix), sent: sent(&prefix) };
         self.wanted.after(prefix).map(view)
     }
 

@@ -4,12 +4,12 @@
 //! connection: the caller says how many bytes may go out, and calls again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use kit::{Asn, Family};
 
+use crate::prefix_map::PrefixMap;
 use crate::wire::{
     self, AfiSafi, Announcer, AsPath, AsnSize, LOCAL_PREF_DEFAULT, MessageLimit, NextHop, PathAttributes,
     RefreshKnowledge, RefreshSubtype, Relation, RouteRefresh, family_of,
@@ -22,7 +22,7 @@ const BATCH: usize = 1024;
 /// What the peer should have; it outlives sessions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
-    routes: BTreeMap<IpNet, Arc<RouteAttributes>>,
+    routes: PrefixMap<Arc<RouteAttributes>>,
     counts: FamilyCounts,
     is_complete: bool,
 }
@@ -60,9 +60,8 @@ impl Wanted {
     }
 
     /// The prefixes behind this one, in order.
-    pub(crate) fn after(&self, prefix: Option<&IpNet>) -> impl Iterator<Item = &IpNet> {
-        let begin = prefix.map_or(Bound::Unbounded, |prefix| Bound::Excluded(*prefix));
-        self.routes.range((begin, Bound::Unbounded)).map(|(prefix, _)| prefix)
+    pub(crate) fn after(&self, prefix: Option<&IpNet>) -> impl Iterator<Item = IpNet> {
+        self.routes.after(prefix).map(|(prefix, _)| prefix)
     }
 }
 
@@ -150,7 +149,7 @@ impl SessionPath {
 #[derive(Debug)]
 pub(crate) struct AdjRibOut {
     path: SessionPath,
-    sent: BTreeMap<IpNet, Sent>,
+    sent: PrefixMap<Sent>,
     counts: FamilyCounts,
     /// Prefixes that may differ from what was sent.
     dirty: BTreeSet<IpNet>,
@@ -170,14 +169,14 @@ struct Refreshes {
     running: Option<Family>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Sent {
     attributes: Arc<RouteAttributes>,
     epoch: usize,
     outcome: Outcome,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Announced,
     TooLarge,
@@ -249,7 +248,7 @@ impl AdjRibOut {
     pub(crate) fn new(path: SessionPath, end_of_rib: Vec<Family>, refresh: RefreshKnowledge) -> Self {
         AdjRibOut {
             path,
-            sent: BTreeMap::new(),
+            sent: PrefixMap::default(),
             counts: FamilyCounts::default(),
             dirty: BTreeSet::new(),
             walk: Walk::After(None, Again::No),
@@ -288,7 +287,7 @@ impl AdjRibOut {
         for family in Family::ALL {
             if path.next_hop(family) != self.path.next_hop(family) {
                 self.send_again(family);
-                self.dirty.extend(self.sent.keys().filter(|prefix| family_of(prefix) == family));
+                self.dirty.extend(self.sent.prefixes_of(family));
             }
         }
         self.path = path;
@@ -403,15 +402,12 @@ impl AdjRibOut {
         while looked_at < BATCH
             && let Walk::After(at, again) = self.walk
         {
-            let begin = at.map_or(Bound::Unbounded, Bound::Excluded);
             let mut count = 0_usize;
             let mut last = None;
-            for (prefix, attributes) in
-                wanted.routes.range((begin, Bound::Unbounded)).take(BATCH.saturating_sub(looked_at))
-            {
-                self.sort_in(*prefix, Some(attributes), &mut batch);
+            for (prefix, attributes) in wanted.routes.after(at.as_ref()).take(BATCH.saturating_sub(looked_at)) {
+                self.sort_in(prefix, Some(attributes), &mut batch);
                 count = count.saturating_add(1);
-                last = Some(*prefix);
+                last = Some(prefix);
             }
             looked_at = looked_at.saturating_add(count);
             self.walk = match (last, again) {

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::IpNet;
 use kit::{Asn, Community, Duration, Family, HoldTime, RouterId, Secret};
-use sys::process::Signal;
+use sys::process::{Pid, Signal};
 
 use crate::{Host, eventually};
 
@@ -243,6 +243,17 @@ impl Router {
         self.kind
     }
 
+    /// The processes that it is made of, by name; none for the embedded one.
+    pub fn processes(&self) -> Vec<(&str, Pid)> {
+        let processes: Vec<&crate::Process> = match &self.daemon {
+            Daemon::Embedded(_) => Vec::new(),
+            Daemon::Frr(frr) => frr.processes().iter().collect(),
+            Daemon::Bird(bird) => vec![bird.process()],
+            Daemon::GoBgp(gobgp) => vec![gobgp.process()],
+        };
+        processes.into_iter().map(|process| (process.name(), process.id())).collect()
+    }
+
     /// Runs commands in the router's own language (`vtysh -c`, `birdc`, the arguments of `gobgp`) and gives back the answer.
     pub fn command(&self, commands: &[&str]) -> Result<String> {
         match &self.daemon {
@@ -306,9 +317,9 @@ impl Router {
     pub fn stop(&mut self) -> Result<()> {
         match &mut self.daemon {
             Daemon::Embedded(embedded) => embedded.stop(),
-            Daemon::Frr(frr) => frr.processes().iter_mut().try_for_each(|process| process.stop().map(drop)),
-            Daemon::Bird(bird) => bird.process().stop().map(drop),
-            Daemon::GoBgp(gobgp) => gobgp.process().stop().map(drop),
+            Daemon::Frr(frr) => frr.processes_mut().iter_mut().try_for_each(|process| process.stop().map(drop)),
+            Daemon::Bird(bird) => bird.process_mut().stop().map(drop),
+            Daemon::GoBgp(gobgp) => gobgp.process_mut().stop().map(drop),
         }
     }
 
@@ -346,9 +357,9 @@ impl Router {
                 embedded.kill();
                 Ok(())
             }
-            Daemon::Frr(frr) => frr.processes().iter_mut().try_for_each(crate::Process::kill),
-            Daemon::Bird(bird) => bird.process().kill(),
-            Daemon::GoBgp(gobgp) => gobgp.process().kill(),
+            Daemon::Frr(frr) => frr.processes_mut().iter_mut().try_for_each(crate::Process::kill),
+            Daemon::Bird(bird) => bird.process_mut().kill(),
+            Daemon::GoBgp(gobgp) => gobgp.process_mut().kill(),
         }
     }
 }

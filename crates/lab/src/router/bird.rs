@@ -32,7 +32,11 @@ impl Bird {
         Ok(bird)
     }
 
-    pub(super) fn process(&mut self) -> &mut Process {
+    pub(super) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub(super) fn process_mut(&mut self) -> &mut Process {
         &mut self.process
     }
 }

@@ -52,7 +52,11 @@ impl Frr {
         self.processes.iter_mut().find(|process| process.name() == "bfdd")
     }
 
-    pub(super) fn processes(&mut self) -> &mut [Process] {
+    pub(super) fn processes(&self) -> &[Process] {
+        &self.processes
+    }
+
+    pub(super) fn processes_mut(&mut self) -> &mut [Process] {
         &mut self.processes
     }
 }

@@ -37,7 +37,11 @@ impl GoBgp {
         Ok(gobgp)
     }
 
-    pub(super) fn process(&mut self) -> &mut Process {
+    pub(super) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub(super) fn process_mut(&mut self) -> &mut Process {
         &mut self.process
     }
 }
