@@ -144,7 +144,8 @@ fn wait_listening(sink: &Host, target: SocketAddr) -> Result<()> {
         sink.run(async move || {
             let socket = tokio::net::TcpSocket::new_v4()?;
             socket.bind((IpAddr::from([192, 168, 1, 99]), 0).into())?;
-            Ok(drop(socket.connect(target).await?))
+            drop(socket.connect(target).await?);
+            Ok(())
         })
     })
 }
@@ -217,7 +218,9 @@ fn mrt(routes: u32) -> Vec<u8> {
         bytes.extend_from_slice(&13_u16.to_be_bytes());
         bytes.extend_from_slice(&subtype.to_be_bytes());
         bytes.extend_from_slice(&u32::try_from(length).unwrap().to_be_bytes());
-        parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
     };
     let address = [192, 168, 1, 1];
     // The collector, no name, one peer: its kind (an AS number of four bytes), identifier, address and AS.

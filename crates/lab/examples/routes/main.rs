@@ -164,7 +164,9 @@ fn compare(runs: usize) -> Result<bool> {
         missed.extend(faults.map(|fault| format!("{routes} routes to {peers} peers: {fault}")));
     }
     println!("budget: no more than FRR and GoBGP in time, peak and CPU; no more than 1.5 times BIRD");
-    missed.iter().for_each(|fault| println!("missed: {fault}"));
+    for fault in &missed {
+        println!("missed: {fault}");
+    }
     Ok(missed.is_empty())
 }
 
