@@ -55,6 +55,13 @@ const CHANGES_PER_TURN: usize = 64;
 /// what this one gives up.
 const TELLING_TIME: kit::Duration = kit::Duration::from_secs(2);
 
+/// How late this process is when it was held up: stopped, or on a machine that stood still.
+const HELD_UP: kit::Duration = kit::Duration::from_millis(100);
+/// How long nothing may come from routers until all that waited has been read,
+const QUIET: kit::Duration = kit::Duration::from_millis(20);
+/// and how long that may take.
+const CATCH_UP_MAX: kit::Duration = kit::Duration::from_millis(200);
+
 /// Outputs of the decisions between two looks at what they ask for.
 const OUTBOX_LIMIT: usize = 4096;
 
@@ -120,6 +127,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
     let mut changes = Vec::with_capacity(CHANGES_PER_TURN);
     while !node.has_left(clock.now()) {
         node.tick(clock.now());
+        let planned = node.next_deadline().map(|deadline| deadline.max(clock.now()));
         tokio::select! {
             signal = shutdown.wait() => node.leave(clock.now(), signal),
             () = clock.sleep_until(node.next_deadline()) => {}
@@ -146,6 +154,9 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
                 let is_last = source.changes.is_empty();
                 node.objects_changed(clock.now(), &mut changes.drain(..), is_last);
             }
+        }
+        if planned.is_some_and(|planned| planned + HELD_UP <= clock.now()) {
+            node.catch_up(&clock).await;
         }
     }
     tracing::info!(op = "shutdown", "done");
@@ -229,6 +240,16 @@ impl Node {
                 until <= now || (self.sessions.is_quiet() && others_know())
             }
             Leaving::Now => true,
+        }
+    }
+
+    /// After this process was held up, reads what routers sent meanwhile, before a hold timer says that nothing came.
+    async fn catch_up(&mut self, clock: &Clock) {
+        let until = clock.now() + CATCH_UP_MAX;
+        while clock.now() < until
+            && let Ok(event) = tokio::time::timeout(QUIET.into(), self.sessions.next()).await
+        {
+            self.session_event(clock.now(), event);
         }
     }
 

@@ -173,6 +173,9 @@ fn rights_in_use(site: &Site) -> Result<()> {
         "bgppeers",
         "bfdprofiles",
         "communities",
+        "endpointslices",
+        "servicel2statuses",
+        "servicebgpstatuses",
         "configurationstates",
     ] {
         allowed.extend(read(User::Controller, resource));
