@@ -72,14 +72,15 @@ pub struct Notices {
     timers: TimerTable<Key>,
 }
 
+/// Nearly all Services are well: what is wrong with others is in boxes.
 #[derive(Debug, Default)]
 struct Entry {
-    uid: String,
-    shown: Option<Condition>,
+    uid: Box<str>,
+    shown: Option<Box<Condition>>,
     /// None while nobody has said.
     verdict: Option<Verdict>,
     /// When the last write was asked for, and of what.
-    written: Option<(Instant, Option<Condition>)>,
+    written: Option<Box<(Instant, Option<Condition>)>>,
     /// The reason that the last event had.
     told: &'static str,
 }
@@ -88,7 +89,7 @@ struct Entry {
 enum Verdict {
     Well,
     Wrong {
-        notice: Notice,
+        notice: Box<Notice>,
         /// Since when what is shown is not what should be.
         since: Instant,
     },
@@ -159,12 +160,12 @@ impl Notices {
 
     fn seen(&mut self, service: Key, uid: String, condition: Option<Condition>) {
         let entry = self.services.entry(service.clone()).or_default();
-        if entry.uid != uid {
+        if *entry.uid != *uid {
             // Another Service of the same name.
-            *entry = Entry { uid, ..Entry::default() };
+            *entry = Entry { uid: uid.into(), ..Entry::default() };
         }
-        if entry.shown != condition {
-            entry.shown = condition;
+        if entry.shown.as_deref() != condition.as_ref() {
+            entry.shown = condition.map(Box::new);
             self.dirty.insert(service);
         }
     }
@@ -173,10 +174,10 @@ impl Notices {
         let Some(entry) = self.services.get_mut(&service) else { return };
         let since = match &entry.verdict {
             // What is said changes; since when it should be said does not.
-            Some(Verdict::Wrong { since, notice: before }) if !says(entry.shown.as_ref(), before) => *since,
+            Some(Verdict::Wrong { since, notice: before }) if !says(entry.shown.as_deref(), before) => *since,
             Some(Verdict::Wrong { .. } | Verdict::Well) | None => now,
         };
-        entry.verdict = Some(Verdict::Wrong { notice, since });
+        entry.verdict = Some(Verdict::Wrong { notice: Box::new(notice), since });
         self.dirty.insert(service);
     }
 
@@ -194,8 +195,8 @@ impl Notices {
             Step::Nothing => self.timers.clear(&service),
             Step::Wait(until) => self.timers.set(service, until),
             Step::Write(condition) => {
-                entry.written = Some((now, condition.clone()));
-                out.push(Write::ServiceCondition { service: service.clone(), uid: entry.uid.clone(), condition });
+                entry.written = Some(Box::new((now, condition.clone())));
+                out.push(Write::ServiceCondition { service: service.clone(), uid: entry.uid.to_string(), condition });
                 if let Some(Verdict::Wrong { notice, .. }) = &entry.verdict
                     && entry.told != notice.reason
                 {
@@ -219,10 +220,10 @@ impl Entry {
             None => return Step::Nothing,
             Some(Verdict::Well) if self.shown.is_none() => return Step::Nothing,
             Some(Verdict::Well) => (None, now),
-            Some(Verdict::Wrong { notice, .. }) if says(self.shown.as_ref(), notice) => return Step::Nothing,
+            Some(Verdict::Wrong { notice, .. }) if says(self.shown.as_deref(), notice) => return Step::Nothing,
             Some(Verdict::Wrong { notice, since }) => (Some(self.condition(notice)), *since + notice.patience),
         };
-        let paced = self.written.as_ref().map(|(at, written)| {
+        let paced = self.written.as_deref().map(|(at, written)| {
             let is_repeat = written.as_ref().map(content) == condition.as_ref().map(content);
             *at + if is_repeat { crate::RECHECK } else { PACE }
         });

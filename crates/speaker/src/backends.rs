@@ -1,5 +1,10 @@
 //! The usable backends of one Service, by EndpointSlice.
 
+use std::collections::BTreeMap;
+
+use api::Key;
+use api::core::EndpointSlice;
+
 use crate::facts::SliceFacts;
 
 /// What the slices of a Service say, in the order of their names. Nearly all Services have one slice or two, and there are
@@ -47,6 +52,34 @@ impl Backends {
 
     fn find(&self, slice: &str) -> Result<usize, usize> {
         self.0.binary_search_by(|(name, _)| (**name).cmp(slice))
+    }
+}
+
+/// The Service of each EndpointSlice: always one of its own namespace (contract 2.2).
+#[derive(Debug, Default)]
+pub(crate) struct SliceOwners(BTreeMap<Key, Box<str>>);
+
+impl SliceOwners {
+    /// The Service that a slice names; none without the label, which then belongs to nobody.
+    pub(crate) fn named(slice: &EndpointSlice) -> Option<Key> {
+        let name = slice.metadata.labels.get(api::SERVICE_NAME)?;
+        Some(Key::new(slice.metadata.namespace.clone(), name.clone()))
+    }
+
+    /// Whether this is the Service of a slice, or none is.
+    pub(crate) fn is(&self, slice: &Key, service: Option<&Key>) -> bool {
+        self.0.get(slice).map(|name| &**name) == service.map(|service| service.name.as_str())
+    }
+
+    /// The slice belongs to this Service.
+    pub(crate) fn set(&mut self, slice: Key, service: &Key) {
+        self.0.insert(slice, service.name.as_str().into());
+    }
+
+    /// The slice is gone. Returns the Service that it belonged to.
+    pub(crate) fn remove(&mut self, slice: &Key) -> Option<Key> {
+        let name = self.0.remove(slice)?;
+        Some(Key::new(slice.namespace.clone(), String::from(name)))
     }
 }
 

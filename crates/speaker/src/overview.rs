@@ -11,7 +11,7 @@ use api::core::{EndpointSlice, Node, Service};
 use api::{Key, Kind, Object, ObjectRef};
 use config::{Config, Peer};
 
-use crate::backends::Backends;
+use crate::backends::{Backends, SliceOwners};
 use crate::core::Conflicts;
 use crate::decide::{self, Exclusion, Surroundings};
 use crate::drain::Standing;
@@ -74,7 +74,7 @@ pub struct Overview {
     /// Boxed, for a map has room for twice as many as it holds.
     services: BTreeMap<Key, Box<ServiceView>>,
     /// The Service of each EndpointSlice.
-    slices: BTreeMap<Key, Key>,
+    slices: SliceOwners,
     nodes: BTreeMap<String, NodeView>,
     /// The Service of each status object.
     reports: BTreeMap<ObjectRef, Key>,
@@ -264,14 +264,12 @@ impl Overview {
     }
 
     fn slice_applied(&mut self, slice: &EndpointSlice) {
-        let slice_key = slice.metadata.key();
-        let service = slice.metadata.labels.get(api::SERVICE_NAME);
-        let service = service.map(|name| Key::new(slice_key.namespace.clone(), name.clone()));
-        if self.slices.get(&slice_key) != service.as_ref() {
+        let (slice_key, service) = (slice.metadata.key(), SliceOwners::named(slice));
+        if !self.slices.is(&slice_key, service.as_ref()) {
             self.slice_deleted(&slice_key);
         }
         let Some(service) = service else { return };
-        self.slices.insert(slice_key.clone(), service.clone());
+        self.slices.set(slice_key.clone(), &service);
         let facts = SliceFacts::read(slice);
         let view = self.services.entry(service.clone()).or_default();
         if view.slices.set(&slice_key.name, facts) {

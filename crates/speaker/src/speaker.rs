@@ -26,6 +26,7 @@ use ipnet::IpNet;
 use kit::{Family, Instant, InterfaceIndex, Outbox};
 use l2::InterfaceSet;
 
+use crate::backends::SliceOwners;
 use crate::decide::{self, BgpGrant, Exclusion, Layer2Grant, Surroundings};
 use crate::drain::{Departure, DrainOptions};
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
@@ -227,7 +228,7 @@ pub struct Speaker {
     /// Boxed, for a map has room for twice as many as it holds.
     services: BTreeMap<Key, Box<ServiceState>>,
     /// The Service of each EndpointSlice.
-    slices: BTreeMap<Key, Key>,
+    slices: SliceOwners,
     nodes: BTreeMap<String, NodeFacts>,
     members: Members,
     watching: Watching,
@@ -403,15 +404,13 @@ impl Speaker {
     }
 
     fn apply_slice(&mut self, slice: &EndpointSlice) {
-        let slice_key = slice.metadata.key();
-        let service = slice.metadata.labels.get(api::SERVICE_NAME);
-        let service = service.map(|name| Key::new(slice_key.namespace.clone(), name.clone()));
-        if self.slices.get(&slice_key) != service.as_ref() {
+        let (slice_key, service) = (slice.metadata.key(), SliceOwners::named(slice));
+        if !self.slices.is(&slice_key, service.as_ref()) {
             self.delete_slice(&slice_key);
         }
         // A slice without the label belongs to nobody (contract 2.2).
         let Some(service) = service else { return };
-        self.slices.insert(slice_key.clone(), service.clone());
+        self.slices.set(slice_key.clone(), &service);
         let facts = SliceFacts::read(slice);
         let state = self.services.entry(service.clone()).or_default();
         if state.slices.set(&slice_key.name, facts) {
