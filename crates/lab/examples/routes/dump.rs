@@ -204,6 +204,14 @@ fn daemon(host: &Host, kind: RouterKind, routes: u32, peers: &[IpAddr]) -> Resul
         ensure!(answer.contains(&wanted), "no {wanted:?} in {answer}");
         Ok(())
     })?;
+    if [RouterKind::Frr, RouterKind::GoBgp].contains(&kind) {
+        // Both close a connection of a peer that they have not begun to wait for.
+        eventually(LIMIT, || {
+            let sessions = router.sessions()?;
+            ensure!(sessions.iter().all(|session| session.state == "Active"), "{sessions:?}");
+            Ok(())
+        })?;
+    }
     Ok(router)
 }
 
