@@ -103,8 +103,15 @@ struct Seen {
     uid: String,
     /// What it says; none if that is not what would be written here for anything.
     report: Option<Report>,
-    labels: BTreeMap<String, String>,
-    owners: Vec<String>,
+    /// A map for three labels would be mostly room.
+    labels: Box<[(String, String)]>,
+    owners: Box<[String]>,
+}
+
+impl Seen {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,7 +198,7 @@ impl Book {
         let seen = Seen {
             uid: metadata.uid.clone(),
             report: Report::read(object),
-            labels: metadata.labels.clone(),
+            labels: metadata.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
             owners: metadata.owner_references.iter().map(|owner| owner.uid.clone()).collect(),
         };
         if let Some(service) = layer2_service(&reference, &seen) {
@@ -290,12 +297,10 @@ impl Book {
             (None, Some(seen)) => self.is_to_go(object, seen).then(|| Ask::Delete(seen.uid.clone())),
             (Some(wanted), Some(seen)) => {
                 // The node in its status can never change (contract 1.9): an object of another's has to go first.
-                let node =
-                    seen.report.as_ref().map_or(seen.labels.get(api::STATUS_NODE).map(String::as_str), Report::node);
+                let node = seen.report.as_ref().map_or(seen.label(api::STATUS_NODE), Report::node);
                 let is_of_another = object.kind != Kind::ConfigurationState && node.is_some() && node != wanted.node();
                 let is_owned = self.owner.as_ref().is_none_or(|owner| owner.is_empty() || seen.owners.contains(owner));
-                let is_framed =
-                    is_owned && wanted.labels().iter().all(|(key, value)| seen.labels.get(key) == Some(value));
+                let is_framed = is_owned && wanted.labels().iter().all(|(key, value)| seen.label(key) == Some(value));
                 if is_of_another {
                     Some(Ask::Delete(seen.uid.clone()))
                 } else if !is_framed {
@@ -328,7 +333,7 @@ impl Book {
             let ours = Report::Layer2 { node: node.clone(), service, interfaces: Vec::new() };
             self.pages.get(&ours.object(&self.namespace)).is_some_and(|page| page.wanted.is_some())
         };
-        let is_of_this_node = seen.labels.get(api::STATUS_NODE) == Some(node);
+        let is_of_this_node = seen.label(api::STATUS_NODE) == Some(node);
         is_of_this_node || (object.kind == Kind::ServiceL2Status && says(service))
     }
 }
@@ -344,7 +349,7 @@ fn layer2_service(reference: &ObjectRef, seen: &Seen) -> Option<api::Key> {
 
 /// The Service that the labels name; none if they are not complete (contract 2.2).
 fn service_of(seen: &Seen) -> Option<api::Key> {
-    seen.labels.get(api::STATUS_NODE)?;
-    let label = |key: &str| seen.labels.get(key).cloned();
+    seen.label(api::STATUS_NODE)?;
+    let label = |key: &str| seen.label(key).map(str::to_owned);
     Some(api::Key::new(label(api::STATUS_SERVICE_NAMESPACE)?, label(api::STATUS_SERVICE_NAME)?))
 }

@@ -78,8 +78,8 @@ pub struct Overview {
     nodes: BTreeMap<String, NodeView>,
     /// The Service of each status object.
     reports: BTreeMap<ObjectRef, Key>,
-    /// The status objects of each Service: those who announce it.
-    announcers: BTreeMap<Key, BTreeSet<ObjectRef>>,
+    /// How many status objects each Service has that is announced.
+    announcers: BTreeMap<Key, usize>,
     /// What speakers make of the configuration, by node.
     speakers: BTreeMap<String, Option<String>>,
     /// Services of ours that nobody announces: of nodes, speakers and the configuration, only they are of interest.
@@ -318,14 +318,15 @@ impl Overview {
         let label = |key: &str| object.metadata().labels.get(key).cloned();
         let service = label(api::STATUS_SERVICE_NAMESPACE).zip(label(api::STATUS_SERVICE_NAME));
         let service = service.map(|(namespace, name)| Key::new(namespace, name));
-        if self.reports.get(&reference) != service.as_ref() {
-            self.report_deleted(&reference);
+        if self.reports.get(&reference) == service.as_ref() {
+            return;
         }
+        self.report_deleted(&reference);
         let Some(service) = service else { return };
-        self.reports.insert(reference.clone(), service.clone());
+        self.reports.insert(reference, service.clone());
         let announcers = self.announcers.entry(service.clone()).or_default();
-        let is_first = announcers.is_empty();
-        announcers.insert(reference);
+        let is_first = *announcers == 0;
+        *announcers = announcers.saturating_add(1);
         if is_first {
             self.mark(&service);
         }
@@ -339,8 +340,8 @@ impl Overview {
         }
         let Some(service) = self.reports.remove(reference) else { return };
         let Some(announcers) = self.announcers.get_mut(&service) else { return };
-        announcers.remove(reference);
-        if announcers.is_empty() {
+        *announcers = announcers.saturating_sub(1);
+        if *announcers == 0 {
             self.announcers.remove(&service);
             self.mark(&service);
         }
