@@ -121,13 +121,15 @@ impl Schedule {
         self.questions.set(address, now);
     }
 
-    /// Has everybody told once more at that time, unless that happens anyway within [`ROUND_INTERVAL`].
-    pub(crate) fn repeat(&mut self, at: Instant, address: IpAddr) {
-        if !self.rounds_left.contains_key(&address) {
-            self.refreshes.clear(&address);
-            self.again.set(address, at);
-            self.rounds_left.insert(address, 1);
+    /// Has everybody told once more at that time. False if that happens anyway within [`ROUND_INTERVAL`].
+    pub(crate) fn repeat(&mut self, at: Instant, address: IpAddr) -> bool {
+        if self.rounds_left.contains_key(&address) {
+            return false;
         }
+        self.refreshes.clear(&address);
+        self.again.set(address, at);
+        self.rounds_left.insert(address, 1);
+        true
     }
 
     /// Forgets what is left to tell.

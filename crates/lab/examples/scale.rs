@@ -20,7 +20,7 @@ use std::thread;
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use kit::Duration;
-use lab::kubernetes::{Cluster, Face, NAMESPACE, User};
+use lab::kubernetes::{AuditedRequest, Cluster, Face, NAMESPACE, User};
 use lab::{Host, Lab, Process, eventually};
 use netio::clock::Clock;
 use serde_json::{Value, json};
@@ -138,8 +138,8 @@ fn measure(program: &Path, services: usize) -> Result<Figures> {
     let begin = clock.now();
     let controller = cluster.ours_start(&manager, program, (Face::Controller, User::Controller), &[])?;
     eventually(LIMIT, || {
-        let written = count(&cluster, "services/status")?;
-        ensure!(written >= services, "{written} of {services} statuses are written: {}", controller.log());
+        let written = written(&cluster)?;
+        ensure!(written == services, "{written} of {services} Services have a status: {}", controller.log());
         Ok(())
     })?;
     let time = clock.now().since(begin);
@@ -172,7 +172,7 @@ fn measure(program: &Path, services: usize) -> Result<Figures> {
 fn settle(cluster: &Cluster) -> Result<usize> {
     let mut last = 0;
     eventually(LIMIT, || {
-        let before = std::mem::replace(&mut last, count(cluster, "")?);
+        let before = std::mem::replace(&mut last, writes(cluster)?.len());
         thread::sleep(std::time::Duration::from_secs(3));
         ensure!(before == last, "{last} writes, after {before}");
         Ok(last)
@@ -231,13 +231,19 @@ fn fill(cluster: &Cluster, services: usize) -> Result<()> {
     })
 }
 
-/// How often controller and speakers wrote a resource with success; any, if it is empty.
-fn count(cluster: &Cluster, resource: &str) -> Result<usize> {
+/// What controller and speakers wrote with success, besides the Lease.
+fn writes(cluster: &Cluster) -> Result<Vec<AuditedRequest>> {
     let of_ours = |user: &str| [User::Controller, User::Speaker].iter().any(|it| it.name() == user);
-    let requests = cluster.audit()?.into_iter().filter(|request| {
+    let is_write = |request: &AuditedRequest| {
         of_ours(&request.user) && !request.is_read() && request.code < 300 && request.resource != "leases"
-    });
-    Ok(requests.filter(|request| resource.is_empty() || request.resource == resource).count())
+    };
+    Ok(cluster.audit()?.into_iter().filter(is_write).collect())
+}
+
+/// How many Services have a status that was written.
+fn written(cluster: &Cluster) -> Result<usize> {
+    let statuses = writes(cluster)?.into_iter().filter(|request| request.resource == "services/status");
+    Ok(statuses.map(|request| request.name).collect::<BTreeSet<_>>().len())
 }
 
 /// All addresses that Services have.

@@ -205,11 +205,12 @@ impl Responder {
         if is_waiting || announcement.stage == Stage::HandingOver {
             return;
         }
-        announcement.repeated = Some(at);
         let protocol = Protocol::of(&address);
         for (index, link) in &mut self.links {
-            if matches!(link.face.placement(protocol, &announcement.interfaces), Placement::Live(_)) {
-                link.schedule.repeat(at, address);
+            if matches!(link.face.placement(protocol, &announcement.interfaces), Placement::Live(_))
+                && link.schedule.repeat(at, address)
+            {
+                announcement.repeated = Some(at);
                 reschedule(&mut self.timers, *index, link);
             }
         }
