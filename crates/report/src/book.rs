@@ -74,7 +74,7 @@ struct Page {
     wanted: Option<Report>,
     seen: Option<Seen>,
     /// What was asked for and has not been seen yet.
-    asked: Option<Ask>,
+    asked: Option<Box<Ask>>,
     pace: Pace,
 }
 
@@ -241,7 +241,7 @@ impl Book {
 
     /// Brings one object nearer to what it should be, by one write at most.
     fn settle(&mut self, now: Instant, object: ObjectRef, out: &mut Outbox<Write>) {
-        let ask = self.needed(&object);
+        let ask = self.needed(&object).map(Box::new);
         let pacer = self.pacer(&object);
         let due = self.pages.get(&pacer).map_or(Instant::ZERO, |page| page.pace.due());
         let Some(page) = self.pages.get_mut(&object) else { return };
@@ -251,7 +251,7 @@ impl Book {
             return;
         }
         if page.asked != ask {
-            match &ask {
+            match ask.as_deref() {
                 Some(Ask::Write(report, parts)) => {
                     out.push(Write::Report { object: object.clone(), report: report.clone(), parts: *parts });
                     self.timers.set(object.clone(), now + RECHECK);
