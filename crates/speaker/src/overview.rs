@@ -152,11 +152,17 @@ impl Overview {
             return Answer::NotOurs;
         };
         match &facts.addresses {
-            Err(Refusal::NotLoadBalancer | Refusal::OtherClass) => Answer::NotOurs,
+            _ if !is_ours(facts) => Answer::NotOurs,
             Err(Refusal::NoAddress) => Answer::NoAddress,
             Ok(_) | Err(_) if self.announcers.contains_key(service) => Answer::Announced,
             Ok(_) | Err(_) => Answer::Silent(self.silence(facts, backends)),
         }
+    }
+
+    /// Whether the Service is there, and for us. Unlike [`Overview::answer`], it asks no node.
+    pub fn is_ours(&self, service: &Key) -> bool {
+        let facts = self.services.get(service).and_then(|view| view.facts.as_ref());
+        facts.is_some_and(is_ours)
     }
 
     fn silence(&self, facts: &ServiceFacts, backends: &Backends) -> Silence {
@@ -352,8 +358,7 @@ impl Overview {
         let facts = self.services.get(service).and_then(|view| view.facts.as_ref());
         let Some(facts) = facts else { return };
         self.dirty.insert(service.clone());
-        let is_ours = !matches!(facts.addresses, Err(Refusal::NotLoadBalancer | Refusal::OtherClass));
-        if is_ours && !self.announcers.contains_key(service) {
+        if is_ours(facts) && !self.announcers.contains_key(service) {
             self.silent.insert(service.clone());
         } else {
             self.silent.remove(service);
@@ -363,6 +368,10 @@ impl Overview {
     fn mark_silent(&mut self) {
         self.dirty.extend(self.silent.iter().cloned());
     }
+}
+
+fn is_ours(facts: &ServiceFacts) -> bool {
+    !matches!(facts.addresses, Err(Refusal::NotLoadBalancer | Refusal::OtherClass))
 }
 
 impl NodeView {

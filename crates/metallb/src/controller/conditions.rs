@@ -147,7 +147,7 @@ impl Conditions {
                 self.overview.handle(OverviewInput::ServiceApplied(service));
                 let key = service.metadata.key();
                 let condition = service.status.conditions.first().cloned();
-                let is_ours = self.overview.answer(&key) != Answer::NotOurs;
+                let is_ours = self.overview.is_ours(&key);
                 self.tell(
                     now,
                     match condition {
