@@ -13,7 +13,7 @@ use ipam::{Allocator, Holder, Pinning, Pool, PoolName, PoolUsage};
 use kit::{Duration, Instant, Outbox, TimerTable};
 
 use crate::decide::Had;
-use crate::demand::{Ask, Demand, Leftovers, holder};
+use crate::demand::{Ask, Demand, Leftovers, holder, key};
 use crate::ledger::{Ledger, Seen};
 use crate::pools::Pools;
 use crate::problem::Problem;
@@ -118,6 +118,8 @@ pub struct Controller {
     /// Services to look at, those of a rank in the order of their tickets.
     dirty: BTreeSet<((Rank, u64), Holder)>,
     pub(crate) queue: Queue,
+    /// Services whose problem is another one than before, until somebody asks.
+    pub(crate) news: BTreeSet<Holder>,
     pub(crate) opportunities: Opportunities,
     pub(crate) pools: Pools,
     pub(crate) timers: TimerTable<Timer>,
@@ -158,6 +160,7 @@ impl Controller {
             services: BTreeMap::new(),
             dirty: BTreeSet::new(),
             queue: Queue::default(),
+            news: BTreeSet::new(),
             opportunities: Opportunities::default(),
             timers: TimerTable::new(),
             stats: Stats::default(),
@@ -220,6 +223,11 @@ impl Controller {
     /// How full each pool is, by name; for the metrics of contract 8.1.
     pub fn pool_usages(&self) -> impl Iterator<Item = PoolUsage> + '_ {
         self.allocator.usages()
+    }
+
+    /// A Service of which [`Controller::complaint`] may say something else than before, until there is none.
+    pub fn next_news(&mut self) -> Option<Key> {
+        self.news.pop_first().map(|holder| key(&holder))
     }
 
     /// How many Services should have an address and have none. Costs O(n) in the number of Services.
@@ -293,6 +301,7 @@ impl Controller {
         (self.queue, self.opportunities) = (Queue::default(), Opportunities::default());
         self.timers = TimerTable::new();
         self.dirty.clear();
+        self.news.clear();
         self.pools.resign();
         for (holder, record) in services {
             let Record { uid, demand, ledger, .. } = *record;

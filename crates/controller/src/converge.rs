@@ -60,6 +60,9 @@ impl Controller {
         }
         look_again(&mut self.timers, holder, step);
         let is_error = problem.as_ref().is_some_and(|problem| problem.keeps.is_none());
+        if record.problem.as_deref() != problem.as_ref() {
+            self.news.insert(holder.clone());
+        }
         record.problem = problem.map(Box::new);
         self.count(step, is_error);
         self.offer(vacancies);
@@ -85,7 +88,9 @@ impl Controller {
         let shows_ours = had.is_some() && record.ledger.seen.shows(had);
         let vacancies = self.allocator.release(holder);
         self.queue.leave(holder, record.ticket.take());
-        record.problem = None;
+        if record.problem.take().is_some() {
+            self.news.insert(holder.clone());
+        }
         record.lost = None;
         let is_new = std::mem::take(&mut record.is_new);
         let is_ours = match leftovers {

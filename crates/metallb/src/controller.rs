@@ -338,8 +338,10 @@ impl Cluster {
                 | Write::Report { .. }
                 | Write::ReportGone { .. } => {}
             }
-            self.conditions.decided(&write);
             self.writer.write(write);
+        }
+        while let Some(service) = self.decisions.next_news() {
+            self.conditions.decided(&service);
         }
     }
 

@@ -12,6 +12,9 @@ use kit::{Duration, Instant, Outbox, TimerTable};
 /// Two writes of one condition are at least this far apart, whoever undoes the first.
 pub const PACE: Duration = Duration::from_secs(5);
 
+/// The longest pause between two writes of the same, if the first shows no effect: the API server may refuse it on and on.
+const REPEAT_MAX: Duration = Duration::from_secs(600);
+
 /// The reason of the event.
 const NOT_ANNOUNCED: &str = "notAnnounced";
 
@@ -79,10 +82,18 @@ struct Entry {
     shown: Option<Box<Condition>>,
     /// None while nobody has said.
     verdict: Option<Verdict>,
-    /// When the last write was asked for, and of what.
-    written: Option<Box<(Instant, Option<Condition>)>>,
+    written: Option<Box<Written>>,
     /// The reason that the last event had.
     told: &'static str,
+}
+
+/// The last write that was asked for.
+#[derive(Debug)]
+struct Written {
+    at: Instant,
+    condition: Option<Condition>,
+    /// How often the same was asked for before, without effect.
+    repeats: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -165,6 +176,9 @@ impl Notices {
             *entry = Entry { uid: uid.into(), ..Entry::default() };
         }
         if entry.shown.as_deref() != condition.as_ref() {
+            if let Some(written) = entry.written.as_deref_mut().filter(|written| written.says(condition.as_ref())) {
+                written.repeats = 0;
+            }
             entry.shown = condition.map(Box::new);
             self.dirty.insert(service);
         }
@@ -195,7 +209,11 @@ impl Notices {
             Step::Nothing => self.timers.clear(&service),
             Step::Wait(until) => self.timers.set(service, until),
             Step::Write(condition) => {
-                entry.written = Some(Box::new((now, condition.clone())));
+                let before = entry.written.as_deref().filter(|written| written.says(condition.as_ref()));
+                let repeats = before.map_or(0, |written| written.repeats.saturating_add(1));
+                let written = Written { at: now, condition: condition.clone(), repeats };
+                let again = now + written.pause();
+                entry.written = Some(Box::new(written));
                 out.push(Write::ServiceCondition { service: service.clone(), uid: entry.uid.to_string(), condition });
                 if let Some(Verdict::Wrong { notice, .. }) = &entry.verdict
                     && entry.told != notice.reason
@@ -208,9 +226,21 @@ impl Notices {
                     }
                 }
                 // A write that shows no effect is repeated: another writer may have undone it unseen.
-                self.timers.set(service, now + crate::RECHECK);
+                self.timers.set(service, again);
             }
         }
+    }
+}
+
+impl Written {
+    /// Whether this is what was asked for, besides its time.
+    fn says(&self, condition: Option<&Condition>) -> bool {
+        self.condition.as_ref().map(content) == condition.map(content)
+    }
+
+    /// How long its effect is waited for, before the same is asked for again.
+    fn pause(&self) -> Duration {
+        crate::RECHECK.times(1_u64.checked_shl(self.repeats).unwrap_or(u64::MAX)).min(REPEAT_MAX)
     }
 }
 
@@ -223,10 +253,10 @@ impl Entry {
             Some(Verdict::Wrong { notice, .. }) if says(self.shown.as_deref(), notice) => return Step::Nothing,
             Some(Verdict::Wrong { notice, since }) => (Some(self.condition(notice)), *since + notice.patience),
         };
-        let paced = self.written.as_deref().map(|(at, written)| {
-            let is_repeat = written.as_ref().map(content) == condition.as_ref().map(content);
-            *at + if is_repeat { crate::RECHECK } else { PACE }
-        });
+        let paced = self
+            .written
+            .as_deref()
+            .map(|written| written.at + if written.says(condition.as_ref()) { written.pause() } else { PACE });
         let due = paced.map_or(due, |paced| due.max(paced));
         if due > now { Step::Wait(due) } else { Step::Write(condition) }
     }

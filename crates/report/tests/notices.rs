@@ -328,6 +328,34 @@ fn a_write_that_is_lost_is_repeated_and_another_service_is_another() {
     );
 }
 
+/// A server that refuses every write, or cannot be reached, is asked less and less often, until it does as it is told.
+#[test]
+fn what_has_no_effect_is_repeated_after_longer_and_longer_pauses() {
+    let mut scene = Scene::new();
+    let mut times = |script: &str, seconds: u64| -> Vec<u64> {
+        scene.play(script);
+        let began = scene.now;
+        let mut times = Vec::new();
+        for second in 1..=seconds {
+            let before = scene.conditions;
+            scene.line("wait 1");
+            if scene.conditions > before {
+                assert_eq!(scene.now.since(began), Duration::from_secs(second));
+                times.push(second);
+            }
+        }
+        times
+    };
+    assert_eq!(
+        times("seen web\nwrong web NoPeer a", 3000),
+        [5, 20, 50, 110, 230, 470, 950, 1550, 2150, 2750],
+        "a fault"
+    );
+    assert_eq!(times("wrong web NoPeer b", 40), [15], "another text was asked for at once");
+    assert_eq!(times("echo\nundo", 60), [30], "it had an effect for once, and was asked for at once");
+    assert_eq!(times("echo\nwell web", 60), [15, 45], "it is taken away");
+}
+
 fn lines() -> impl Strategy<Value = String> {
     let reason = prop::sample::select(REASONS.to_vec());
     prop_oneof![

@@ -82,10 +82,20 @@ pub struct Overview {
     announcers: BTreeMap<Key, usize>,
     /// What speakers make of the configuration, by node.
     speakers: BTreeMap<String, Option<String>>,
-    /// Services of ours that nobody announces: of nodes, speakers and the configuration, only they are of interest.
-    silent: BTreeSet<Key>,
+    /// Services of ours that nobody announces, and what may change that: of nodes, speakers and the configuration, only they
+    /// are of interest.
+    silent: BTreeMap<Key, Depends>,
     /// Services to ask for anew.
     dirty: BTreeSet<Key>,
+}
+
+/// What the answer about a silent Service depends on, besides the Service itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depends {
+    /// The configuration, whatever the nodes are: it has no address, or no backends.
+    OnConfiguration,
+    /// The configuration, the nodes, and who speaks on them.
+    OnNodes,
 }
 
 #[derive(Debug, Default)]
@@ -122,7 +132,7 @@ impl Overview {
             OverviewInput::NodeApplied(node) => self.node_applied(node),
             OverviewInput::NodeDeleted(name) => {
                 if self.nodes.remove(name).is_some() {
-                    self.mark_silent();
+                    self.nodes_changed();
                 }
             }
             OverviewInput::ReportApplied(object) => self.report_applied(object),
@@ -152,15 +162,24 @@ impl Overview {
             return Answer::NotOurs;
         };
         match &facts.addresses {
-            Err(Refusal::NotLoadBalancer | Refusal::OtherClass) => Answer::NotOurs,
+            _ if !is_ours(facts) => Answer::NotOurs,
             Err(Refusal::NoAddress) => Answer::NoAddress,
             Ok(_) | Err(_) if self.announcers.contains_key(service) => Answer::Announced,
             Ok(_) | Err(_) => Answer::Silent(self.silence(facts, backends)),
         }
     }
 
+    /// Whether the Service is there, and for us. Unlike [`Overview::answer`], it asks no node.
+    pub fn is_ours(&self, service: &Key) -> bool {
+        let facts = self.services.get(service).and_then(|view| view.facts.as_ref());
+        facts.is_some_and(is_ours)
+    }
+
     fn silence(&self, facts: &ServiceFacts, backends: &Backends) -> Silence {
         let Some(_config) = &self.config else { return Silence::InvalidConfiguration(self.refused.clone()) };
+        if !backends.any() {
+            return self.blame(vec![(self.stop_without_backends(facts), String::new())]);
+        }
         let mut candidates = Vec::new();
         let mut stops = Vec::new();
         for (name, node) in &self.nodes {
@@ -179,6 +198,14 @@ impl Overview {
             stops.extend(self.ask("", &nobody, facts, backends).err().map(|stop| (stop, String::new())));
         }
         self.blame(stops)
+    }
+
+    /// What stops a Service that has no backends, whatever the nodes are: there are many such, so none is asked. If a
+    /// protocol would stop earlier on a node, that node is of no interest before there is something to announce.
+    fn stop_without_backends(&self, facts: &ServiceFacts) -> Stop {
+        let on_no_node = self.ask("", &NodeView::default(), facts, &Backends::default()).err();
+        let everywhere = on_no_node.filter(Stop::is_everywhere);
+        everywhere.unwrap_or_else(|| Stop::new(Protocol::Layer2, Refusal::NoEndpoints))
     }
 
     /// What to say if no node could announce it.
@@ -234,6 +261,10 @@ impl Overview {
     }
 
     fn configured(&mut self, config: Arc<Config>) {
+        let is_same = self.config.as_ref() == Some(&config);
+        if is_same && self.refused.is_none() {
+            return;
+        }
         self.pools = PoolIndex::new(&config);
         for node in self.nodes.values_mut() {
             node.select_peers(&config);
@@ -298,7 +329,7 @@ impl Overview {
         if let Some(config) = &self.config {
             view.select_peers(config);
         }
-        self.mark_silent();
+        self.nodes_changed();
     }
 
     fn report_applied(&mut self, object: &Object) {
@@ -311,7 +342,7 @@ impl Overview {
             let is_invalid = state.status.result.as_deref() == Some("Invalid");
             let complaint = is_invalid.then(|| state.status.error_summary.clone().unwrap_or_default());
             if self.speakers.insert(node.clone(), complaint.clone()) != Some(complaint) {
-                self.mark_silent();
+                self.nodes_changed();
             }
             return;
         }
@@ -336,7 +367,7 @@ impl Overview {
         // The name of the state of a speaker has its node in it.
         let node = reference.key.name.strip_prefix("speaker-");
         if reference.kind == Kind::ConfigurationState && node.is_some_and(|node| self.speakers.remove(node).is_some()) {
-            self.mark_silent();
+            self.nodes_changed();
         }
         let Some(service) = self.reports.remove(reference) else { return };
         let Some(announcers) = self.announcers.get_mut(&service) else { return };
@@ -349,20 +380,29 @@ impl Overview {
 
     /// Has one Service asked for, and notes whether anybody announces it.
     fn mark(&mut self, service: &Key) {
-        let facts = self.services.get(service).and_then(|view| view.facts.as_ref());
-        let Some(facts) = facts else { return };
+        let Some(view) = self.services.get(service) else { return };
+        let Some(facts) = &view.facts else { return };
         self.dirty.insert(service.clone());
-        let is_ours = !matches!(facts.addresses, Err(Refusal::NotLoadBalancer | Refusal::OtherClass));
-        if is_ours && !self.announcers.contains_key(service) {
-            self.silent.insert(service.clone());
-        } else {
+        if !is_ours(facts) || self.announcers.contains_key(service) {
             self.silent.remove(service);
+            return;
         }
+        let has_way = facts.addresses.is_ok() && view.slices.any();
+        self.silent.insert(service.clone(), if has_way { Depends::OnNodes } else { Depends::OnConfiguration });
     }
 
     fn mark_silent(&mut self) {
-        self.dirty.extend(self.silent.iter().cloned());
+        self.dirty.extend(self.silent.keys().cloned());
     }
+
+    fn nodes_changed(&mut self) {
+        let concerned = self.silent.iter().filter(|(_, depends)| **depends == Depends::OnNodes);
+        self.dirty.extend(concerned.map(|(service, _)| service.clone()));
+    }
+}
+
+fn is_ours(facts: &ServiceFacts) -> bool {
+    !matches!(facts.addresses, Err(Refusal::NotLoadBalancer | Refusal::OtherClass))
 }
 
 impl NodeView {

@@ -643,6 +643,50 @@ fn cluster_addresses_that_tell_no_family_clear_the_service() {
     );
 }
 
+/// Whoever shows what keeps a Service from an address asks for it when it changes, though no event says so.
+#[test]
+fn another_problem_is_news_even_if_no_event_tells_it() {
+    let mut cluster = world::Cluster::new(Settings { namespace: "metallb-system".into(), ..Settings::default() });
+    let mut news = |line: &str| -> String {
+        cluster.step(line);
+        let services: Vec<_> = std::iter::from_fn(|| cluster.controller.next_news()).collect();
+        let complaint = |service| cluster.controller.complaint(service).map_or("none", |complaint| complaint.reason);
+        services.iter().map(|service| format!("{service} {};", complaint(service))).collect()
+    };
+    let script = "svc x/a cluster-ips -
+                  svc x/b
+                  svc x/c from a
+                  sync
+                  config
+                  pool a 10.0.0.0/32
+                  config
+                  svc x/a cluster-ips -
+                  svc x/a
+                  svc x/c from b
+                  svc x/c cluster-ips -
+                  delete x/b
+                  resign
+                  sync";
+    let said: String = script.lines().map(str::trim).map(|line| format!("{line}: {}\n", news(line))).collect();
+    expect![[r#"
+        svc x/a cluster-ips -: 
+        svc x/b: 
+        svc x/c from a: 
+        sync: 
+        config: x/a NoClusterIP;x/c NoPools;x/b NoPools;
+        pool a 10.0.0.0/32: 
+        config: x/c NoAddressInPool;x/b none;
+        svc x/a cluster-ips -: 
+        svc x/a: x/a NoAddressAvailable;
+        svc x/c from b: x/c UnknownPool;
+        svc x/c cluster-ips -: x/c NoClusterIP;
+        delete x/b: x/a none;
+        resign: 
+        sync: x/c NoClusterIP;
+    "#]]
+    .assert_eq(&said);
+}
+
 #[test]
 fn a_status_that_is_no_assignment_is_cleared_at_the_start() {
     check(

@@ -75,6 +75,8 @@ pub(super) struct Conditions {
     /// All that was asked for beside has been told once.
     is_complete: bool,
     standing: Standing,
+    /// Why the configuration is not in force, as it was told.
+    refused: Option<String>,
     writer: Writer,
     out: Outbox<Write>,
 }
@@ -89,6 +91,7 @@ impl Conditions {
             namespace,
             is_complete: false,
             standing: Standing::default(),
+            refused: None,
             writer,
             out: Outbox::with_limit(OUTBOX_LIMIT),
         }
@@ -144,7 +147,7 @@ impl Conditions {
                 self.overview.handle(OverviewInput::ServiceApplied(service));
                 let key = service.metadata.key();
                 let condition = service.status.conditions.first().cloned();
-                let is_ours = self.overview.answer(&key) != Answer::NotOurs;
+                let is_ours = self.overview.is_ours(&key);
                 self.tell(
                     now,
                     match condition {
@@ -167,15 +170,9 @@ impl Conditions {
         }
     }
 
-    /// The controller wants this written: then it has decided anew about the Service.
-    pub(super) fn decided(&mut self, write: &Write) {
-        match write {
-            Write::ServiceStatus { service, .. } => self.overview.handle(OverviewInput::Mark(service)),
-            Write::Event(event) if event.object.kind == Kind::Service => {
-                self.overview.handle(OverviewInput::Mark(&event.object.key));
-            }
-            _ => {}
-        }
+    /// The controller has decided anew whether the Service can have an address.
+    pub(super) fn decided(&mut self, service: &api::Key) {
+        self.overview.handle(OverviewInput::Mark(service));
     }
 
     /// When [`Conditions::work`] is due.
@@ -195,6 +192,12 @@ impl Conditions {
             self.overview.handle(OverviewInput::MarkAll);
             if standing == Standing::Silent {
                 self.tell(now, Notification::Forget);
+            }
+        }
+        if self.refused.as_deref() != verdicts.refused {
+            self.refused = verdicts.refused.map(str::to_owned);
+            if standing == Standing::Refused {
+                self.overview.handle(OverviewInput::MarkAll);
             }
         }
         self.configure();

@@ -131,7 +131,8 @@ fn successor(site: &Site) -> Result<()> {
     let output = site.cluster.kubectl_any(&apply)?;
     ensure!(!output.status.success(), "applied to another Service: {}", output.stdout);
     eprintln!("measured: to a successor it says {}", output.stderr);
-    ensure!(output.stderr.contains("metadata.uid") || output.stderr.contains("onflict"), "{}", output.stderr);
+    // So it says 422. A conflict, 409, would be tried again.
+    ensure!(output.stderr.contains("is invalid: metadata.uid: "), "{}", output.stderr);
     Ok(())
 }
 

@@ -110,7 +110,17 @@ struct OfService {
 #[serde(rename_all = "camelCase", default)]
 struct ServiceStatusFields {
     load_balancer: Option<LoadBalancerStatus>,
-    conditions: Vec<Condition>,
+    /// Read apart: what is wrong with them must not hide the addresses.
+    conditions: Value,
+}
+
+impl ServiceStatusFields {
+    /// Of the conditions, ours; anything else is dropped.
+    fn ours(&self) -> Vec<Condition> {
+        let all = self.conditions.as_array().into_iter().flatten();
+        let readable = all.filter_map(|condition| Condition::deserialize(condition).ok());
+        readable.filter(|condition| condition.type_ == api::ANNOUNCED).collect()
+    }
 }
 
 /// The folder of the status files.
@@ -250,9 +260,9 @@ fn read(path: &Path, target: &Target) -> io::Result<Content> {
     let StatusFile { mut metadata, status } = serde_saphyr::from_str(&text).map_err(io::Error::other)?;
     let status = match target {
         Target::Service(_) | Target::Condition(_) => {
-            let ServiceStatusFields { load_balancer, conditions } = serde_json::from_value(status)?;
-            let pool = metadata.annotations.remove(ALLOCATED_FROM_POOL);
-            StatusContent::Service(OfService { addresses: load_balancer.map(|it| (it, pool)), conditions })
+            let fields: ServiceStatusFields = serde_json::from_value(status)?;
+            let (conditions, pool) = (fields.ours(), metadata.annotations.remove(ALLOCATED_FROM_POOL));
+            StatusContent::Service(OfService { addresses: fields.load_balancer.map(|it| (it, pool)), conditions })
         }
         Target::Pool(_) => StatusContent::Pool(serde_json::from_value(status)?),
         Target::Report(reference) => {

@@ -10,6 +10,7 @@ use api::{Event, EventType, Key, Kind, Object, ObjectRef, PoolCounters, Write};
 use expect_test::{Expect, expect};
 
 use super::overlay::{Known, Overlay};
+use super::status::StatusFolder;
 use super::{SETTLE_TIME, StatusFiles, start};
 use crate::connection::ConnectionState;
 use crate::counters::Counters;
@@ -305,6 +306,36 @@ fn the_status_file_is_laid_over_the_manifest() {
     bench.check(expect![[r#"
         + Service shop/web x 10.0.0.2 p
     "#]]);
+}
+
+/// Somebody edits the file: whatever becomes of the conditions, the addresses count.
+#[test]
+fn of_the_conditions_in_a_status_file_ours_count_and_bad_ones_hide_nothing() {
+    let ours = "{type: metallb.io/Announced, status: 'False', reason: NoPeer, message: m, lastTransitionTime: t}";
+    for (conditions, reasons) in [
+        (format!("[{{type: example.com/Other, status: 'True', reason: Other}}, {ours}]"), vec!["NoPeer"]),
+        (format!("[5, {{type: [], status: 5}}, {ours}]"), vec!["NoPeer"]),
+        ("[{type: example.com/Other, status: 'True', reason: Other}]".to_owned(), vec![]),
+        ("{type: 5}".to_owned(), vec![]),
+        ("null".to_owned(), vec![]),
+        ("web".to_owned(), vec![]),
+    ] {
+        let directory = TemporaryDirectory::new();
+        let uid = "manifest/Service/shop/web";
+        let text = status_of("web", uid, "10.0.0.1") + &format!("  conditions: {conditions}\n");
+        directory.write("service.shop.web.yaml", &text);
+        let mut folder = StatusFolder::new(directory.path().to_owned());
+        assert!(folder.poll(now()));
+        let mut service = api::core::Service::default();
+        (service.metadata.namespace, service.metadata.name) = ("shop".to_owned(), "web".to_owned());
+        service.metadata.uid = uid.to_owned();
+        let mut object = Object::Service(service);
+        folder.lay_over(&mut object);
+        let Object::Service(service) = object else { panic!("{object:?}") };
+        let told: Vec<_> = service.status.conditions.iter().map(|it| it.reason.as_str()).collect();
+        let ips: Vec<_> = service.status.load_balancer.ingress.iter().filter_map(|it| it.ip.as_deref()).collect();
+        assert_eq!((told, ips), (reasons, vec!["10.0.0.1"]), "{conditions}");
+    }
 }
 
 #[test]

@@ -294,6 +294,10 @@ fn only_what_may_have_changed_is_asked_again() {
              l2 p a
              configure
              svc db 10.0.0.2
+             eps db n1:ready
+             svc bare 10.0.0.4
+             svc new -
+             eps new n1:ready
              svc none 10.0.0.3 type=ClusterIP
              announced web n1
              asked
@@ -306,9 +310,26 @@ fn only_what_may_have_changed_is_asked_again() {
              asked
              configure
              asked
+             l2 p a nodes=zone=c
+             configure
+             asked
+             refuse x
+             asked
+             configure
+             asked
+             configure
+             asked
              eps web n2:ready
              asked
              eps db n2:ready
+             asked
+             eps bare n2:ready
+             asked
+             delete node n2
+             asked
+             eps bare n2:notready
+             asked
+             gone speaker n1
              asked
              announced web n2
              asked
@@ -318,17 +339,56 @@ fn only_what_may_have_changed_is_asked_again() {
              asked"
         ),
         expect![[r#"
-            asked: db none web
+            asked: bare db new none web
             asked: 
             asked: db
             asked: 
             asked: db
-            asked: db
+            asked: 
+            asked: bare db new
+            asked: bare db new
+            asked: bare db new
+            asked: 
             asked: web
             asked: db
+            asked: bare
+            asked: bare db
+            asked: bare
+            asked: db
             asked: 
             asked: web
             asked: 
+        "#]],
+    );
+}
+
+/// Without backends, it is the same whatever the nodes and the protocols are.
+#[test]
+fn of_a_service_without_backends_no_node_is_asked() {
+    for advertisements in ["l2 p a", "bgp p a", "l2 p a nodes=zone=x\nbgp p a nodes=zone=x"] {
+        for nodes in ["", "delete node n1\ndelete node n2", "node n1 exclude\nnode n2 !network"] {
+            let mut scene = Scene::new();
+            scene.play(&format!("{USUAL}\n{advertisements}\nconfigure\neps web\n{nodes}"));
+            let said = why(&scene.overview, "web");
+            assert!(said.starts_with("NoEndpoints (20 s)"), "{advertisements:?} {nodes:?}: {said}");
+        }
+    }
+    check(
+        "pool p 10.0.0.0/24
+         svc web 10.0.0.1
+         why web
+         configure
+         why web
+         l2 p a services=app=web
+         configure
+         why web
+         svc web 10.9.0.1
+         why web",
+        expect![[r#"
+            web: InvalidConfiguration (5 s): no configuration is in force; hint: correct what the ConfigurationStates of MetalLB complain about
+            web: NoAdvertisement (5 s): no advertisement selects pool "p"; hint: create an L2Advertisement or a BGPAdvertisement that selects the pool
+            web: ServiceNotSelected (5 s): the advertisements of pool "p" do not select the Service; hint: change the serviceSelectors or the labels of the Service
+            web: NotInPool (5 s): no pool holds 10.9.0.1; hint: add the address to an IPAddressPool, or let the controller reassign it
         "#]],
     );
 }
