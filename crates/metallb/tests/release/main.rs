@@ -19,7 +19,7 @@ use lab::cluster::{self, Cluster, ClusterPlan};
 use lab::kubernetes::{NAMESPACE, ProxyMode};
 use lab::testing::Trial;
 use lab::{Host, Lab, eventually, helm};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// For everything that must come: costs nothing while it does.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -125,6 +125,21 @@ impl Site {
                 self.client.ask(SocketAddr::new(address, 80), ONE_REQUEST)?;
             }
             Ok(())
+        })?;
+        self.asked()
+    }
+
+    /// The API server asks the controller about objects, through the Service that the chart has.
+    fn asked(&self) -> Result<()> {
+        let pools = format!("/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}/ipaddresspools?dryRun=All");
+        let nonsense = json!({
+            "apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool",
+            "metadata": {"name": "nonsense", "namespace": NAMESPACE}, "spec": {"addresses": ["nonsense"]},
+        });
+        eventually(LIMIT, || match self.cluster.api().create(&pools, &nonsense) {
+            Err(error) if format!("{error:#}").contains("invalid CIDR") => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(anyhow::anyhow!("nobody was asked")),
         })
     }
 
