@@ -479,6 +479,103 @@ fn r9_who_was_cut_off_listens_before_it_announces() {
 }
 
 #[test]
+fn r9_the_only_node_that_is_left_announces() {
+    check(
+        "delete node n3
+         link eth1 10.0.1.0/24
+         wait 1
+         members n1=ok
+         why own
+         delete node n2
+         node n2
+         why own
+         node n2 exclude",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > delete node n3
+              watch {"n2"}
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+            > members n1=ok
+              watch {}
+            own layer2 Election: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more (nodeHindered)
+            own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            > delete node n2
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              answer for 10.0.0.1 on All
+              announced default/web by layer2 with [10.0.0.1] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+            > node n2
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+              no answer for 10.0.0.1 when another machine has announced it
+              withdrawn default/web by layer2 with [10.0.0.1]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+            own layer2 Election: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more (nodeHindered)
+            own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            > node n2 exclude
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              answer for 10.0.0.1 on All
+              announced default/web by layer2 with [10.0.0.1] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+        "#]],
+    );
+}
+
+#[test]
+fn r9_one_that_becomes_able_takes_over_whatever_its_rank() {
+    // n1 is the first for 10.0.0.5, and n2 has none of the next two places.
+    check(
+        "node n4
+         node n5
+         node n6
+         svc own 10.0.0.5
+         link eth1 10.0.0.0/24 fc00::/64 !carrier
+         members n1 n2 n3 n4 n5 n6
+         wait 300ms
+         why own
+         members n1 n2=ok n3 n4 n5 n6
+         why own",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > svc own 10.0.0.5
+              no answer for 10.0.0.4
+              answer for 10.0.0.5 on All
+              withdrawn default/own by layer2 with [10.0.0.4]: it is gone or moved
+              announced default/own by layer2 with [10.0.0.5] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+            > members n1 n2 n3 n4 n5 n6
+              watch {}
+            > wait 300ms
+              tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
+            own layer2 announced
+            own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            > members n1 n2=ok n3 n4 n5 n6
+              no answer for 10.0.0.5 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.5]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+              watch {"n2"}
+            own layer2 Election: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more (nodeHindered)
+            own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+        "#]],
+    );
+}
+
+#[test]
 fn without_memberlist_nobody_would_hear_so_nothing_moves() {
     let alone = START.replace("members n1=ok n2=ok n3=ok", "");
     expect![[r#"
