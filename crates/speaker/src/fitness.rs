@@ -227,7 +227,17 @@ impl Fitness {
     }
 
     /// Notes what this node has, so that it is missed when it is gone. A node that never was on a network is no worse for it.
+    ///
+    /// A network that got a wider mask is that one from then on. As long as an interface has the narrower one as well, that
+    /// may be another segment, and is missed.
     fn remember(&mut self) {
+        let links = || self.links.iter().flatten();
+        let has = |network: &IpNet| links().any(|link| link.networks.contains(network));
+        let has_wider = |network: &IpNet| {
+            let mut working = links().filter(|link| link.answers(family(network)));
+            working.any(|link| link.networks.iter().any(|wider| wider.contains(network)))
+        };
+        self.networks.retain(|network| has(network) || !has_wider(network));
         for link in self.links.iter().flatten() {
             let networks =
                 link.networks.iter().filter(|network| link.may_answer(family(network)) && is_network(network));

@@ -175,6 +175,104 @@ fn r9_an_address_on_the_network_is_missed_if_it_was_there() {
 }
 
 #[test]
+fn r9_a_wider_mask_is_no_loss_and_a_narrower_one_is() {
+    // It is missed as the wider one from then on.
+    check(
+        "link eth1 10.0.0.0/23 fc00::/64
+         wait 1
+         link eth1 10.0.0.0/23 fc00::/64 !carrier
+         wait 1",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/23 any more; no interface reaches network fc00::/64 any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/23 any more
+        "#]],
+    );
+    // It takes a while.
+    check(
+        "link eth1 fc00::/64
+         wait 1
+         link eth1 10.0.0.0/16 fc00::/64 !carrier
+         wait 1
+         link eth1 10.0.0.0/16 fc00::/64
+         wait 10",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/24 any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/16 any more; no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
+            > wait 10
+              tell the others: nothing hinders this node
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+        "#]],
+    );
+    // Part of the network is not reached any more, by this mask or another number; until it is back.
+    check(
+        "link eth1 10.0.0.0/25 fc00::/64
+         wait 1
+         link eth1 10.1.0.0/24 fc00::/64
+         wait 1
+         link eth1 10.0.0.0/24 fc00::/64
+         wait 10",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/24 any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network 10.0.0.0/25 any more
+            > wait 10
+              tell the others: nothing hinders this node
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+        "#]],
+    );
+    // A network within the other, on a link of its own.
+    check(
+        "link eth2 10.0.0.0/8
+         wait 1
+         link eth1 10.0.0.0/24 fc00::/64 !carrier
+         wait 1",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+        "#]],
+    );
+}
+
+#[test]
 fn r9_what_is_on_the_host_and_no_segment_is_not_missed() {
     check(
         "link eth7 10.0.0.4/32
