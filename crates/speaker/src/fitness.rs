@@ -55,7 +55,7 @@ impl Link {
 #[derive(Debug, Default)]
 pub(crate) struct Fitness {
     links: Option<Vec<Link>>,
-    gateways: BTreeMap<Family, InterfaceIndex>,
+    gateways: BTreeMap<Family, BTreeSet<InterfaceIndex>>,
     /// Networks on which this node was.
     networks: BTreeSet<IpNet>,
     /// Families that had a default route.
@@ -166,8 +166,8 @@ impl Fitness {
         self.links = Some(links);
     }
 
-    /// The default routes of this host leave by these now.
-    pub(crate) fn gateways(&mut self, gateways: BTreeMap<Family, InterfaceIndex>) {
+    /// The default routes of this host leave by these now: all next hops of all routes.
+    pub(crate) fn gateways(&mut self, gateways: BTreeMap<Family, BTreeSet<InterfaceIndex>>) {
         self.news |= self.gateways != gateways;
         self.gateways = gateways;
     }
@@ -271,7 +271,7 @@ impl Fitness {
         }
         for family in &self.ways_out {
             let leads = |index: &InterfaceIndex| links().any(|link| link.interface.index == *index && link.works());
-            if !self.gateways.get(family).is_some_and(leads) {
+            if !self.gateways.get(family).into_iter().flatten().any(leads) {
                 lost.insert(Hindrance::WayOut(*family));
             }
         }

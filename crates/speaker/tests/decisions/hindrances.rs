@@ -331,6 +331,43 @@ fn r9_every_way_out_is_missed() {
 }
 
 #[test]
+fn r9_one_way_out_of_several_is_enough() {
+    check(
+        "gateway 4 eth0 eth1
+         link eth0 192.0.2.0/24 !carrier
+         wait 1
+         gateway 4 eth0
+         wait 1
+         gateway 4 eth0 eth1
+         wait 10
+         link eth2 198.51.100.0/24
+         link eth1 10.0.0.0/24 fc00::/64 !carrier
+         wait 1",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > wait 1
+              tell the others: no default route for IPv4 works any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no default route for IPv4 works any more
+            > wait 10
+              tell the others: nothing hinders this node
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more; no default route for IPv4 works any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+        "#]],
+    );
+}
+
+#[test]
 fn r9_the_interfaces_of_advertisements_count() {
     check(
         "l2 p all interfaces=eth5,eth6

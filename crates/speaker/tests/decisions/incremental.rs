@@ -217,7 +217,7 @@ fn fitness(rng: &mut Rng) -> String {
         0 => format!("link eth0 192.0.2.0/24 {state}"),
         1 | 2 => format!("link eth1 10.0.0.0/24 fc00::/64 {state}"),
         3 => format!("link eth1 {}", pick(rng, &["10.0.0.0/24", "fc00::/64", "gone"])),
-        _ => format!("gateway {} {}", pick(rng, &["4", "6"]), pick(rng, &["eth0", "eth0", "eth1", "none"])),
+        _ => format!("gateway {} {}", pick(rng, &["4", "6"]), pick(rng, &["eth0", "eth0 eth1", "eth1", "none"])),
     };
     format!("{change}\nwait {}", pick(rng, &["100ms", "300ms", "2", "10", "400"]))
 }
