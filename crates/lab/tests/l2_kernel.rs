@@ -131,8 +131,8 @@ async fn drive(
                 Change::Gone(index) => Input::InterfaceGone { index },
             },
             input = io.recv() => input,
-            gateways = gateways.next() => Input::Gateways(
-                gateways.iter().map(|(family, it)| (*family, Gateway { interface: it.index, address: it.address })).collect(),
+            routes = gateways.next() => Input::Gateways(
+                routes.gateways.iter().map(|(family, it)| (*family, Gateway { interface: it.index, address: it.address })).collect(),
             ),
             () = async { tokio::time::sleep_until(deadline.unwrap()).await }, if deadline.is_some() => Input::Tick,
             command = commands.recv() => match command {

@@ -1,8 +1,8 @@
 //! Where the default routes of this host lead, as netlink tells: all at the start, and again after each change of one.
 //!
-//! Only the main table counts, and of several routes of a family the one with the lowest metric.
+//! Only the main table counts. The gateway of a family is that of the route with the lowest metric; the ways out are all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -48,12 +48,21 @@ pub struct Gateway {
 /// The gateway of each family that has one.
 pub type Gateways = BTreeMap<Family, Gateway>;
 
+/// What the default routes of this host say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DefaultRoutes {
+    /// Where the best of them lead: the lowest metric, and the first of several next hops.
+    pub gateways: Gateways,
+    /// The interfaces of all next hops of all routes, by the family of the packets, whether there is a gateway or not.
+    pub ways_out: BTreeMap<Family, BTreeSet<InterfaceIndex>>,
+}
+
 /// Follows the default routes of the network namespace in which it was made.
 #[derive(Debug)]
 pub struct GatewayMonitor {
     socket: Option<AsyncFd<RouteSocket>>,
     list: List,
-    told: Option<Gateways>,
+    told: Option<DefaultRoutes>,
     buffer: Vec<u8>,
 }
 
@@ -63,8 +72,8 @@ impl GatewayMonitor {
         GatewayMonitor { socket: None, list: List::default(), told: None, buffer: vec![0; DATAGRAM_MAX] }
     }
 
-    /// The gateways, first as they are and then whenever they are others. Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Gateways {
+    /// The default routes, first as they are and then whenever they are others. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> DefaultRoutes {
         loop {
             if let Some(found) = self.list.complete()
                 && self.told.as_ref() != Some(&found)
@@ -111,6 +120,7 @@ struct List {
     state: ListState,
     /// The best default route so far, by metric.
     best: BTreeMap<Family, (u32, Gateway)>,
+    ways_out: BTreeMap<Family, BTreeSet<InterfaceIndex>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,15 +143,17 @@ enum Next {
 impl List {
     fn begin(&mut self) -> Vec<u8> {
         self.best.clear();
+        self.ways_out.clear();
         self.state = ListState::Coming { again: false };
         // 0 is the number of news.
         self.sequence = self.sequence.checked_add(1).unwrap_or(1);
         list_request(RTM_GETROUTE, self.sequence, &[0; ROUTE_LENGTH])
     }
 
-    fn complete(&self) -> Option<Gateways> {
+    fn complete(&self) -> Option<DefaultRoutes> {
         let gateways = || self.best.iter().map(|(family, (_, gateway))| (*family, *gateway)).collect();
-        (self.state == ListState::Complete).then(gateways)
+        let routes = || DefaultRoutes { gateways: gateways(), ways_out: self.ways_out.clone() };
+        (self.state == ListState::Complete).then(routes)
     }
 
     fn receive(&mut self, datagram: &[u8]) -> io::Result<Next> {
@@ -170,9 +182,14 @@ impl List {
         Ok(Next::Nothing)
     }
 
-    /// Keeps a default route if it is the best of its family: the lowest metric, then the lowest address.
+    /// Keeps where a default route leaves, and its gateway if it is the best of its family: the lowest metric, then the
+    /// lowest address.
     fn take(&mut self, body: &[u8]) {
-        let Some((metric, gateway)) = default_route(body) else { return };
+        let Some(DefaultRoute { family, metric, gateway, interfaces }) = default_route(body) else { return };
+        if !interfaces.is_empty() {
+            self.ways_out.entry(family).or_default().extend(interfaces);
+        }
+        let Some(gateway) = gateway else { return };
         let family = Family::of(&gateway.address);
         let is_better = self.best.get(&family).is_none_or(|best| (metric, gateway) < *best);
         if is_better {
@@ -189,26 +206,37 @@ fn is_default(body: &[u8]) -> bool {
     }
 }
 
-/// The metric of a default route, and its gateway: the first one where there are several.
-fn default_route(body: &[u8]) -> Option<(u32, Gateway)> {
+/// A route to everywhere.
+#[derive(Debug, PartialEq, Eq)]
+struct DefaultRoute {
+    /// Of the packets; the gateway can be of the other one.
+    family: Family,
+    metric: u32,
+    /// The first one where there are several; none on a link that has but one other end.
+    gateway: Option<Gateway>,
+    interfaces: BTreeSet<InterfaceIndex>,
+}
+
+fn default_route(body: &[u8]) -> Option<DefaultRoute> {
     if !is_default(body) {
         return None;
     }
-    let family = *body.first()?;
-    let (mut metric, mut address, mut index) = (0, None, None);
+    let octet = *body.first()?;
+    let family = if octet == AF_INET { Family::V4 } else { Family::V6 };
+    let (mut metric, mut address, mut index, mut interfaces) = (0, None, None, BTreeSet::new());
     for (kind, value) in attributes(body.get(ROUTE_LENGTH..)?) {
         match kind {
             RTA_PRIORITY => metric = array(value, 0).map_or(metric, u32::from_ne_bytes),
-            RTA_OIF => index = array(value, 0).map(u32::from_ne_bytes),
-            RTA_GATEWAY => address = read_address(family, value),
+            RTA_OIF => index = interface_at(value, 0),
+            RTA_GATEWAY => address = read_address(octet, value),
             RTA_VIA => address = via(value),
             RTA_MULTIPATH => {
-                let length = usize::from(u16::from_ne_bytes(array(value, 0)?));
-                index = array(value, 4).map(u32::from_ne_bytes);
-                let hop = attributes(value.get(NEXT_HOP_LENGTH..length)?);
-                for (kind, value) in hop {
+                interfaces.extend(next_hops(value).filter_map(|hop| interface_at(hop, 4)));
+                let first = next_hops(value).next()?;
+                index = interface_at(first, 4);
+                for (kind, value) in attributes(first.get(NEXT_HOP_LENGTH..)?) {
                     match kind {
-                        RTA_GATEWAY => address = read_address(family, value),
+                        RTA_GATEWAY => address = read_address(octet, value),
                         RTA_VIA => address = via(value),
                         _ => {}
                     }
@@ -217,7 +245,23 @@ fn default_route(body: &[u8]) -> Option<(u32, Gateway)> {
             _ => {}
         }
     }
-    Some((metric, Gateway { address: address?, index: InterfaceIndex::new(index?)? }))
+    interfaces.extend(index);
+    let gateway = address.zip(index).map(|(address, index)| Gateway { address, index });
+    Some(DefaultRoute { family, metric, gateway, interfaces })
+}
+
+fn interface_at(bytes: &[u8], offset: usize) -> Option<InterfaceIndex> {
+    array(bytes, offset).map(u32::from_ne_bytes).and_then(InterfaceIndex::new)
+}
+
+/// Each `struct rtnexthop` with its attributes. They begin at multiples of four bytes.
+fn next_hops(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes(array(rest, 0)?));
+        let hop = rest.get(..length).filter(|hop| hop.len() >= NEXT_HOP_LENGTH)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(hop)
+    })
 }
 
 /// `struct rtvia`: a gateway of another family than the route's.
@@ -250,6 +294,12 @@ mod tests {
 
     fn gateway(address: &str, index: u32) -> Gateway {
         Gateway { address: address.parse().unwrap(), index: InterfaceIndex::new(index).unwrap() }
+    }
+
+    /// Interfaces by the families of the packets that leave by them.
+    fn ways_out(some: &[(Family, &[u32])]) -> BTreeMap<Family, BTreeSet<InterfaceIndex>> {
+        let set = |indices: &[u32]| indices.iter().map(|index| InterfaceIndex::new(*index).unwrap()).collect();
+        some.iter().map(|(family, indices)| (*family, set(indices))).collect()
     }
 
     fn octets(address: &str) -> (u8, Vec<u8>) {
@@ -296,10 +346,12 @@ mod tests {
             blackhole,
             route("fe80::1", 4, 1024),
         ]);
-        let expected =
+        let gateways =
             [(Family::V4, gateway("10.0.0.1", 3)), (Family::V6, gateway("fe80::1", 4))].into_iter().collect();
-        assert_eq!(list.complete(), Some(expected));
-        assert_eq!(listed(&[]).complete(), Some(Gateways::new()));
+        // All of them are ways out.
+        let ways_out = ways_out(&[(Family::V4, &[2, 3]), (Family::V6, &[4])]);
+        assert_eq!(list.complete(), Some(DefaultRoutes { gateways, ways_out }));
+        assert_eq!(listed(&[]).complete(), Some(DefaultRoutes::default()));
     }
 
     #[test]
@@ -312,12 +364,21 @@ mod tests {
         };
         let hops = [hop("10.0.0.1", 3), hop("10.0.0.2", 4)].concat();
         body.extend(build::attribute(RTA_MULTIPATH, &hops));
-        assert_eq!(default_route(&body), Some((0, gateway("10.0.0.1", 3))));
+        let found = listed(&[body]).complete().unwrap();
+        assert_eq!(found.gateways, [(Family::V4, gateway("10.0.0.1", 3))].into_iter().collect());
+        assert_eq!(found.ways_out, ways_out(&[(Family::V4, &[3, 4])]));
         let mut body = vec![AF_INET, 0, 0, 0, RT_TABLE_MAIN, 3, 0, RTN_UNICAST, 0, 0, 0, 0];
         let (family, address) = octets("fe80::7");
         body.extend(build::attribute(RTA_VIA, &[&u16::from(family).to_ne_bytes()[..], &address].concat()));
         body.extend(build::attribute(RTA_OIF, &5_u32.to_ne_bytes()));
-        assert_eq!(default_route(&body), Some((0, gateway("fe80::7", 5))));
+        let found = listed(&[body]).complete().unwrap();
+        assert_eq!(found.gateways, [(Family::V6, gateway("fe80::7", 5))].into_iter().collect());
+        assert_eq!(found.ways_out, ways_out(&[(Family::V4, &[5])]));
+        // A link that has one other end.
+        let mut body = vec![AF_INET6, 0, 0, 0, RT_TABLE_MAIN, 3, 0, RTN_UNICAST, 0, 0, 0, 0];
+        body.extend(build::attribute(RTA_OIF, &6_u32.to_ne_bytes()));
+        let found = listed(&[body]).complete().unwrap();
+        assert_eq!(found, DefaultRoutes { gateways: Gateways::new(), ways_out: ways_out(&[(Family::V6, &[6])]) });
     }
 
     #[test]
@@ -337,7 +398,7 @@ mod tests {
         assert_eq!(list.receive(&done(2)).unwrap(), Next::Nothing);
         assert_eq!(list.complete(), None);
         assert_eq!(list.receive(&done(3)).unwrap(), Next::Nothing);
-        assert_eq!(list.complete(), Some(Gateways::new()));
+        assert_eq!(list.complete(), Some(DefaultRoutes::default()));
         assert!(list.receive(&build::message(NLMSG_ERROR, 0, 3, &(-1_i32).to_ne_bytes())).is_err());
     }
 

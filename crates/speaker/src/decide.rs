@@ -61,6 +61,13 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) standing: Standing,
 }
 
+impl Surroundings<'_> {
+    /// Whether memberlist knows of no other speaker.
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(self.members, Members::Alive(members) if members.keys().all(|name| name == self.node))
+    }
+}
+
 /// What the label [`api::EXCLUDE_FROM_LOAD_BALANCERS`] on a node means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Exclusion {
@@ -327,15 +334,16 @@ fn cut_off<'a>(
     here: &NodeFacts,
     around: &Surroundings<'a>,
 ) -> Option<&'a Hindrance> {
-    let Members::Alive(members) = around.members else { return None };
+    if !around.is_alone() {
+        return None;
+    }
     let hindrance = subject.hindrance(around.cut, here)?;
-    let is_alone = members.keys().all(|name| name == around.node);
     let mut others = around.nodes.iter().filter(|(name, _)| name.as_str() != around.node);
     let may_announce = |(name, facts): (&String, &NodeFacts)| {
         (!service.local_only || backends.on(name))
             && place(name, facts, &subject.advertisements, subject.elected_by, around.exclusion).is_some()
     };
-    (is_alone && others.any(may_announce)).then_some(hindrance)
+    others.any(may_announce).then_some(hindrance)
 }
 
 /// The first [`PLACES`] of some candidates by rank.
@@ -378,15 +386,18 @@ pub(crate) fn layer2_challenges(
         let Candidate { liveness, rank, aptitude, .. } = subject.candidate(node, facts, around)?;
         Some((liveness, rank, aptitude))
     };
-    let last = if places.len() < PLACES { None } else { places.last() };
-    match (candidate(challenger), last.and_then(|last| candidate(last))) {
-        // Whoever is hindered makes room for those that are not, whatever their ranks.
-        (Some(_), Some((_, _, Aptitude::Hindered)) | None) => true,
-        (Some((liveness, rank, _)), Some((last_liveness, last_rank, _))) => {
-            (liveness, rank) < (last_liveness, last_rank)
-        }
-        (None, _) => false,
+    let Some((liveness, rank, aptitude)) = candidate(challenger) else { return false };
+    // Whoever is hindered makes room for one that is able, whatever their ranks.
+    let makes_room = |name: &String| {
+        let facts = around.nodes.get(name);
+        facts.is_some_and(|facts| subject.aptitude(name, facts, around) == Aptitude::Hindered)
+    };
+    if aptitude == Aptitude::Able && places.iter().any(makes_room) {
+        return true;
     }
+    let last = if places.len() < PLACES { None } else { places.last() };
+    last.and_then(|last| candidate(last))
+        .is_none_or(|(last_liveness, last_rank, _)| (liveness, rank) < (last_liveness, last_rank))
 }
 
 /// Which routes this node announces for the Service (contract 6.1, 6.2).

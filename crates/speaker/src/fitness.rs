@@ -55,7 +55,7 @@ impl Link {
 #[derive(Debug, Default)]
 pub(crate) struct Fitness {
     links: Option<Vec<Link>>,
-    gateways: BTreeMap<Family, InterfaceIndex>,
+    gateways: BTreeMap<Family, BTreeSet<InterfaceIndex>>,
     /// Networks on which this node was.
     networks: BTreeSet<IpNet>,
     /// Families that had a default route.
@@ -166,8 +166,8 @@ impl Fitness {
         self.links = Some(links);
     }
 
-    /// The default routes of this host leave by these now.
-    pub(crate) fn gateways(&mut self, gateways: BTreeMap<Family, InterfaceIndex>) {
+    /// The default routes of this host leave by these now: all next hops of all routes.
+    pub(crate) fn gateways(&mut self, gateways: BTreeMap<Family, BTreeSet<InterfaceIndex>>) {
         self.news |= self.gateways != gateways;
         self.gateways = gateways;
     }
@@ -227,7 +227,17 @@ impl Fitness {
     }
 
     /// Notes what this node has, so that it is missed when it is gone. A node that never was on a network is no worse for it.
+    ///
+    /// A network that got a wider mask is that one from then on. As long as an interface has the narrower one as well, that
+    /// may be another segment, and is missed.
     fn remember(&mut self) {
+        let links = || self.links.iter().flatten();
+        let has = |network: &IpNet| links().any(|link| link.networks.contains(network));
+        let has_wider = |network: &IpNet| {
+            let mut working = links().filter(|link| link.answers(family(network)));
+            working.any(|link| link.networks.iter().any(|wider| wider.contains(network)))
+        };
+        self.networks.retain(|network| has(network) || !has_wider(network));
         for link in self.links.iter().flatten() {
             let networks =
                 link.networks.iter().filter(|network| link.may_answer(family(network)) && is_network(network));
@@ -261,7 +271,7 @@ impl Fitness {
         }
         for family in &self.ways_out {
             let leads = |index: &InterfaceIndex| links().any(|link| link.interface.index == *index && link.works());
-            if !self.gateways.get(family).is_some_and(leads) {
+            if !self.gateways.get(family).into_iter().flatten().any(leads) {
                 lost.insert(Hindrance::WayOut(*family));
             }
         }

@@ -62,6 +62,11 @@ impl Hindrances {
         if length > BYTES_MAX { Hindrances(BTreeSet::from([Hindrance::Everything])) } else { Hindrances(all) }
     }
 
+    /// Whether nothing is in the way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// One by one.
     pub fn iter(&self) -> impl Iterator<Item = &Hindrance> {
         self.0.iter()

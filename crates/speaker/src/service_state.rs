@@ -40,6 +40,11 @@ impl ServiceState {
     pub(super) fn is_affected_by(&self, node: &str, around: &Surroundings<'_>) -> bool {
         let Some(facts) = &self.facts else { return false };
         match self.layer2.as_ref().map(|decision| &decision.outcome) {
+            // Whether others that are not heard of could announce it.
+            Some(Err(Refusal::Hindered(_))) if !around.cut.is_empty() => return true,
+            Some(Ok(_) | Err(Refusal::NoSuchInterface(_))) if around.is_alone() && !around.cut.is_empty() => {
+                return true;
+            }
             Some(Ok(_) | Err(Refusal::NoSuchInterface(_) | Refusal::NotElected(_) | Refusal::Hindered(_))) => {}
             // It is the last choice, for as long as there is another.
             Some(Err(Refusal::NodeNotReady)) => return true,

@@ -86,8 +86,8 @@ pub enum Input {
     Interfaces(BTreeSet<String>),
     /// The interfaces of this host: all of them.
     Links(Vec<Link>),
-    /// The interfaces by which the default routes of this host leave.
-    Gateways(BTreeMap<Family, InterfaceIndex>),
+    /// The interfaces by which the default routes of this host leave: all next hops of all routes.
+    Gateways(BTreeMap<Family, BTreeSet<InterfaceIndex>>),
     /// What is known of the other speakers; before the first time, there is no memberlist.
     Members(Members),
     /// Another machine answers for an address that this node announces.

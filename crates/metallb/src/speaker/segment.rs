@@ -74,7 +74,10 @@ impl Segment {
     pub(super) async fn next(&mut self) -> Input {
         tokio::select! {
             input = self.io.recv() => input,
-            gateways = self.gateways.next() => Input::Gateways(for_responder(&gateways)),
+            routes = self.gateways.next() => {
+                self.news.push(speaker::Input::Gateways(routes.ways_out));
+                Input::Gateways(for_responder(&routes.gateways))
+            }
         }
     }
 
@@ -110,8 +113,6 @@ impl Segment {
             }
             Input::Gateways(gateways) => {
                 self.way_back = gateways.get(&Family::V4).map(|gateway| gateway.interface);
-                let interfaces = gateways.iter().map(|(family, gateway)| (*family, gateway.interface)).collect();
-                self.news.push(speaker::Input::Gateways(interfaces));
                 self.inspect_soon(now);
             }
             Input::Tick if self.inspection.is_some_and(|at| at <= now) => {

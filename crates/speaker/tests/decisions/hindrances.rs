@@ -175,6 +175,104 @@ fn r9_an_address_on_the_network_is_missed_if_it_was_there() {
 }
 
 #[test]
+fn r9_a_wider_mask_is_no_loss_and_a_narrower_one_is() {
+    // It is missed as the wider one from then on.
+    check(
+        "link eth1 10.0.0.0/23 fc00::/64
+         wait 1
+         link eth1 10.0.0.0/23 fc00::/64 !carrier
+         wait 1",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/23 any more; no interface reaches network fc00::/64 any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/23 any more
+        "#]],
+    );
+    // It takes a while.
+    check(
+        "link eth1 fc00::/64
+         wait 1
+         link eth1 10.0.0.0/16 fc00::/64 !carrier
+         wait 1
+         link eth1 10.0.0.0/16 fc00::/64
+         wait 10",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/24 any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/16 any more; no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
+            > wait 10
+              tell the others: nothing hinders this node
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+        "#]],
+    );
+    // Part of the network is not reached any more, by this mask or another number; until it is back.
+    check(
+        "link eth1 10.0.0.0/25 fc00::/64
+         wait 1
+         link eth1 10.1.0.0/24 fc00::/64
+         wait 1
+         link eth1 10.0.0.0/24 fc00::/64
+         wait 10",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/24 any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network 10.0.0.0/25 any more
+            > wait 10
+              tell the others: nothing hinders this node
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+        "#]],
+    );
+    // A network within the other, on a link of its own.
+    check(
+        "link eth2 10.0.0.0/8
+         wait 1
+         link eth1 10.0.0.0/24 fc00::/64 !carrier
+         wait 1",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+        "#]],
+    );
+}
+
+#[test]
 fn r9_what_is_on_the_host_and_no_segment_is_not_missed() {
     check(
         "link eth7 10.0.0.4/32
@@ -228,6 +326,43 @@ fn r9_every_way_out_is_missed() {
               tell the others: no default route for IPv4 works any more
               no answer for 10.0.0.4 when another machine has announced it
               withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no default route for IPv4 works any more
+        "#]],
+    );
+}
+
+#[test]
+fn r9_one_way_out_of_several_is_enough() {
+    check(
+        "gateway 4 eth0 eth1
+         link eth0 192.0.2.0/24 !carrier
+         wait 1
+         gateway 4 eth0
+         wait 1
+         gateway 4 eth0 eth1
+         wait 10
+         link eth2 198.51.100.0/24
+         link eth1 10.0.0.0/24 fc00::/64 !carrier
+         wait 1",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > wait 1
+              tell the others: no default route for IPv4 works any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no default route for IPv4 works any more
+            > wait 10
+              tell the others: nothing hinders this node
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more; no default route for IPv4 works any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
         "#]],
     );
 }
@@ -473,6 +608,103 @@ fn r9_who_was_cut_off_listens_before_it_announces() {
             > wait 1
               tell the others: no default route for IPv4 works any more
             own layer2 announced
+            own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+        "#]],
+    );
+}
+
+#[test]
+fn r9_the_only_node_that_is_left_announces() {
+    check(
+        "delete node n3
+         link eth1 10.0.1.0/24
+         wait 1
+         members n1=ok
+         why own
+         delete node n2
+         node n2
+         why own
+         node n2 exclude",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > delete node n3
+              watch {"n2"}
+            > wait 1
+              tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+            > members n1=ok
+              watch {}
+            own layer2 Election: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more (nodeHindered)
+            own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            > delete node n2
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              answer for 10.0.0.1 on All
+              announced default/web by layer2 with [10.0.0.1] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+            > node n2
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.4]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+              no answer for 10.0.0.1 when another machine has announced it
+              withdrawn default/web by layer2 with [10.0.0.1]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+            own layer2 Election: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more (nodeHindered)
+            own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            > node n2 exclude
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              answer for 10.0.0.1 on All
+              announced default/web by layer2 with [10.0.0.1] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+        "#]],
+    );
+}
+
+#[test]
+fn r9_one_that_becomes_able_takes_over_whatever_its_rank() {
+    // n1 is the first for 10.0.0.5, and n2 has none of the next two places.
+    check(
+        "node n4
+         node n5
+         node n6
+         svc own 10.0.0.5
+         link eth1 10.0.0.0/24 fc00::/64 !carrier
+         members n1 n2 n3 n4 n5 n6
+         wait 300ms
+         why own
+         members n1 n2=ok n3 n4 n5 n6
+         why own",
+        expect![[r#"
+            > synced
+              answer for 10.0.0.4 on All
+              announced default/own by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+              watch {"n2", "n3"}
+              settled
+            > svc own 10.0.0.5
+              no answer for 10.0.0.4
+              answer for 10.0.0.5 on All
+              withdrawn default/own by layer2 with [10.0.0.4]: it is gone or moved
+              announced default/own by layer2 with [10.0.0.5] of p
+              event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
+            > members n1 n2 n3 n4 n5 n6
+              watch {}
+            > wait 300ms
+              tell the others: no interface reaches network 10.0.0.0/24 any more; no interface reaches network fc00::/64 any more
+            own layer2 announced
+            own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            > members n1 n2=ok n3 n4 n5 n6
+              no answer for 10.0.0.5 when another machine has announced it
+              withdrawn default/own by layer2 with [10.0.0.5]: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more
+              watch {"n2"}
+            own layer2 Election: others are to announce it, for here no interface reaches network 10.0.0.0/24 any more (nodeHindered)
             own bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
         "#]],
     );

@@ -16,7 +16,7 @@
 //! members n1 n2=ok n3=network:10.0.0.0/24+advertisement4:adv+out6     these are alive, and say this of themselves
 //! link eth1 10.0.0.0/24 !carrier              an interface of this node with its networks
 //! link eth1 gone                              it is no more
-//! gateway 4 eth1                              the default route for IPv4 leaves by it
+//! gateway 4 eth1                              the default route for IPv4 leaves by it, or by any of several
 //! gateway 4 none                              there is none
 //! synced
 //! delete svc web
@@ -69,7 +69,7 @@ pub(crate) struct Scenario {
     /// Whether what is shown in status objects is printed, in place of everything else.
     shows_reports: bool,
     links: BTreeMap<String, Link>,
-    gateways: BTreeMap<Family, InterfaceIndex>,
+    gateways: BTreeMap<Family, BTreeSet<InterfaceIndex>>,
     now: Instant,
 }
 
@@ -156,11 +156,11 @@ impl Scenario {
                 }
                 Some(Input::Links(self.links.values().cloned().collect()))
             }
-            ["gateway", family, interface] => {
+            ["gateway", family, interfaces @ ..] => {
                 let family = if *family == "4" { Family::V4 } else { Family::V6 };
                 self.gateways.remove(&family);
-                if *interface != "none" {
-                    self.gateways.insert(family, index(interface));
+                if *interfaces != ["none"] {
+                    self.gateways.insert(family, interfaces.iter().map(|interface| index(interface)).collect());
                 }
                 Some(Input::Gateways(self.gateways.clone()))
             }

@@ -50,7 +50,7 @@ impl Places {
     pub(super) async fn next(&mut self) -> Event {
         let gateways = async {
             match &mut self.monitor {
-                Some(monitor) => monitor.next().await,
+                Some(monitor) => monitor.next().await.gateways,
                 None => std::future::pending().await,
             }
         };
