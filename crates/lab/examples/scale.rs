@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use kit::Duration;
 use lab::kubernetes::{AuditedRequest, Cluster, Face, NAMESPACE, User};
-use lab::{Host, Lab, Process, eventually};
+use lab::{Host, Lab, eventually, usage};
 use netio::clock::Clock;
 use serde_json::{Value, json};
 
@@ -34,8 +34,6 @@ const BUDGET: Budget = Budget {
     speaker_kib: 30 * 1024,
 };
 const LIMIT: Duration = Duration::from_secs(600);
-/// What the kernel counts processor time in: USER_HZ is 100 on every Linux.
-const TICK: Duration = Duration::from_millis(10);
 /// Of those who make objects.
 const THREADS: usize = 4;
 const ADDRESS: &str = "10.0.0.100";
@@ -143,10 +141,10 @@ fn measure(program: &Path, services: usize) -> Result<Figures> {
         Ok(())
     })?;
     let time = clock.now().since(begin);
-    let processor = processor_time(&controller)?;
+    let processor = usage::cpu(controller.id())?;
     let addresses = addresses(&cluster)?;
     ensure!(addresses.len() == services, "{services} Services have {} addresses", addresses.len());
-    let controller_peak_kib = memory(&controller, "VmHWM:")?;
+    let controller_peak_kib = usage::peak(controller.id())?;
 
     let speaker = cluster.ours_start(&node, program, (Face::Speaker, User::Speaker), &[])?;
     eventually(LIMIT, || {
@@ -161,10 +159,10 @@ fn measure(program: &Path, services: usize) -> Result<Figures> {
         time,
         processor,
         controller_peak_kib,
-        controller_kib: memory(&controller, "VmRSS:")?,
+        controller_kib: usage::resident(controller.id())?,
         writes,
-        speaker_kib: memory(&speaker, "VmRSS:")?,
-        speaker_processor: processor_time(&speaker)?,
+        speaker_kib: usage::resident(speaker.id())?,
+        speaker_processor: usage::cpu(speaker.id())?,
     })
 }
 
@@ -255,20 +253,4 @@ fn addresses(cluster: &Cluster) -> Result<BTreeSet<String>> {
         .filter_map(|item| item["status"]["loadBalancer"]["ingress"][0]["ip"].as_str())
         .map(str::to_owned)
         .collect())
-}
-
-/// Processor time that a process has spent (proc(5): the fields 14 and 15 of `stat`).
-fn processor_time(process: &Process) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.id().get()))?;
-    let after_name = stat.rsplit_once(')').context("no name in stat")?.1;
-    let field = |number: usize| after_name.split_whitespace().nth(number - 3).and_then(|text| text.parse::<u64>().ok());
-    let ticks = field(14).context("no user time")? + field(15).context("no system time")?;
-    Ok(Duration::from_millis(ticks * TICK.as_millis()))
-}
-
-/// A figure of the memory of a process (proc(5)), in KiB.
-fn memory(process: &Process, name: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id().get()))?;
-    let line = status.lines().find(|line| line.starts_with(name)).with_context(|| format!("no {name}"))?;
-    line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).with_context(|| line.to_owned())
 }

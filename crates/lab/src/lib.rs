@@ -52,6 +52,8 @@ mod switch;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod topology;
+#[cfg(feature = "testing")]
+pub mod usage;
 
 pub use enter::{EnterError, WORK, enter};
 pub use eventually::eventually;

@@ -9,12 +9,11 @@ use std::thread;
 use anyhow::{Context as _, Result, ensure};
 use kit::Duration;
 use lab::router::{Router, RouterConfig, RouterKind, RouterPeer};
-use lab::{Host, Lab, Process, eventually};
+use lab::{Host, Lab, Process, eventually, usage};
 use netio::clock::Clock;
 use sys::process::Pid;
 
 use crate::sink::{Pulse, Session, prefix};
-use crate::usage;
 
 const LOCAL_AS: u32 = 64_500;
 const SINK_AS: u32 = 64_501;

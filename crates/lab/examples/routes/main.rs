@@ -17,7 +17,6 @@ mod dump;
 mod objects;
 mod sink;
 mod speaker;
-mod usage;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

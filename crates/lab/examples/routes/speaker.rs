@@ -11,14 +11,13 @@ use ipnet::IpNet;
 use kit::{Duration, Instant};
 use lab::confined::{self, Capabilities};
 use lab::router::{Router, RouterConfig, RouterKind, RouterPeer};
-use lab::{Host, Lab, Process};
+use lab::{Host, Lab, Process, usage};
 use netio::clock::Clock;
 
 use crate::api::Api;
 use crate::dump::LIMIT;
 use crate::objects::{Endpoints, NAMESPACE, NODE, SERVICES, SLICES, cluster, service, slice};
 use crate::sink::{Session, prefix};
-use crate::usage;
 
 const OURS: u32 = 64_500;
 const THEIRS: u32 = 64_501;

@@ -9,7 +9,7 @@ use kit::Secret;
 use lab::confined::Capabilities;
 use lab::router::{Opening, PeerPlace, Router, RouterKind, RouterPeer, RouterRoute};
 use lab::testing::Trial;
-use lab::{Lab, eventually};
+use lab::{Lab, eventually, usage};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, LIMIT, Setup, at, v4, v6};
@@ -207,14 +207,6 @@ fn refresh(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// What of a process is in memory, in KiB.
-fn resident(cluster: &mut Cluster) -> Result<u64> {
-    let id = cluster.speaker("node-a").id().get();
-    let text = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
-}
-
 fn many_routes(lab: &Lab) -> Result<()> {
     const ROUTES: u32 = 100_000;
     let mut cluster = Cluster::start(lab, &["node-a"])?;
@@ -225,7 +217,7 @@ fn many_routes(lab: &Lab) -> Result<()> {
     announce_routed(&cluster)?;
     put_peers(&cluster, ", holdTime: 3s, keepaliveTime: 1s")?;
     edge.wait_sessions(&cluster)?;
-    let before = resident(&mut cluster)?;
+    let before = usage::resident(cluster.speaker("node-a").id())?;
     let many = Edge::start(lab, &cluster, 253, RouterKind::Bird, &config)?;
     for (name, router) in [("many-four", v4(253)), ("many-six", v6(253))] {
         cluster.put("BGPPeer", name, &format!("myASN: {OURS}, peerASN: 64600, peerAddress: \"{router}\""))?;
@@ -251,7 +243,7 @@ fn many_routes(lab: &Lab) -> Result<()> {
         wait_routes(&edge.router, &addresses, 1, |route| route.as_path == [OURS])?;
     }
     // Not one is kept, and the session with a hold time of three seconds has not noticed.
-    let after = resident(&mut cluster)?;
+    let after = usage::resident(cluster.speaker("node-a").id())?;
     ensure!(after < before + 16 * 1024, "the speaker had {before} KiB and has {after}");
     for (peer, counters) in edge.counters()? {
         ensure!(counters.is_first(), "{peer}: {counters:?}");

@@ -1,13 +1,12 @@
 //! How much is written, and what it costs: one status for each allocation, nothing for heartbeats.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use kit::Duration;
 use lab::kubernetes::AuditedRequest;
-use lab::{Lab, Process, eventually};
+use lab::{Lab, Process, eventually, usage};
 use netio::clock::Clock;
 use serde_json::{Value, json};
 
@@ -16,8 +15,6 @@ use crate::site::{LIMIT, Site, addresses_of, on_site, ours, peer};
 const FEW: usize = 20;
 const MANY: usize = 1_000;
 const HEARTBEATS: Duration = Duration::from_secs(60);
-/// What the kernel counts processor time in: USER_HZ is 100 on every Linux.
-const TICKS_PER_SECOND: u64 = 100;
 
 pub(crate) fn writes(lab: &Lab) -> Result<()> {
     on_site(lab, |site| {
@@ -151,7 +148,7 @@ fn one_status_each(site: &Site, count: usize, begin: &Clock) -> Result<()> {
 /// anything, and next to no time is spent.
 fn heartbeats(site: &Site, processes: &[&Process]) -> Result<()> {
     let requests_before = site.cluster.audit()?.len();
-    let spent = || processes.iter().map(|process| processor_time(process)).collect::<Result<Vec<u64>>>();
+    let spent = || processes.iter().map(|process| usage::cpu(process.id())).collect::<Result<Vec<Duration>>>();
     let spent_before = spent()?;
     for node in &site.nodes {
         site.cluster.create(
@@ -189,26 +186,16 @@ fn heartbeats(site: &Site, processes: &[&Process]) -> Result<()> {
     ensure!(renewals.len() <= beats / 2 + 1, "too many renewals: {renewals:?}");
     ensure!(other.is_empty(), "requests during {beats} heartbeats: {other:?}");
     for ((process, before), after) in processes.iter().zip(spent_before).zip(spent()?) {
-        let millis = (after - before) * 1000 / TICKS_PER_SECOND;
+        let millis = (after - before).as_millis();
         eprintln!("measured: a {} spent {millis} ms of processor time in a minute of heartbeats", process.name());
         ensure!(millis < 3_000, "{} spent {millis} ms of processor time doing nothing", process.name());
     }
     Ok(())
 }
 
-/// Processor time that a process has spent, in ticks (proc(5): the fields 14 and 15 of `stat`).
-fn processor_time(process: &Process) -> Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.id().get()))?;
-    let after_name = stat.rsplit_once(')').context("no name in stat")?.1;
-    let field = |number: usize| after_name.split_whitespace().nth(number - 3).and_then(|text| text.parse::<u64>().ok());
-    Ok(field(14).context("no user time")? + field(15).context("no system time")?)
-}
-
 fn report_memory(processes: &[&Process], when: &str) -> Result<()> {
     for process in processes {
-        let status = fs::read_to_string(format!("/proc/{}/status", process.id().get()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-        eprintln!("measured {when}: a {} has {line}", process.name());
+        eprintln!("measured {when}: a {} has {} KiB resident", process.name(), usage::resident(process.id())?);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a process has cost so far: memory as `/proc` has it, processor time as its clock has it.
+//! What a process has cost so far: memory as `/proc` has it, processor time as its clock has it. All fail when it is gone.
 
 use std::fs;
 
@@ -7,17 +7,17 @@ use kit::Duration;
 use sys::process::{Pid, cpu_time};
 
 /// Makes the kernel measure the peak anew, from the present size on.
-pub(crate) fn peak_reset(process: Pid) -> Result<()> {
+pub fn peak_reset(process: Pid) -> Result<()> {
     fs::write(format!("/proc/{}/clear_refs", process.get()), "5").context("resetting the peak of a process's memory")
 }
 
 /// The most memory that was resident at once, in KiB.
-pub(crate) fn peak(process: Pid) -> Result<u64> {
+pub fn peak(process: Pid) -> Result<u64> {
     status(process, "VmHWM")
 }
 
 /// The memory that is resident now, in KiB.
-pub(crate) fn resident(process: Pid) -> Result<u64> {
+pub fn resident(process: Pid) -> Result<u64> {
     status(process, "VmRSS")
 }
 
@@ -29,6 +29,6 @@ fn status(process: Pid, name: &str) -> Result<u64> {
 }
 
 /// The processor time that it has used.
-pub(crate) fn cpu(process: Pid) -> Result<Duration> {
+pub fn cpu(process: Pid) -> Result<Duration> {
     cpu_time(process).with_context(|| format!("the processor time of process {}", process.get()))
 }
