@@ -88,6 +88,10 @@ for test in crates/*/tests/*; do
   [[ $end_to_end == *" $name "* ]] || quick+=(--test "$name")
 done
 
+# The longest begins before all others, and the next when only those are left that wait as well.
+start_long() { start "$1" 2400 cargo test --workspace --test "$1" -- --test-threads 3; }
+start_long kubernetes
+
 run unit 900 cargo test --workspace --no-fail-fast --lib --bins --examples --quiet
 run doc 900 cargo test --workspace --doc --quiet
 run integration 1200 cargo test --workspace --no-fail-fast --quiet "${quick[@]}"
@@ -98,17 +102,15 @@ run hostile-bgp 900 cargo test --release --quiet -p bgp --lib fuzz
 run hostile-bfd 900 cargo test --release --quiet -p bfd --lib -- mutated edits
 run oracle 900 scripts/oracle.sh --quiet
 
-for name in "${alone[@]}"; do
-  run "$name" 1200 cargo test --workspace --test "$name"
-done
-for name in "${long[@]}"; do
-  start "$name" 2400 cargo test --workspace --test "$name"
-done
+start_long e2e
 for name in "${beside[@]}"; do
   run "$name" 900 cargo test --workspace --test "$name"
 done
 for name in "${long[@]}"; do
   finish "$name"
+done
+for name in "${alone[@]}"; do
+  run "$name" 1200 cargo test --workspace --test "$name"
 done
 
 if [ "$failed" != 0 ]; then
