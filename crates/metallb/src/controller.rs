@@ -20,7 +20,7 @@ use crate::configuration::{Configuration, Verdict};
 use crate::metrics::{self, Scrapes, count};
 use crate::process::{self, Reach, Shutdown};
 use crate::reports::Reports;
-use crate::webhook;
+use crate::webhook::{self, Webhooks};
 use conditions::{Conditions, Verdicts};
 
 /// What a controller reads.
@@ -50,17 +50,18 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     process::warn_of_unused(&flags.future.given());
     let health = process::serve_health(Reach::Everywhere, flags.common.health_probe_port).await?;
     let namespace = process::namespace(&flags.common)?;
-    // Nobody would ask about a directory of manifests.
-    if let (Some(namespace), None) = (&namespace, &flags.common.manifests) {
-        match flags.webhook.webhook_mode {
-            WebhookMode::Disabled => {}
-            WebhookMode::Enabled => {
-                let (source, _) = webhook::source(flags, namespace).await?;
-                webhook::start(flags, namespace, source, &health).await?;
-            }
-            WebhookMode::OnlyWebhook => return serve_webhooks(flags, &logs, namespace, &health, shutdown).await,
+    let webhooks = match (&namespace, flags.webhook.webhook_mode) {
+        // Nobody would ask about a directory of manifests.
+        _ if flags.common.manifests.is_some() => None,
+        (Some(namespace), WebhookMode::OnlyWebhook) => {
+            return serve_webhooks(flags, &logs, namespace, &health, shutdown).await;
         }
-    }
+        (Some(namespace), WebhookMode::Enabled) => {
+            let (source, _) = webhook::source(flags, namespace).await?;
+            Some(webhook::start(flags, namespace, source, &health).await?)
+        }
+        (Some(_), WebhookMode::Disabled) | (None, _) => None,
+    };
     let instance = if flags.common.pod_name.is_empty() { "controller" } else { flags.common.pod_name.as_str() };
     let (mut source, api) = process::source(
         &flags.common,
@@ -125,7 +126,11 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
             }
             envelope = scrapes.next() => {
                 // Who asked may have gone.
-                let _sent = envelope.send(cluster.report());
+                let report = ControllerReport {
+                    webhook_certificate_end: certificate_end(webhooks.as_ref()),
+                    ..cluster.report()
+                };
+                let _sent = envelope.send(report);
             }
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {
                 anyhow::ensure!(count > 0, "the source of objects ended");
@@ -149,7 +154,16 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     {
         tracing::info!(op = "shutdown", lease = LEASE, "gave the Lease back");
     }
+    // The next leader gives addresses meanwhile.
+    if let Some(webhooks) = webhooks {
+        webhooks.drain().await;
+    }
     Ok(())
+}
+
+/// When the certificate of the webhooks ends, in seconds since 1970.
+fn certificate_end(webhooks: Option<&Webhooks>) -> Option<u64> {
+    webhooks?.certificate_end().map(metrics::seconds_since_1970)
 }
 
 /// Makes sure that the Secret is there which speakers wait for (contract 7.7), beside everything else.
@@ -179,18 +193,20 @@ async fn serve_webhooks(
 ) -> Result<()> {
     let (source, api) = webhook::source(flags, namespace).await?;
     let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, logs, &source, api.as_ref()).await?;
-    webhook::start(flags, namespace, source, health).await?;
+    let webhooks = webhook::start(flags, namespace, source, health).await?;
     health.ready(process::READY_OBJECTS);
     loop {
         tokio::select! {
             signal = shutdown.wait() => {
                 tracing::info!(op = "shutdown", signal, "done");
+                webhooks.drain().await;
                 return Ok(());
             }
             envelope = scrapes.next() => {
                 let work = Work { is_loaded: health.missing().is_empty(), ..Work::default() };
+                let webhook_certificate_end = certificate_end(Some(&webhooks));
                 // Who asked may have gone.
-                let _sent = envelope.send(ControllerReport { work, ..ControllerReport::default() });
+                let _sent = envelope.send(ControllerReport { work, webhook_certificate_end, ..ControllerReport::default() });
             }
         }
     }
@@ -369,6 +385,8 @@ impl Cluster {
             services_unassigned: count(self.decisions.unassigned()),
             services_not_announced: self.conditions.told().filter(|_| self.leads).collect(),
             statuses_restored: stats.statuses_restored,
+            leads: self.leads,
+            webhook_certificate_end: None,
         }
     }
 }

@@ -106,6 +106,8 @@ fn collect(path: &Path, texts: &mut Vec<Text>, talk: &mut dyn Write) -> bool {
         // One byte more than allowed, so that what is too long is seen to be.
         let limit = u64::try_from(yaml::TEXT_LENGTH_MAX).unwrap_or(u64::MAX).saturating_add(1);
         match io::stdin().lock().take(limit).read_to_end(&mut bytes) {
+            // So it is when what should have written there has failed.
+            Ok(0) => failures.push("nothing came by stdin; did the command before the pipe fail?".to_owned()),
             Ok(_) => texts.extend(text_of("stdin".to_owned(), bytes, &mut failures)),
             Err(error) => failures.push(format!("cannot read stdin: {error}")),
         }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serve::Certificates;
@@ -155,6 +155,7 @@ impl Surroundings {
         let certificate = |certificates: &Arc<Certificates>| CertificateReport {
             reads: certificates.reads(),
             read_errors: certificates.read_errors(),
+            end: certificates.end().map(seconds_since_1970),
         };
         ProcessReport {
             source: self.source_report(),
@@ -181,6 +182,11 @@ impl Surroundings {
             writes_waiting: count(self.writer.waiting()),
         }
     }
+}
+
+/// A time as metrics have it.
+pub(crate) fn seconds_since_1970(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// A number of things as a count.

@@ -5,8 +5,8 @@
 
 mod certificate;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -16,7 +16,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use netio::clock::Clock;
-use serve::{Certificates, Server, TlsPolicy};
+use serve::{Certificates, Connections, Server, TlsPolicy};
 use source::kube::{Client, Registrations, WebhookNames};
 use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Source};
@@ -45,6 +45,9 @@ const CHANGES_PER_TURN: usize = 256;
 /// How often to look whether somebody has made a certificate.
 const DIRECTORY_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long questions are still answered when the process ends: API servers and kube-proxy learn by a watch that it does.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
 /// The checks behind `/readyz`: all objects are known, and the API server can ask.
 const READY_OBJECTS: &str = "webhook objects";
 const READY_CERTIFICATE: &str = "webhook certificate";
@@ -58,8 +61,34 @@ pub(crate) async fn source(flags: &ControllerFlags, namespace: &str) -> Result<(
         .await
 }
 
+/// Webhooks that are served, as soon as there is a certificate.
+pub(crate) struct Webhooks {
+    shown: Arc<OnceLock<Arc<Certificates>>>,
+    connections: Connections,
+}
+
+impl Webhooks {
+    /// When the certificate ends that is shown.
+    pub(crate) fn certificate_end(&self) -> Option<SystemTime> {
+        self.shown.get().and_then(|certificates| certificates.end())
+    }
+
+    /// Goes on answering until nobody has reason to ask this process, and until all answers are out.
+    pub(crate) async fn drain(&self) {
+        if self.shown.get().is_some() {
+            sleep(DRAIN_TIME).await;
+            let _late = timeout(BODY_TIME_MAX, self.connections.ended()).await;
+        }
+    }
+}
+
 /// Serves the webhooks. Fails when the port or the flags cannot be used; everything else is waited for.
-pub(crate) async fn start(flags: &ControllerFlags, namespace: &str, source: Source, health: &Health) -> Result<()> {
+pub(crate) async fn start(
+    flags: &ControllerFlags,
+    namespace: &str,
+    source: Source,
+    health: &Health,
+) -> Result<Webhooks> {
     for check in [READY_OBJECTS, READY_CERTIFICATE] {
         health.unready(check, "not done yet");
     }
@@ -82,8 +111,10 @@ pub(crate) async fn start(flags: &ControllerFlags, namespace: &str, source: Sour
         };
         tokio::spawn(Keeper::new(Registrations::new(client, names), shown, health.clone()).run());
     }
-    tokio::spawn(serve(server, policy, certificates, questions, health.clone()));
-    Ok(())
+    let webhooks = Webhooks { shown: Arc::default(), connections: server.connections() };
+    let endpoint = Endpoint { questions, places: Semaphore::new(QUESTIONS_MAX) };
+    tokio::spawn(serve(server, policy, certificates, webhooks.shown.clone(), endpoint, health.clone()));
+    Ok(webhooks)
 }
 
 /// Answers as soon as there is a certificate to show.
@@ -91,16 +122,16 @@ async fn serve(
     server: Server,
     policy: TlsPolicy,
     certificates: oneshot::Receiver<Arc<Certificates>>,
-    questions: mpsc::Sender<Envelope>,
+    shown: Arc<OnceLock<Arc<Certificates>>>,
+    endpoint: Endpoint,
     health: Health,
 ) {
     let Ok(certificates) = certificates.await else { return };
-    match server.with_tls(&policy, certificates) {
+    match server.with_tls(&policy, shown.get_or_init(|| certificates).clone()) {
         Ok(server) => {
             tracing::info!(op = "startup", port = PORT, tls = %policy, "serving webhooks");
-            let router = router(Endpoint { questions, places: Semaphore::new(QUESTIONS_MAX) });
             health.ready(READY_CERTIFICATE);
-            server.run(router).await;
+            server.run(router(endpoint)).await;
         }
         // The flags were read at the start.
         Err(error) => health.failed(format!("cannot serve the webhooks: {error}")),

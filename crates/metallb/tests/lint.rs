@@ -145,6 +145,18 @@ fn stdin_is_a_file_named_so() {
 }
 
 #[test]
+fn nothing_by_stdin_is_no_success() {
+    check(
+        &metallb(&["lint", "-"]).output().unwrap(),
+        2,
+        expect![[r#"
+            metallb lint: nothing came by stdin; did the command before the pipe fail?
+            no problems in 0 objects of 0 files
+        "#]],
+    );
+}
+
+#[test]
 fn what_cannot_be_read_is_told_and_the_rest_is_checked() {
     let output = metallb(&["lint", "no-such-file.yaml", "02-pool-without-addresses/accepted.yaml"]).output().unwrap();
     check(

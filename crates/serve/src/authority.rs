@@ -143,7 +143,7 @@ const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 
 /// `notAfter` of a certificate (RFC 5280 section 4.1.2.5).
-fn end_of_validity(certificate: &[u8]) -> Option<SystemTime> {
+pub(crate) fn end_of_validity(certificate: &[u8]) -> Option<SystemTime> {
     let (certificate, _) = element(certificate, SEQUENCE)?;
     let (fields, _) = element(certificate, SEQUENCE)?;
     // The first version has no version.

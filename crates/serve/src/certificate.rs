@@ -9,13 +9,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+
+use crate::authority::end_of_validity;
 
 /// How often a directory is looked at.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
@@ -167,6 +169,12 @@ impl Certificates {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.show(certified);
         Ok(true)
+    }
+
+    /// When the certificate in use ends; none if it does not say so in a readable way.
+    pub fn end(&self) -> Option<SystemTime> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        current.cert.first().and_then(|certificate| end_of_validity(certificate))
     }
 
     /// How often a certificate was read from the directory and taken up.

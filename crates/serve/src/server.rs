@@ -26,7 +26,7 @@ use crate::certificate::Certificates;
 use crate::policy::TlsPolicy;
 
 /// Connections at one time. Probes and scrapers need a handful; the rest wait in the kernel.
-pub const CONNECTIONS_MAX: usize = 64;
+pub const CONNECTIONS_MAX: u16 = 64;
 /// How long a connection may last, from its first byte to the last of the answer.
 pub const CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long the TLS handshake may take, and after it the head of the request.
@@ -42,6 +42,18 @@ pub struct Server {
     tls: Option<TlsAcceptor>,
     places: Arc<Semaphore>,
     crowded: Arc<AtomicU64>,
+}
+
+/// The connections of a server.
+#[derive(Clone, Debug)]
+pub struct Connections(Arc<Semaphore>);
+
+impl Connections {
+    /// Waits until none is served.
+    pub async fn ended(&self) {
+        // The semaphore is never closed.
+        let _all = self.0.acquire_many(CONNECTIONS_MAX.into()).await;
+    }
 }
 
 enum Listener {
@@ -87,7 +99,7 @@ impl Server {
     }
 
     fn new(listener: Listener) -> Server {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX.into()));
         Server { listener, tls: None, places, crowded: Arc::default() }
     }
 
@@ -103,6 +115,11 @@ impl Server {
             Listener::Tcp(listener) => listener.local_addr(),
             Listener::Unix(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
         }
+    }
+
+    /// The connections that it serves.
+    pub fn connections(&self) -> Connections {
+        Connections(self.places.clone())
     }
 
     /// How often a connection came while all [`CONNECTIONS_MAX`] places were taken, and had to wait.

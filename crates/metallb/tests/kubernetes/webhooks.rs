@@ -8,6 +8,7 @@ use kit::{Duration, Rng};
 use lab::kubernetes::{NAMESPACE, User};
 use lab::{Host, Lab, Output, eventually};
 use serde_json::{Value, json};
+use sys::process::Signal;
 
 use crate::site::{LIMIT, ROUTED, SEGMENT, Site, configuration, on_site, ours, peer, pool, service};
 
@@ -349,7 +350,7 @@ pub(crate) fn certificates(lab: &Lab) -> Result<()> {
     on_site(lab, |site| {
         // Two controllers begin at one moment, and share what one of them makes.
         site.webhooks(&[&site.manager, &site.client])?;
-        let controllers = [site.controller()?, site.controller_on(&site.client, &[])?];
+        let mut controllers = [site.controller()?, site.controller_on(&site.client, &[])?];
         for host in [&site.manager, &site.client] {
             site.wait_ready(host)?;
         }
@@ -392,7 +393,20 @@ pub(crate) fn certificates(lab: &Lab) -> Result<()> {
             ensure!(certificate(site)?.1 == bundles, "{:?}", certificate(site)?.1);
             ask(site)
         })?;
-        quiet(site)
+        quiet(site)?;
+
+        // One ends. Whoever does not know yet goes on asking it, and is answered.
+        let [_, leaving] = &mut controllers;
+        leaving.signal(Signal::Terminate)?;
+        ask_for(site, Duration::from_secs(1))?;
+        ensure!(leaving.ended()?.is_none(), "it has ended without waiting for questions");
+        site.webhooks(&[&site.manager])?;
+        set_bundles(site, &bundles[0])?;
+        set_failure_policy(site, "Fail")?;
+        ask_for(site, Duration::from_secs(2))?;
+        let status = leaving.wait(LIMIT)?;
+        ensure!(status.success(), "{status}");
+        ask(site)
     })
 }
 

@@ -342,6 +342,25 @@ async fn who_says_nothing_loses_the_place_to_who_waits() {
 }
 
 #[tokio::test]
+async fn who_ends_can_wait_for_the_connections_to_end() {
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let connections = server.connections();
+    // Nobody is there.
+    connections.ended().await;
+    let address = start(server);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET").await.unwrap();
+    while connections.0.available_permits() == usize::from(CONNECTIONS_MAX) {
+        tokio::task::yield_now().await;
+    }
+    let ended = tokio::spawn(async move { connections.ended().await });
+    tokio::task::yield_now().await;
+    assert!(!ended.is_finished());
+    drop(stream);
+    ended.await.unwrap();
+}
+
+#[tokio::test]
 async fn who_does_not_read_the_answer_is_cut_off() {
     let address = plain_server().await;
     let mut stream = TcpStream::connect(address).await.unwrap();

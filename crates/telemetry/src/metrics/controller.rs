@@ -1,6 +1,6 @@
 //! The controller's series (contract 8.1).
 
-use super::family::{self, Family, number};
+use super::family::{self, Family, flag, known, number};
 use super::{Metrics, Origin, Text, Work};
 
 /// What a controller knows when a scrape comes.
@@ -16,6 +16,10 @@ pub struct ControllerReport {
     pub services_not_announced: Vec<(&'static str, u64)>,
     /// Statuses that something else had written and that were set back.
     pub statuses_restored: u64,
+    /// It is this controller that writes.
+    pub leads: bool,
+    /// When the certificate of the webhooks ends, in seconds since 1970, if they are served.
+    pub webhook_certificate_end: Option<u64>,
 }
 
 /// How full a pool is. Counts of addresses stop at `i64::MAX`, as they do in the status of the pool (D3).
@@ -68,7 +72,7 @@ pub(super) const POOLS: [Family<PoolReport, 1>; 7] = [
     }),
 ];
 
-pub(super) const ALONE: [Family<ControllerReport, 0>; 2] = [
+pub(super) const ALONE: [Family<ControllerReport, 0>; 4] = [
     Family::gauge(
         Origin::Ours,
         "metallb_allocator_services_unassigned",
@@ -80,6 +84,18 @@ pub(super) const ALONE: [Family<ControllerReport, 0>; 2] = [
         "metallb_allocator_statuses_restored_total",
         "Number of statuses of Services that something else had changed and that were set back.",
         |report| number(report.statuses_restored),
+    ),
+    Family::gauge(
+        Origin::Ours,
+        "metallb_controller_leader",
+        "1 if it is this controller that gives addresses and writes statuses.",
+        |report| flag(report.leads),
+    ),
+    Family::gauge(
+        Origin::Ours,
+        "metallb_controller_webhook_certificate_expiry_timestamp_seconds",
+        "When the certificate that the webhooks show ends, in seconds since 1970.",
+        |report| known(report.webhook_certificate_end),
     ),
 ];
 
@@ -94,7 +110,7 @@ pub(super) const SILENT: [Family<u64, 1>; 1] = [Family::gauge(
 impl Metrics for ControllerReport {
     fn write(&self, text: &mut Text) {
         family::write(text, &POOLS, |row| self.pools.iter().for_each(|pool| row([&pool.name], pool)));
-        family::write_one(text, &ALONE, self);
+        family::write_known(text, &ALONE, self);
         family::write(text, &SILENT, |row| self.services_not_announced.iter().for_each(|(reason, n)| row([reason], n)));
         self.work.write(text);
     }
@@ -123,6 +139,8 @@ mod tests {
             ],
             services_unassigned: 5,
             services_not_announced: vec![("NoAddressAvailable", 5), ("NoEndpoints", 2)],
+            leads: true,
+            webhook_certificate_end: Some(1_827_273_600),
             ..ControllerReport::default()
         };
         expect![[r##"
@@ -160,6 +178,12 @@ mod tests {
             # HELP metallb_allocator_statuses_restored_total Number of statuses of Services that something else had changed and that were set back.
             # TYPE metallb_allocator_statuses_restored_total counter
             metallb_allocator_statuses_restored_total 0
+            # HELP metallb_controller_leader 1 if it is this controller that gives addresses and writes statuses.
+            # TYPE metallb_controller_leader gauge
+            metallb_controller_leader 1
+            # HELP metallb_controller_webhook_certificate_expiry_timestamp_seconds When the certificate that the webhooks show ends, in seconds since 1970.
+            # TYPE metallb_controller_webhook_certificate_expiry_timestamp_seconds gauge
+            metallb_controller_webhook_certificate_expiry_timestamp_seconds 1827273600
             # HELP metallb_controller_services_not_announced Number of Services without an address or that nobody announces, by the reason in their condition metallb.io/Announced.
             # TYPE metallb_controller_services_not_announced gauge
             metallb_controller_services_not_announced{reason="NoAddressAvailable"} 5
@@ -188,6 +212,7 @@ mod tests {
         expect![[r#"
             metallb_allocator_services_unassigned 0
             metallb_allocator_statuses_restored_total 0
+            metallb_controller_leader 0
             metallb_k8s_client_updates_total 0
             metallb_k8s_client_update_errors_total 0
             metallb_k8s_client_config_loaded_bool 0

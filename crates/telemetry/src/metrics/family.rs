@@ -103,6 +103,11 @@ pub(super) fn number(count: u64) -> f64 {
     count as f64
 }
 
+/// A count that is not always known; then there is no series of it ([`write_known`]).
+pub(super) fn known(count: Option<u64>) -> f64 {
+    count.map_or(f64::NAN, number)
+}
+
 /// A truth as Prometheus has it.
 pub(super) fn flag(is_so: bool) -> f64 {
     if is_so { 1.0 } else { 0.0 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::endpoint::Responses;
-use super::family::{self, Family, flag, number};
+use super::family::{self, Family, flag, known, number};
 use super::{Metrics, Origin, Text, system};
 
 /// How the newest configuration stands to the one in force.
@@ -91,6 +91,8 @@ pub struct CertificateReport {
     pub reads: u64,
     /// Without.
     pub read_errors: u64,
+    /// When the one in use ends, in seconds since 1970.
+    pub end: Option<u64>,
 }
 
 pub(super) const WORK: [Family<Work, 0>; 4] = [
@@ -199,8 +201,8 @@ pub(super) const RESPONSES: [Family<u64, 1>; 1] = [Family::counter(
 )
 .by(["code"])];
 
-/// Under the names of controller-runtime.
-pub(super) const CERTIFICATE: [Family<CertificateReport, 0>; 2] = [
+/// The first two under the names of controller-runtime.
+pub(super) const CERTIFICATE: [Family<CertificateReport, 0>; 3] = [
     Family::counter(
         Origin::Common,
         "certwatcher_read_certificate_total",
@@ -212,6 +214,12 @@ pub(super) const CERTIFICATE: [Family<CertificateReport, 0>; 2] = [
         "certwatcher_read_certificate_errors_total",
         "Number of times that failed.",
         |certificate| number(certificate.read_errors),
+    ),
+    Family::gauge(
+        Origin::Ours,
+        "metallb_metrics_certificate_expiry_timestamp_seconds",
+        "When the certificate of this endpoint ends, in seconds since 1970.",
+        |certificate| known(certificate.end),
     ),
 ];
 
@@ -236,7 +244,7 @@ impl Metrics for ProcessReport {
             }
         });
         if let Some(certificate) = &self.certificate {
-            family::write_one(text, &CERTIFICATE, certificate);
+            family::write_known(text, &CERTIFICATE, certificate);
         }
         family::write_known(text, &system::PROCESS, &system::System::read());
     }

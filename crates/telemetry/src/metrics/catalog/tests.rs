@@ -16,6 +16,7 @@ fn controller_text() -> String {
     let report = ControllerReport {
         pools: vec![PoolReport::default()],
         services_not_announced: vec![("NoEndpoints", 1)],
+        webhook_certificate_end: Some(0),
         ..ControllerReport::default()
     };
     render(&[&report, &process_report()])
@@ -74,7 +75,8 @@ fn bfd_report() -> BfdReport {
 }
 
 fn process_report() -> ProcessReport {
-    ProcessReport { certificate: Some(CertificateReport::default()), ..ProcessReport::default() }
+    let certificate = Some(CertificateReport { end: Some(0), ..CertificateReport::default() });
+    ProcessReport { certificate, ..ProcessReport::default() }
 }
 
 /// `name type {labels}` of every family in a text.
@@ -166,6 +168,8 @@ fn what_is_ours() {
     expect![[r#"
         Controller metallb_allocator_services_unassigned gauge
         Controller metallb_allocator_statuses_restored_total counter
+        Controller metallb_controller_leader gauge
+        Controller metallb_controller_webhook_certificate_expiry_timestamp_seconds gauge
         Controller metallb_controller_services_not_announced gauge reason
         Speaker metallb_speaker_services_not_announced gauge protocol,reason
         Speaker metallb_layer2_gateway_sent_total counter ip
@@ -195,6 +199,7 @@ fn what_is_ours() {
         Both metallb_metrics_responses_total counter code
         Both certwatcher_read_certificate_total counter
         Both certwatcher_read_certificate_errors_total counter
+        Both metallb_metrics_certificate_expiry_timestamp_seconds gauge
         Both process_cpu_seconds_total counter
         Both process_resident_memory_bytes gauge
         Both process_virtual_memory_bytes gauge
