@@ -149,10 +149,10 @@ fn nothing_by_stdin_is_no_success() {
     check(
         &metallb(&["lint", "-"]).output().unwrap(),
         2,
-        expect![[r#"
+        expect![[r"
             metallb lint: nothing came by stdin; did the command before the pipe fail?
             no problems in 0 objects of 0 files
-        "#]],
+        "]],
     );
 }
 
