@@ -16,6 +16,9 @@ say() { printf '\n== %s (%d min %02d s)\n' "$*" $((SECONDS / 60)) $((SECONDS % 6
 # What is running: process by name.
 declare -A running
 failed=0
+# They have process groups of their own, which an interrupt from the keyboard does not reach.
+trap '[ "${#running[@]}" = 0 ] || kill "${running[@]}"' EXIT
+trap 'exit 130' INT TERM
 
 # Starts a command that has so many seconds to end. `timeout` ends the whole group of processes that it makes.
 start() {
@@ -29,6 +32,7 @@ start() {
 finish() {
   local name=$1 status=0
   wait "${running[$name]}" || status=$?
+  unset "running[$name]"
   say "$name"
   cat "$logs/$name"
   if [ "$status" = 124 ] || [ "$status" = 137 ]; then
