@@ -17,7 +17,7 @@ say() { printf '\n== %s (%d min %02d s)\n' "$*" $((SECONDS / 60)) $((SECONDS % 6
 declare -A running
 failed=0
 # They have process groups of their own, which an interrupt from the keyboard does not reach.
-trap '[ "${#running[@]}" = 0 ] || kill "${running[@]}"' EXIT
+trap '[ "${#running[@]}" = 0 ] || kill "${running[@]}" 2>/dev/null' EXIT
 trap 'exit 130' INT TERM
 
 # Starts a command that has so many seconds to end. `timeout` ends the whole group of processes that it makes.
