@@ -17,5 +17,6 @@ mod layer2;
 mod members;
 mod overview;
 mod reports;
+mod recalled;
 mod scenario;
 mod sessions;
