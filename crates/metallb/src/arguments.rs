@@ -326,7 +326,13 @@ pub(crate) struct SpeakerFlags {
 
     /// File for what this speaker knows, for a start without the API server; none for an empty path. Its directory has to be
     /// there and outlive the container
-    #[arg(long, env = "METALLB_STATE_FILE", default_value = "/var/lib/metallb/speaker.state", value_name = "FILE", conflicts_with = "manifests")]
+    #[arg(
+        long,
+        env = "METALLB_STATE_FILE",
+        default_value = "/var/lib/metallb/speaker.state",
+        value_name = "FILE",
+        conflicts_with = "manifests"
+    )]
     pub(crate) state_file: PathBuf,
 
     /// How old what is in that file may be to be announced, such as 1h

@@ -160,7 +160,12 @@ impl Keeper {
                     let (together, gone) = recalled.rest();
                     if was_in_force {
                         let changes = together.is_some();
-                        tracing::info!(event = "stateConfirmed", configuration = changes, gone = gone.len(), "the source has told everything; what was remembered is replaced");
+                        tracing::info!(
+                            event = "stateConfirmed",
+                            configuration = changes,
+                            gone = gone.len(),
+                            "the source has told everything; what was remembered is replaced"
+                        );
                     }
                     if let Some(together) = together {
                         self.send(together).await?;
@@ -190,7 +195,9 @@ impl Keeper {
         let reading = tokio::task::spawn_blocking(move || {
             let max_age = SignedDuration::try_from(settings.max_age).unwrap_or(SignedDuration::MAX);
             let title = file::title(&settings.owner);
-            file::recall(&settings.path, &title, Timestamp::now(), max_age, |memory| memories.blocking_send(memory).is_ok())
+            file::recall(&settings.path, &title, Timestamp::now(), max_age, |memory| {
+                memories.blocking_send(memory).is_ok()
+            })
         });
         let (mut unconfirmed, mut withheld, mut moment) = (BTreeMap::new(), Vec::new(), None);
         while let Ok(memory) = timeout(READ_TIME, recalled.recv()).await {

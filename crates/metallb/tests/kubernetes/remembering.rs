@@ -54,7 +54,10 @@ pub(crate) fn remembering(lab: &Lab) -> Result<()> {
         wait_claims(&site.client, GONE, 1)?;
         site.wait_routes(&router, &[0, 1])?;
         let took = clock.now().since(kit::Instant::ZERO);
-        eprintln!("measured: all that was known is announced {} ms after two speakers began without the API", took.as_millis());
+        eprintln!(
+            "measured: all that was known is announced {} ms after two speakers began without the API",
+            took.as_millis()
+        );
         ensure!(took < BACK_WITHIN, "it took {took}");
         for (node, speaker) in site.nodes.iter().zip(&speakers) {
             eventually(LIMIT, || {
@@ -116,7 +119,8 @@ fn kill(speakers: &mut [Process]) -> Result<()> {
 fn make_old(site: &Site, node: &Host) -> Result<()> {
     let file = site.state_file(node);
     let text = std::fs::read_to_string(&file)?;
-    let line = |line: &str| if line.starts_with("= ") { "= 2026-01-01T00:00:00Z\n".to_owned() } else { format!("{line}\n") };
+    let line =
+        |line: &str| if line.starts_with("= ") { "= 2026-01-01T00:00:00Z\n".to_owned() } else { format!("{line}\n") };
     std::fs::write(&file, text.lines().map(line).collect::<String>())?;
     Ok(())
 }

@@ -103,8 +103,9 @@ pub(super) enum Memory {
 pub(super) fn write_there(text: &mut Vec<u8>, object: &Object) {
     let start = text.len();
     // Writing into memory does not fail, and objects consist of what always serialises.
-    let written =
-        write!(text, "+ {} ", object.reference()).map_err(drop).and_then(|()| serde_json::to_writer(&mut *text, object).map_err(drop));
+    let written = write!(text, "+ {} ", object.reference())
+        .map_err(drop)
+        .and_then(|()| serde_json::to_writer(&mut *text, object).map_err(drop));
     if written.is_err() {
         text.truncate(start);
         return;
@@ -214,7 +215,8 @@ fn check_title(line: Option<(u64, &[u8])>, title: &str) -> Result<(), Fault> {
 
 /// Gives each line that counts to `take`, until that says no.
 fn each(path: &Path, survey: &Survey, mut take: impl FnMut(&[u8]) -> io::Result<bool>) -> io::Result<()> {
-    let mut lines = Lines { file: BufReader::with_capacity(BUFFER_BYTES, File::open(path)?), buffer: Vec::new(), at: 0, number: 0 };
+    let mut lines =
+        Lines { file: BufReader::with_capacity(BUFFER_BYTES, File::open(path)?), buffer: Vec::new(), at: 0, number: 0 };
     let mut counting = survey.lines.iter().peekable();
     while counting.peek().is_some()
         && let Some((start, line)) = lines.next()?

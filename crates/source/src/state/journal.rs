@@ -18,7 +18,7 @@ use crate::backoff::later;
 /// Changes are written down this long after the first of them.
 const WRITE_AFTER: Duration = Duration::from_secs(1);
 /// While nothing changes it is written down this often that all is as it was.
-const CONFIRM_EVERY: Duration = Duration::from_secs(60);
+const CONFIRM_EVERY: Duration = Duration::from_mins(1);
 /// Lines that wait to be written, in bytes: more are written at once.
 const LINES_WAITING_BYTES: usize = 64 * 1024;
 /// How long one write may take: the source waits meanwhile.

@@ -16,7 +16,7 @@ mod incremental;
 mod layer2;
 mod members;
 mod overview;
-mod reports;
 mod recalled;
+mod reports;
 mod scenario;
 mod sessions;

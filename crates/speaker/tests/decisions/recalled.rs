@@ -61,7 +61,8 @@ fn what_was_known_last_is_announced_and_said_to_be_complete_when_it_is_confirmed
         > synced
           r1 has all
           settled
-    "#]].assert_eq(&play(&script));
+    "#]]
+    .assert_eq(&play(&script));
 }
 
 #[test]
@@ -101,7 +102,8 @@ fn what_changes_while_it_is_not_confirmed_is_told() {
         > synced
           r2 has all
           settled
-    "#]].assert_eq(&play(&script));
+    "#]]
+    .assert_eq(&play(&script));
 }
 
 #[test]
@@ -134,5 +136,6 @@ fn a_speaker_that_ends_unconfirmed_leaves_as_any_other() {
         > synced
           r1 has all
           settled
-    "#]].assert_eq(&play(&script));
+    "#]]
+    .assert_eq(&play(&script));
 }
