@@ -321,7 +321,7 @@ pub(crate) struct SpeakerFlags {
     pub(crate) l2_refresh_interval: RefreshInterval,
 
     /// Socket for metallb status; none for an empty path
-    #[arg(long, env = "METALLB_STATUS_SOCKET", default_value = crate::status::SOCKET, value_name = "PATH")]
+    #[arg(long, env = "METALLB_STATUS_SOCKET", default_value = crate::status::SOCKET, value_name = "PATH", value_parser = path)]
     pub(crate) status_socket: PathBuf,
 
     /// File for what this speaker knows, for a start without the API server; none for an empty path. Its directory has to be
@@ -331,6 +331,7 @@ pub(crate) struct SpeakerFlags {
         env = "METALLB_STATE_FILE",
         default_value = "/var/lib/metallb/speaker.state",
         value_name = "FILE",
+        value_parser = path,
         conflicts_with = "manifests"
     )]
     pub(crate) state_file: PathBuf,
@@ -341,6 +342,12 @@ pub(crate) struct SpeakerFlags {
 
     #[command(flatten)]
     pub(crate) future: FutureSpeakerFlags,
+}
+
+/// A path, or nothing: which clap would refuse by itself.
+#[expect(clippy::unnecessary_wraps, reason = "clap asks for it")]
+fn path(text: &str) -> Result<PathBuf, std::convert::Infallible> {
+    Ok(PathBuf::from(text))
 }
 
 /// How old a state may be. Longer than a day, the addresses in it may have been given to others.
@@ -609,7 +616,7 @@ mod tests {
         };
         let hour = Duration::from_secs(3600);
         assert_eq!(read("metallb speaker -node-name n1"), ("/var/lib/metallb/speaker.state".into(), hour));
-        let line = "metallb speaker -node-name n1 --state-file= -state-max-age=24h";
+        let line = "metallb speaker -node-name n1 --state-file= --status-socket= -state-max-age=24h";
         assert_eq!(read(line), ("".into(), hour.times(24)));
     }
 
