@@ -20,7 +20,10 @@ bench "controller: addresses for 100,000 Services" example controller allocation
 bench "gossip: what membership costs, and how quickly and calmly the dead are found" example gossip swim_figures
 cargo build --release --quiet --bin metallb
 program=$(scripts/target.sh)/release/metallb
-bench "layer 2: a node dies under the eyes of its clients, forty times (8 minutes)" example lab node_loss "$program"
+bench "layer 2: a node of three dies under the eyes of its clients, 42 times (10 minutes)" \
+  example lab node_loss "$program"
+bench "layer 2: a node of seven dies under the eyes of its clients, 42 times (10 minutes)" \
+  example lab node_loss "$program" --nodes 7
 bench "BGP: many routes beside FRR, BIRD and GoBGP, many Services, and single changes (2 minutes)" \
   example lab routes "$program"
 # `scripts/bench.sh long` adds what takes minutes.

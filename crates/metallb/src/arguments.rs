@@ -321,11 +321,51 @@ pub(crate) struct SpeakerFlags {
     pub(crate) l2_refresh_interval: RefreshInterval,
 
     /// Socket for metallb status; none for an empty path
-    #[arg(long, env = "METALLB_STATUS_SOCKET", default_value = crate::status::SOCKET, value_name = "PATH")]
+    #[arg(long, env = "METALLB_STATUS_SOCKET", default_value = crate::status::SOCKET, value_name = "PATH", value_parser = path)]
     pub(crate) status_socket: PathBuf,
+
+    /// File for what this speaker knows, for a start without the API server; none for an empty path. Its directory has to be
+    /// there and outlive the container
+    #[arg(
+        long,
+        env = "METALLB_STATE_FILE",
+        default_value = "/var/lib/metallb/speaker.state",
+        value_name = "FILE",
+        value_parser = path,
+        conflicts_with = "manifests"
+    )]
+    pub(crate) state_file: PathBuf,
+
+    /// How old what is in that file may be to be announced, such as 1h
+    #[arg(long, env = "METALLB_STATE_MAX_AGE", default_value = "1h", value_name = "TIME")]
+    pub(crate) state_max_age: StateAge,
 
     #[command(flatten)]
     pub(crate) future: FutureSpeakerFlags,
+}
+
+/// A path, or nothing: which clap would refuse by itself.
+#[expect(clippy::unnecessary_wraps, reason = "clap asks for it")]
+fn path(text: &str) -> Result<PathBuf, std::convert::Infallible> {
+    Ok(PathBuf::from(text))
+}
+
+/// How old a state may be. Longer than a day, the addresses in it may have been given to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StateAge(pub(crate) Duration);
+
+impl FromStr for StateAge {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = GoDuration::parse(text).map_err(|error| error.to_string())?;
+        let micros = u64::try_from(time.as_nanos()).map_err(|_| "a time must not be negative".to_owned())? / 1000;
+        match Duration::from_micros(micros) {
+            time if time < Duration::from_secs(60) => Err("it must be at least 1m".to_owned()),
+            time if time > Duration::from_secs(86_400) => Err("it must be at most 24h".to_owned()),
+            time => Ok(StateAge(time)),
+        }
+    }
 }
 
 /// How often addresses are told again: from 10 s, for a host may not announce what another one claims more often than that
@@ -569,6 +609,18 @@ mod tests {
     }
 
     #[test]
+    fn the_state_is_kept_unless_taken_away() {
+        let read = |line: &str| match parse(line).unwrap().command {
+            Command::Speaker(flags) => (flags.state_file.clone(), flags.state_max_age.0),
+            _ => panic!("no speaker"),
+        };
+        let hour = Duration::from_secs(3600);
+        assert_eq!(read("metallb speaker -node-name n1"), ("/var/lib/metallb/speaker.state".into(), hour));
+        let line = "metallb speaker -node-name n1 --state-file= --status-socket= -state-max-age=24h";
+        assert_eq!(read(line), ("".into(), hour.times(24)));
+    }
+
+    #[test]
     fn contract_7_1_flags_of_memberlist() {
         let Command::Speaker(flags) =
             parse("metallb speaker -node-name n1 -ml-bindaddr= --ml-bindport=").unwrap().command
@@ -601,6 +653,9 @@ mod tests {
             "metallb speaker --node-name n1 --bgp-drain-time=-1s",
             "metallb speaker --node-name n1 --bgp-drain-time 2h",
             "metallb speaker --node-name n1 --bgp-listen-port 0",
+            "metallb speaker --node-name n1 --state-max-age 59s",
+            "metallb speaker --node-name n1 --state-max-age 25h",
+            "metallb speaker --node-name n1 --manifests a --state-file b",
             "metallb speaker --node-name n1 --ml-bindport 0",
             "metallb speaker --node-name n1 --ml-bindport 70000",
             "metallb speaker --node-name n1 --ml-bindaddr node-1",

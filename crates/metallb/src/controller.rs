@@ -255,6 +255,8 @@ impl Cluster {
                     self.validate(now);
                     self.lead(now);
                 }
+                // Only speakers remember: an address that was given out meanwhile would be given out twice.
+                Change::Recalled => {}
                 Change::ReportsSynced => self.reports.tell(now, report::Input::Listed),
                 Change::Leading(term) => {
                     self.leads = true;

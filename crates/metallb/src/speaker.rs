@@ -92,6 +92,9 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         StatusFiles::ReadOnly,
     )
     .await?;
+    if let Some(settings) = state_settings(flags, api.is_some(), namespace.as_deref()).await? {
+        source = source::state::keep(source, settings);
+    }
     let mut scrapes: Scrapes<SpeakerReport> = metrics::serve(&flags.common, &logs, &source, api.as_ref()).await?;
     let mut queries = status::server::serve(&flags.status_socket);
     let mut monitor = Monitor::start().await?;
@@ -177,7 +180,7 @@ struct Node {
     writer: Writer,
     exclusions: Exclusions,
     out: Outbox<Output>,
-    /// Every object has been told once; before, a configuration would be half of the truth.
+    /// Every object has been told once, or is recalled; before, a configuration would be half of the truth.
     synced: bool,
     /// What was worked on, for the metrics.
     work: Work,
@@ -281,6 +284,12 @@ impl Node {
                 Change::Applied(object) => self.object_applied(now, object),
                 Change::Deleted(reference) => self.object_deleted(now, &reference),
                 Change::Together(changes) => self.objects_changed(now, &mut changes.into_iter(), false),
+                Change::Recalled => {
+                    self.synced = true;
+                    self.members.recalled();
+                    self.validate(now);
+                    self.decide(now, Input::Recalled);
+                }
                 Change::Synced => {
                     self.synced = true;
                     self.validate(now);
@@ -533,6 +542,23 @@ fn read_exclusions(file: &Path) -> Result<Exclusions> {
     let list: List = serde_saphyr::from_str(&text).with_context(|| format!("{} is not valid", file.display()))?;
     Exclusions::compile(list.announced_interfaces_to_exclude.iter().map(String::as_str))
         .with_context(|| format!("{} is not valid", file.display()))
+}
+
+/// Where what is known is kept, if it is: what is in manifests is on this host already.
+async fn state_settings(
+    flags: &SpeakerFlags,
+    has_api: bool,
+    namespace: Option<&str>,
+) -> Result<Option<source::state::Settings>> {
+    if !has_api || flags.state_file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let cluster = source::kube::cluster_name(flags.common.kubeconfig.as_deref()).await?;
+    Ok(Some(source::state::Settings {
+        path: flags.state_file.clone(),
+        max_age: flags.state_max_age.0.into(),
+        owner: format!("{} {} {cluster}", flags.node_name, namespace.unwrap_or_default()),
+    }))
 }
 
 /// Spreads the timers of different speakers; any number will do.

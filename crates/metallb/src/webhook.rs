@@ -180,7 +180,7 @@ fn learn(reviewer: &mut Reviewer, change: Change) {
         Change::Applied(object) => reviewer.applied(object),
         Change::Deleted(reference) => reviewer.deleted(&reference),
         Change::Together(changes) => changes.into_iter().for_each(|change| learn(reviewer, change)),
-        Change::Synced | Change::ReportsSynced | Change::Leading(_) | Change::Following => {}
+        Change::Synced | Change::Recalled | Change::ReportsSynced | Change::Leading(_) | Change::Following => {}
     }
 }
 

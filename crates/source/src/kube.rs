@@ -49,7 +49,7 @@ use crate::counters::Counters;
 use crate::{CHANGES_WAITING_MAX, Change, Options, Source, Tasks, Writer};
 
 pub use ::kube::Client;
-pub use client::{ConnectError, connect};
+pub use client::{ConnectError, cluster_name, connect};
 use follow::Follower;
 use lease::Guard;
 pub use lease::Lease;

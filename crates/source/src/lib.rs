@@ -35,7 +35,7 @@
 //!         Change::Deleted(reference) => println!("{reference} is gone"),
 //!         Change::Together(changes) => println!("{} changes at once", changes.len()),
 //!         Change::Synced => break,
-//!         Change::ReportsSynced | Change::Leading(_) | Change::Following => {}
+//!         Change::Recalled | Change::ReportsSynced | Change::Leading(_) | Change::Following => {}
 //!     }
 //! }
 //! let unwritten = writer.flush(std::time::Duration::from_secs(2)).await;
@@ -54,6 +54,7 @@ pub mod kube;
 pub mod manifests;
 mod queue;
 mod seen;
+pub mod state;
 mod writer;
 pub mod yaml;
 
@@ -84,6 +85,9 @@ pub enum Change {
     /// These, two at least, became known at the same moment, so that a part of them is a state that never was: a pool that gave a range
     /// away, without the one that got it. Has no others of its kind in it.
     Together(Vec<Change>),
+    /// The source is silent, and all that was known of it when it last was not has been sent ([`state`]). Comes once at most,
+    /// and before [`Change::Synced`]: by then the differences have been sent.
+    Recalled,
     /// Every object of every kind asked for has been sent once. Comes exactly once. Who decides before it decides on
     /// half of the truth.
     Synced,

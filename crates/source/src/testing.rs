@@ -36,6 +36,7 @@ pub(crate) fn describe(changes: &[Change]) -> String {
         Change::Applied(object) => format!("+ {}", object.reference()),
         Change::Deleted(reference) => format!("- {reference}"),
         Change::Together(_) => String::new(),
+        Change::Recalled => "recalled".to_owned(),
         Change::Synced => "synced".to_owned(),
         Change::ReportsSynced => "reports synced".to_owned(),
         Change::Leading(term) => format!("leading in term {}", term.0),

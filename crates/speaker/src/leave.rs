@@ -15,7 +15,8 @@ impl Speaker {
     pub(super) fn node_stands(&mut self, now: Instant, facts: Option<&NodeFacts>) {
         let is_excluded = |facts: &NodeFacts| facts.excluded && self.options.exclusion == Exclusion::Honoured;
         let leaves = facts.is_some_and(|facts| is_excluded(facts) || facts.drained.is_some());
-        let time = if self.synced == Synced::Settled { self.options.drain.time } else { Duration::ZERO };
+        let has_announced = matches!(self.synced, Synced::Recalled | Synced::Settled);
+        let time = if has_announced { self.options.drain.time } else { Duration::ZERO };
         let standing = if leaves { self.departure.node.leave(now, time) } else { Standing::Present };
         if standing != self.departure.node {
             self.departure.node = standing;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use config::{Effect, Peer};
 use kit::{Family, Outbox};
 
-use super::{Output, Speaker};
+use super::{Output, Speaker, Synced};
 
 /// The peers of a node by name.
 type Peers = BTreeMap<String, Arc<Peer>>;
@@ -66,8 +66,12 @@ impl Speaker {
         }
     }
 
-    /// Tells which peers have all of their routes, when that is so.
+    /// Tells which peers have all of their routes, when that is so. A router then forgets what a process before this one
+    /// announced and this one does not: which nobody knows to be gone who only remembers.
     pub(super) fn complete_peers(&mut self, out: &mut Outbox<Output>) {
+        if self.synced == Synced::Recalled {
+            return;
+        }
         while self.dirty.is_empty()
             && !self.routes.is_dirty()
             && out.room() > 0

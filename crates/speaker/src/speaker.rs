@@ -97,6 +97,9 @@ pub enum Input {
         /// Its address.
         fellow: IpAddr,
     },
+    /// Everything has been told as it last was known: from now on it may be decided, until [`Input::Synced`] says that it is
+    /// so. There may be more than is known.
+    Recalled,
     /// Everything that exists has been told once: from now on it may be decided.
     Synced,
     /// This process is to end: [`Output::Left`] says when it may.
@@ -251,10 +254,12 @@ pub struct Speaker {
 }
 
 /// How far the start has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Synced {
     #[default]
     Listing,
+    /// What was known last is acted on. Nothing is said to be complete.
+    Recalled,
     Settling,
     Settled,
 }
@@ -267,8 +272,8 @@ impl Speaker {
 
     /// Takes in one thing and leaves in `out` what follows from it.
     ///
-    /// Nothing is decided before both a configuration and [`Input::Synced`] have come: a speaker that does not know
-    /// everything yet must not take an address from a node that does.
+    /// Nothing is decided before both a configuration and [`Input::Synced`] have come, or [`Input::Recalled`]: a speaker that
+    /// does not know everything yet must not take an address from a node that does.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Outbox<Output>) {
         match input {
             Input::Configured(config) => self.configure(config),
@@ -291,7 +296,8 @@ impl Speaker {
             Input::Members(members) => self.change_members(members),
             Input::Conflict(rival) => self.conflict(now, &rival, out),
             Input::Answered { fellow } => self.answered(now, fellow),
-            Input::Synced => self.synced = self.synced.max_settling(),
+            Input::Recalled => self.synced = self.synced.max(Synced::Recalled),
+            Input::Synced => self.synced = self.synced.max(Synced::Settling),
             Input::Leave { kept } => self.leave(now, kept),
             Input::Tick => {}
         }
@@ -307,7 +313,7 @@ impl Speaker {
     pub fn next_deadline(&self) -> Option<Instant> {
         let is_busy = !self.dirty.is_empty()
             || self.routes.is_dirty()
-            || !self.incomplete.is_empty()
+            || (!self.incomplete.is_empty() && self.synced != Synced::Recalled)
             || !self.peer_steps.is_empty();
         let waits = || {
             [self.departure.deadline(), self.conflicts.deadline(), self.fitness.deadline()].into_iter().flatten().min()
@@ -551,12 +557,6 @@ impl Speaker {
         self.settle_layer2(key, old_layer2.as_ref(), Some(&layer2), out);
         self.settle_bgp(key, old_bgp.as_ref(), Some(&bgp), out);
         self.show_interfaces(key, out);
-    }
-}
-
-impl Synced {
-    fn max_settling(self) -> Self {
-        if self == Synced::Listing { Synced::Settling } else { self }
     }
 }
 

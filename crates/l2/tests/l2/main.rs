@@ -15,5 +15,6 @@ mod hostile;
 mod interfaces;
 mod model;
 mod scenarios;
+mod switch;
 mod text;
 mod wire;

@@ -126,7 +126,7 @@ impl Conditions {
                     self.overview.handle(OverviewInput::MarkAll);
                 }
                 // Neither was asked for.
-                Change::ReportsSynced | Change::Leading(_) | Change::Following => {}
+                Change::Recalled | Change::ReportsSynced | Change::Leading(_) | Change::Following => {}
             }
         }
     }

@@ -33,6 +33,8 @@ pub(super) struct Members {
     setup: Option<Setup>,
     clock: Clock,
     whereabouts: Whereabouts,
+    /// The nodes with their addresses, while speakers are looked for there.
+    nodes: BTreeMap<String, BTreeSet<IpAddr>>,
     stage: Stage,
 }
 
@@ -52,9 +54,20 @@ struct Setup {
 /// Where other speakers are.
 enum Whereabouts {
     /// In pods with our labels.
-    Pods(Pods),
-    /// On the nodes of the manifests, by name.
-    Nodes(BTreeMap<String, BTreeSet<IpAddr>>),
+    Pods { pods: Pods, meanwhile: Meanwhile },
+    /// On the nodes of the manifests.
+    Nodes,
+}
+
+/// Where other speakers are while nobody says where their pods are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meanwhile {
+    /// It is waited for that somebody does.
+    Unknown,
+    /// On the nodes that are remembered: speakers share the network with their nodes.
+    OnNodes,
+    /// Somebody has said.
+    Over,
 }
 
 enum Stage {
@@ -107,15 +120,16 @@ impl Members {
         let whereabouts = match api {
             Some(client) if is_wanted(&flags.members, api) => {
                 let labels = &flags.members.ml_labels;
-                Whereabouts::Pods(Pods::follow(client.clone(), namespace.unwrap_or_default(), labels))
+                let pods = Pods::follow(client.clone(), namespace.unwrap_or_default(), labels);
+                Whereabouts::Pods { pods, meanwhile: Meanwhile::Unknown }
             }
-            _ => Whereabouts::Nodes(BTreeMap::new()),
+            _ => Whereabouts::Nodes,
         };
         let setup = if is_wanted(&flags.members, api) { Setup::read(flags, clock.now())? } else { None };
         if setup.is_none() {
             tracing::info!(op = "startup", "there is no memberlist: a dead node is noticed when it is not Ready");
         }
-        Ok(Members { setup, clock, whereabouts, stage: Stage::Waiting })
+        Ok(Members { setup, clock, whereabouts, nodes: BTreeMap::new(), stage: Stage::Waiting })
     }
 
     /// What is known of the others before anything was said.
@@ -130,32 +144,39 @@ impl Members {
         }
     }
 
-    /// A node is new or changed.
-    pub(super) fn node_applied(&mut self, node: &Node) {
-        if let Whereabouts::Nodes(nodes) = &mut self.whereabouts {
-            let internal = node.status.addresses.iter().filter(|address| address.type_ == "InternalIP");
-            let addresses = internal.filter_map(|address| address.address.parse().ok()).collect();
-            nodes.insert(node.metadata.name.clone(), addresses);
+    /// What is known is what was known last: others are looked for where they were then, until it is said where they are.
+    pub(super) fn recalled(&mut self) {
+        if let Whereabouts::Pods { meanwhile: meanwhile @ Meanwhile::Unknown, .. } = &mut self.whereabouts {
+            *meanwhile = Meanwhile::OnNodes;
             self.nodes_changed();
         }
     }
 
+    /// A node is new or changed.
+    pub(super) fn node_applied(&mut self, node: &Node) {
+        if matches!(self.whereabouts, Whereabouts::Pods { meanwhile: Meanwhile::Over, .. }) {
+            return;
+        }
+        let internal = node.status.addresses.iter().filter(|address| address.type_ == "InternalIP");
+        let addresses = internal.filter_map(|address| address.address.parse().ok()).collect();
+        self.nodes.insert(node.metadata.name.clone(), addresses);
+        self.nodes_changed();
+    }
+
     /// A node is gone.
     pub(super) fn node_deleted(&mut self, name: &str) {
-        if let Whereabouts::Nodes(nodes) = &mut self.whereabouts
-            && nodes.remove(name).is_some()
-        {
+        if self.nodes.remove(name).is_some() {
             self.nodes_changed();
         }
     }
 
     fn nodes_changed(&mut self) {
-        let (Whereabouts::Nodes(nodes), Stage::Member(member), Some(setup)) =
-            (&self.whereabouts, &mut self.stage, &self.setup)
-        else {
+        let (Whereabouts::Nodes | Whereabouts::Pods { meanwhile: Meanwhile::OnNodes, .. }) = self.whereabouts else {
             return;
         };
-        member.found(self.clock.now(), setup, nodes.values().flatten());
+        if let (Stage::Member(member), Some(setup)) = (&mut self.stage, &self.setup) {
+            member.found(self.clock.now(), setup, self.nodes.values().flatten());
+        }
     }
 
     /// The next thing that [`Members::tell`] has to be told; an error is the end. Safe to cancel.
@@ -168,8 +189,8 @@ impl Members {
         };
         let pods = async {
             match &mut self.whereabouts {
-                Whereabouts::Pods(pods) => pods.next().await,
-                Whereabouts::Nodes(_) => std::future::pending().await,
+                Whereabouts::Pods { pods, .. } => pods.next().await,
+                Whereabouts::Nodes => std::future::pending().await,
             }
         };
         let until = member.joining.as_ref().map(|joining| joining.until);
@@ -193,7 +214,13 @@ impl Members {
         match event {
             Event::Begun(_) => {}
             Event::Gossip(input) => member.tell(now, input),
-            Event::Found(addresses) => member.found(now, setup, addresses.iter()),
+            Event::Found(addresses) => {
+                if let Whereabouts::Pods { meanwhile, .. } = &mut self.whereabouts {
+                    *meanwhile = Meanwhile::Over;
+                    self.nodes = BTreeMap::new();
+                }
+                member.found(now, setup, addresses.iter());
+            }
             Event::Key => {
                 if let Some(keyring) = setup.key.as_mut().and_then(|key| key.look(now)) {
                     member.tell(now, gossip::Input::Keyring(keyring));

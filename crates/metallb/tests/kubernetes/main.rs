@@ -22,6 +22,7 @@ mod manifest;
 mod metrics;
 mod oddities;
 mod outages;
+mod remembering;
 mod reports;
 mod restarts;
 mod rights;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Trial::new("a_frozen_api_server_costs_no_request", outages::freeze),
         Trial::new("a_partition_from_the_api_server_costs_no_request", outages::partition),
         Trial::new("contract_5_2_a_node_dies_while_there_is_no_api_server", outages::death),
+        Trial::new("speakers_that_start_without_the_api_server_announce_what_they_knew", remembering::remembering),
         Trial::new("restarts_move_nothing", restarts::restarts),
         Trial::new("what_the_go_implementation_leaves_stays_as_it_is", changeover::changeover),
         Trial::new("one_of_two_controllers_writes_and_no_address_is_given_twice", lease::takeovers),

@@ -220,11 +220,25 @@ impl Site {
 
     /// Starts the speaker of a node with the rights of its account.
     pub(crate) fn speaker(&self, node: &Host) -> Result<Process> {
-        let more = [
+        self.speaker_with(node, Vec::new())
+    }
+
+    /// The same with a state file, which a later one of the same node finds.
+    pub(crate) fn speaker_that_remembers(&self, node: &Host) -> Result<Process> {
+        self.speaker_with(node, vec![format!("--state-file={}", self.state_file(node).display())])
+    }
+
+    /// Where that file is.
+    pub(crate) fn state_file(&self, node: &Host) -> PathBuf {
+        self.keys.join(node.name()).with_extension("state")
+    }
+
+    fn speaker_with(&self, node: &Host, mut more: Vec<String>) -> Result<Process> {
+        more.extend([
             format!("--ml-bindaddr={}", addresses_of(node)?[0]),
             format!("--ml-labels={SPEAKER_LABELS}"),
             format!("--ml-secret-key-path={}", self.keys.display()),
-        ];
+        ]);
         self.cluster.ours_start(node, program(), (Face::Speaker, User::Speaker), &more)
     }
 

@@ -12,6 +12,7 @@ use ::kube::client::{Body, Client, ClientBuilder, ConfigExt};
 use ::kube::config::{KubeConfigOptions, Kubeconfig};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use sha2::{Digest, Sha256};
 use tower::BoxError;
 use tower::util::MapErrLayer;
 
@@ -69,11 +70,30 @@ impl From<::kube::Error> for ConnectError {
 ///
 /// `user_agent` is what the server's audit log shows.
 pub async fn connect(kubeconfig: Option<&Path>, user_agent: &str) -> Result<Client, ConnectError> {
-    let config = match kubeconfig {
-        Some(path) => from_file(path).await?,
-        None => from_surroundings().await?,
-    };
-    client(config, user_agent)
+    client(configuration(kubeconfig).await?, user_agent)
+}
+
+/// Tells the cluster that [`connect`] leads to from others, without a word to it: by the address of its API server, which
+/// is the same in many clusters, and by whom its certificates are from.
+pub async fn cluster_name(kubeconfig: Option<&Path>) -> Result<String, ConnectError> {
+    Ok(name_of(&configuration(kubeconfig).await?))
+}
+
+fn name_of(config: &Config) -> String {
+    let mut authorities = Sha256::new();
+    for certificate in config.root_cert.iter().flatten() {
+        authorities.update(certificate);
+    }
+    let digest = authorities.finalize();
+    let digits = digest.iter().take(8).fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"));
+    format!("{} {digits}", config.cluster_url)
+}
+
+async fn configuration(kubeconfig: Option<&Path>) -> Result<Config, ConnectError> {
+    match kubeconfig {
+        Some(path) => from_file(path).await,
+        None => from_surroundings().await,
+    }
 }
 
 async fn from_file(path: &Path) -> Result<Config, ConnectError> {
@@ -164,6 +184,20 @@ mod tests {
         assert!(request.starts_with("get /api/v1/nodes"), "{request}");
         assert!(request.contains("user-agent: metallb-speaker/1.0\r\n"), "{request}");
         assert!(request.contains("authorization: bearer hidden\r\n"), "{request}");
+    }
+
+    #[tokio::test]
+    async fn clusters_have_names_by_address_and_authority() {
+        let name = async |cluster: &str| {
+            let options = KubeConfigOptions::default();
+            name_of(&Config::from_custom_kubeconfig(kubeconfig(cluster), &options).await.unwrap())
+        };
+        let one = name("server: 'https://10.96.0.1'").await;
+        assert_eq!(one, "https://10.96.0.1/ e3b0c44298fc1c14");
+        let authority = "certificate-authority-data: \
+            LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCkFBQUEKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo=";
+        let other = name(&format!("server: 'https://10.96.0.1', {authority}")).await;
+        assert!(other != one && other.starts_with("https://10.96.0.1/ "), "{other}");
     }
 
     #[tokio::test]

@@ -609,7 +609,11 @@ impl Told {
                     assert!(self.objects.remove(&reference.key.to_string()).is_some(), "{reference} was not there");
                 }
                 Change::Synced => self.synced += 1,
-                Change::Together(_) | Change::ReportsSynced | Change::Leading(_) | Change::Following => {
+                Change::Together(_)
+                | Change::Recalled
+                | Change::ReportsSynced
+                | Change::Leading(_)
+                | Change::Following => {
                     panic!("nobody asked for {change:?}")
                 }
             }

@@ -16,6 +16,7 @@ mod incremental;
 mod layer2;
 mod members;
 mod overview;
+mod recalled;
 mod reports;
 mod scenario;
 mod sessions;

@@ -18,6 +18,7 @@
 //! link eth1 gone                              it is no more
 //! gateway 4 eth1                              the default route for IPv4 leaves by it, or by any of several
 //! gateway 4 none                              there is none
+//! recalled                                    what came before is what was known last
 //! synced
 //! delete svc web
 //! conflict 10.0.0.1 on eth0 by 02:00:00:00:00:aa      a stranger answers for an address
@@ -137,6 +138,7 @@ impl Scenario {
             ["members", names @ ..] => {
                 Some(Input::Members(Members::Alive(names.iter().map(|text| member(text)).collect())))
             }
+            ["recalled"] => Some(Input::Recalled),
             ["synced"] => Some(Input::Synced),
             ["conflict", address, "on", interface, "by", mac, of @ ..] => Some(Input::Conflict(Rival {
                 address: address.parse().unwrap(),
