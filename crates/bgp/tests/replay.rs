@@ -5,7 +5,7 @@
 //! then, and `=` what a session says and does now. KEEPALIVEs are left out, and so are our UPDATEs: the session has no routes
 //! to announce. It is configured as our OPEN was.
 
-#![allow(clippy::arithmetic_side_effects)]
+#![allow(clippy::arithmetic_side_effects, clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -80,15 +80,12 @@ enum What {
 }
 
 fn step(packet: &Packet<'_>) -> (Ends, Step) {
-    let (source, destination, tcp): (IpAddr, IpAddr, &[u8]) = match packet.data[0] >> 4 {
-        4 => {
-            let address = |from: usize| <[u8; 4]>::try_from(&packet.data[from..from + 4]).unwrap().into();
-            (address(12), address(16), &packet.data[20..])
-        }
-        _ => {
-            let address = |from: usize| <[u8; 16]>::try_from(&packet.data[from..from + 16]).unwrap().into();
-            (address(8), address(24), &packet.data[40..])
-        }
+    let (source, destination, tcp): (IpAddr, IpAddr, &[u8]) = if packet.data[0] >> 4 == 4 {
+        let address = |from: usize| <[u8; 4]>::try_from(&packet.data[from..from + 4]).unwrap().into();
+        (address(12), address(16), &packet.data[20..])
+    } else {
+        let address = |from: usize| <[u8; 16]>::try_from(&packet.data[from..from + 16]).unwrap().into();
+        (address(8), address(24), &packet.data[40..])
     };
     let port = |from: usize| u16::from_be_bytes(tcp[from..from + 2].try_into().unwrap());
     let (source, destination) = (SocketAddr::new(source, port(0)), SocketAddr::new(destination, port(2)));

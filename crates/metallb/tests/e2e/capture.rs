@@ -28,9 +28,17 @@ fn command(arguments: &[&str]) -> Command {
 
 /// The file as tcpdump tells it. It would give up its rights before it opens a file, so it reads from a pipe.
 fn told(host: &Host, file: &Path) -> Result<String> {
-    let mut tcpdump = Command::new("tcpdump");
-    tcpdump.args(["-n", "-v", "-r", "-"]).stdin(std::fs::File::open(file)?);
+    let mut tcpdump = Command::new("sh");
+    tcpdump.args(["-c", "tcpdump -n -v -r - <\"$0\""]).arg(file);
     host.output(tcpdump)?.ok()
+}
+
+/// Waits until there is something in a file.
+fn wait_begin(path: &Path) -> Result<()> {
+    eventually(LIMIT, || {
+        ensure!(std::fs::metadata(path).is_ok_and(|file| file.len() > 0), "{} is empty", path.display());
+        Ok(())
+    })
 }
 
 fn frr(lab: &Lab) -> Result<()> {
@@ -63,12 +71,8 @@ fn captured(lab: &Lab, kind: RouterKind) -> Result<()> {
     let ((four, to_four), (all, to_all)) = (file("four.pcapng"), file("all.pcapng"));
     let mut of_four = host.spawn("capture-four", command(&["four", "--output", &to_four, "--count", "9"]))?;
     let mut of_all = host.spawn("capture-all", command(&["--output", &to_all, "--duration", "12s"]))?;
-    for path in [&four, &all] {
-        eventually(LIMIT, || {
-            ensure!(std::fs::metadata(path).is_ok_and(|file| file.len() > 500), "{} is empty", path.display());
-            Ok(())
-        })?;
-    }
+    wait_begin(&four)?;
+    wait_begin(&all)?;
     edge.router.stop()?;
     edge.router = Router::start(&edge.router.host().clone(), kind, &config)?;
     for target in &addresses {
@@ -114,12 +118,10 @@ fn refused(lab: &Lab) -> Result<()> {
     let mut others = Vec::new();
     for number in 0..4 {
         others.push(host.spawn(&format!("capture-{number}"), command(&["--output", &path(number)]))?);
+        wait_begin(Path::new(&path(number)))?;
     }
-    eventually(LIMIT, || {
-        let output = capture(&host, &["--output", &path(5), "--duration", "1s"])?;
-        ensure!(output.status.code() == Some(1) && output.stderr.contains("end another one first"), "{output:?}");
-        Ok(())
-    })?;
+    let output = capture(&host, &["--output", &path(5), "--duration", "1s"])?;
+    ensure!(output.status.code() == Some(1) && output.stderr.contains("end another one first"), "{output:?}");
     others.pop().context("there are four")?.kill()?;
     eventually(LIMIT, || capture(&host, &["--output", &path(5), "--duration", "1s"])?.ok().map(drop))
 }
