@@ -3,10 +3,14 @@
 # Then it shows how much of the code the inputs that were found go through.
 #
 #   scripts/fuzz.sh [RUNS] [TARGET...]
+#   scripts/fuzz.sh pack [TARGET...]
 #
 # RUNS is the number of executions of each target, 50 million unless given. Inputs are kept in .cache/fuzz, so that the
-# next run begins where this one ended. An input that breaks something is left there too; give it to the program
-# as its argument to see it again.
+# next run begins where this one ended, and the first one with what is in tests/corpus. An input that breaks something is
+# left there too; give it to the program as its argument to see it again, with FUZZ_TARGET set.
+#
+# `pack` leaves of each target's inputs the fewest that reach as much as all, and puts them into tests/corpus, from where
+# `make test` plays them (crates/netio/tests/corpus.rs).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_BUILD_JOBS="${CARGO_BUILD_JOBS:-2}"
@@ -14,7 +18,8 @@ export CARGO_BUILD_JOBS="${CARGO_BUILD_JOBS:-2}"
 runs=${1:-50000000}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(bgp_message bgp_session)
+[ ${#targets[@]} -gt 0 ] ||
+  targets=(bgp_message bgp_session bgp_discovery bfd_packet gossip_packet gossip_stream l2_frame)
 
 scripts/rust.sh
 rustup component add llvm-tools 2>/dev/null
@@ -31,23 +36,54 @@ build() { # flags, folder
 build "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
   -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing" fuzz
-build "-Cinstrument-coverage --cfg fuzzing" fuzz-coverage
+fuzz=$built/fuzz/$host/release/fuzz
+pack=$built/fuzz/pack
+rustc --edition 2024 -O -o "$pack" tests/fuzz/pack.rs
 
-profiles=()
-objects=()
+# Puts the inputs of a target where the fuzzer keeps them.
+inputs() {
+  mkdir -p ".cache/fuzz/$1"
+  if [ -z "$(ls -A ".cache/fuzz/$1")" ] && [ -e "tests/corpus/$1" ]; then
+    "$pack" --out "tests/corpus/$1" ".cache/fuzz/$1"
+  fi
+}
+
+if [ "$runs" = pack ]; then
+  mkdir -p tests/corpus
+  for target in "${targets[@]}"; do
+    inputs "$target"
+    least=.cache/fuzz/least
+    rm -rf "$least"
+    mkdir "$least"
+    FUZZ_TARGET=$target "$fuzz" -set_cover_merge=1 -use_value_profile=0 -max_len=4200 -timeout=20 -verbosity=0 \
+      "$least" ".cache/fuzz/$target" 2>/dev/null
+    "$pack" "$least" "tests/corpus/$target"
+    echo "$target: $(ls "$least" | wc -l) inputs, $(wc -c <"tests/corpus/$target") bytes"
+  done
+  exit 0
+fi
+
+build "-Cinstrument-coverage --cfg fuzzing" fuzz-coverage
+coverage=$built/fuzz-coverage/$host/release/fuzz
+
 for target in "${targets[@]}"; do
+  inputs "$target"
   corpus=.cache/fuzz/$target
-  mkdir -p "$corpus"
   echo "== $target: $runs executions"
-  "$built/fuzz/$host/release/$target" -runs="$runs" -max_len=4200 -len_control=200 -timeout=20 -rss_limit_mb=2048 \
+  FUZZ_TARGET=$target "$fuzz" -runs="$runs" -max_len=4200 -len_control=200 -timeout=20 -rss_limit_mb=2048 \
     -print_final_stats=1 -verbosity=0 -artifact_prefix=".cache/fuzz/$target-" "$corpus" 2>&1 | grep -v '# Uses:'
-  coverage=$built/fuzz-coverage/$host/release/$target
-  LLVM_PROFILE_FILE=.cache/fuzz/$target.profraw "$coverage" -runs=0 -max_len=4200 -verbosity=0 "$corpus" 2>/dev/null
-  profiles+=(".cache/fuzz/$target.profraw")
-  objects+=(-object "$coverage")
+  LLVM_PROFILE_FILE=.cache/fuzz/$target.profraw FUZZ_TARGET=$target \
+    "$coverage" -runs=0 -max_len=4200 -verbosity=0 "$corpus" 2>/dev/null
 done
 
 echo "== what the inputs go through"
+profiles=()
+for target in "${targets[@]}"; do
+  profiles+=(".cache/fuzz/$target.profraw")
+done
 "$tools/llvm-profdata" merge -sparse "${profiles[@]}" -o .cache/fuzz/profile
-sources=$(git ls-files 'crates/bgp/src/*.rs' | grep -v test)
-"$tools/llvm-cov" report "${objects[@]}" -instr-profile=.cache/fuzz/profile -show-branch-summary=false $sources
+# The codecs of all, and of BGP what a session does with messages.
+sources=$(git ls-files 'crates/bgp/src/*.rs' 'crates/bfd/src/wire/*.rs' 'crates/gossip/src/wire/*.rs' \
+  'crates/l2/src/wire/*.rs' | grep -v -e test -e capture)
+# shellcheck disable=SC2086 # one word for each file
+"$tools/llvm-cov" report "$coverage" -instr-profile=.cache/fuzz/profile -show-branch-summary=false $sources

@@ -2,6 +2,7 @@
 //!
 //! - [`wire`] turns bytes into messages and back: `decode` says what was sent, `validate` what we believe of it.
 //! - [`Peer`] is one neighbour: its connections, its session, and the routes that it should have from us.
+//! - [`capture`] writes what goes over its connections down, for bug reports.
 //! - [`discovery`] finds the neighbour at the other end of a link (unnumbered peering).
 //!
 //! The core reads no clock, opens no socket and draws no random number of its own: time comes with every input,
@@ -41,6 +42,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::needless_raw_string_hashes))]
 
 mod backoff;
+pub mod capture;
 mod config;
 pub mod discovery;
 mod event;
@@ -60,4 +62,6 @@ pub use config::{
 pub use event::{CloseReason, ConnectError, ConnectionId, Input, OUTBOX_LIMIT, Output, StopReason};
 pub use peer::Peer;
 pub use route::{GRACEFUL_SHUTDOWN, RouteAttributes, RouteState};
-pub use view::{Counters, DownReason, FamilyView, MessageCounts, PeerView, RouteView, SentRoute, SessionView, State};
+pub use view::{
+    ConnectionView, Counters, DownReason, FamilyView, MessageCounts, PeerView, RouteView, SentRoute, SessionView, State,
+};

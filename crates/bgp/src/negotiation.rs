@@ -154,6 +154,18 @@ pub(crate) struct Negotiated {
     pub(crate) capabilities_received: Vec<Capability>,
 }
 
+impl Negotiated {
+    /// The peer's OPEN, but for its own offer of a hold time, which is not kept.
+    pub(crate) fn open_received(&self) -> Open {
+        Open {
+            my_as: self.remote_as.as_two_bytes().unwrap_or(Asn::TRANS),
+            hold_time_secs: self.hold_time.as_secs(),
+            identifier: self.remote_router_id.get(),
+            capabilities: self.capabilities_received.clone(),
+        }
+    }
+}
+
 /// What the peer does with our routes when the session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoutesKept {

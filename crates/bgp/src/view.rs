@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use kit::{Asn, Duration, Family, HoldTime, Instant, RouterId};
 
 use crate::RouteState;
-use crate::event::{CloseReason, ConnectError};
-use crate::wire::{Capability, NextHop, Notification, PathAttributes};
+use crate::event::{CloseReason, ConnectError, ConnectionId};
+use crate::wire::{Capability, NextHop, Notification, Open, PathAttributes};
 
 /// The states of RFC 4271 section 8.2.2, of a peer with at most one connection each way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +88,25 @@ pub struct SessionView {
     pub capabilities_sent: Vec<Capability>,
     /// In the peer's OPEN.
     pub capabilities_received: Vec<Capability>,
+}
+
+/// A connection on which messages may come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionView<'a> {
+    /// Its name.
+    pub id: ConnectionId,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+    /// Our OPEN.
+    pub open_sent: &'a Open,
+    /// The peer's, once it was accepted, with the hold time that both have agreed on.
+    pub open_received: Option<Open>,
+    /// The session is up on this connection.
+    pub is_established: bool,
+    /// The begin of a message whose end has not come.
+    pub unread: &'a [u8],
 }
 
 /// The routes of one family.

@@ -7,6 +7,9 @@
 //! going on. What the thread gets of the scheduler is shown, for it makes the difference: `ulimit -r 1` lets it run before
 //! all others.
 //!
+//! Each part is left out when its argument is 0, so that one of them can be had alone, for as long as it is wanted:
+//! `ulimit -r 1; cargo run --release -p lab --example bfd_timing -- --runs 0 --busy-minutes 30 --idle-minutes 0`.
+//!
 //! The exit status is 1 when a death took longer than its budget, or a living neighbour was taken for dead at 3 x 50 ms.
 
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used)]
@@ -53,11 +56,15 @@ fn main() -> Result<ExitCode> {
     for (host, last) in [(&node, 1), (&router, 2)] {
         host.plug("eth0", &lan)?.address(&format!("10.0.0.{last}/24"))?.address(&format!("fd00::{last}/64"))?;
     }
-    let is_quick = deaths(&node, &router, arguments.runs)?;
-    let busy = || busy_loops(2 * thread::available_parallelism().map_or(1, usize::from));
-    let alarms = alarms(&node, &router, 50, Duration::from_secs(60 * arguments.busy_minutes), busy)?;
-    self::alarms(&node, &router, 10, Duration::from_secs(60 * arguments.idle_minutes), || busy_loops(0))?;
-    Ok(if is_quick && alarms == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_quick = arguments.runs == 0 || deaths(&node, &router, arguments.runs)?;
+    let alarms = |interval_ms, minutes, threads| match minutes {
+        0 => Ok(0),
+        minutes => alarms(&node, &router, interval_ms, Duration::from_secs(60 * minutes), || busy_loops(threads)),
+    };
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let while_busy = alarms(50, arguments.busy_minutes, 2 * processors)?;
+    alarms(10, arguments.idle_minutes, 0)?;
+    Ok(if is_quick && while_busy == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A driver on a host, and what its clients are told, with the time.

@@ -37,9 +37,12 @@ impl Arguments {
                 &flags.common
             }
             Command::Speaker(flags) => &flags.common,
-            Command::Status(_) | Command::Lab(_) | Command::Lint(_) | Command::Convert(_) | Command::Crds(_) => {
-                return Ok(arguments);
-            }
+            Command::Status(_)
+            | Command::Capture(_)
+            | Command::Lab(_)
+            | Command::Lint(_)
+            | Command::Convert(_)
+            | Command::Crds(_) => return Ok(arguments),
         };
         match common.tls.policy() {
             Ok(_) => Ok(arguments),
@@ -56,6 +59,8 @@ pub(crate) enum Command {
     Speaker(Box<SpeakerFlags>),
     /// Shows what a running speaker knows: its BGP and BFD sessions
     Status(crate::status::StatusCommand),
+    /// Writes down what a running speaker and its routers say to each other
+    Capture(crate::capture::CaptureCommand),
     /// Shows MetalLB at work on this machine, in network namespaces
     Lab(lab::command::LabCommand),
     /// Checks manifests before they are applied
@@ -320,7 +325,7 @@ pub(crate) struct SpeakerFlags {
     #[arg(long, env = "METALLB_L2_REFRESH_INTERVAL", default_value = "120s", value_name = "TIME")]
     pub(crate) l2_refresh_interval: RefreshInterval,
 
-    /// Socket for metallb status; none for an empty path
+    /// Socket for metallb status and metallb capture; none for an empty path
     #[arg(long, env = "METALLB_STATUS_SOCKET", default_value = crate::status::SOCKET, value_name = "PATH", value_parser = path)]
     pub(crate) status_socket: PathBuf,
 

@@ -1,10 +1,11 @@
 //! MetalLB: the load balancer for Kubernetes clusters that no cloud serves.
 //!
-//! One program with several faces: `controller` and `speaker` run in the cluster, `status`, `lint`, `convert`, `crds` and
+//! One program with several faces: `controller` and `speaker` run in the cluster, `status`, `capture`, `lint`, `convert`, `crds` and
 //! `lab` are for people.
 //! Here arguments are read and parts are wired together; nothing is decided.
 
 mod arguments;
+mod capture;
 mod configuration;
 mod controller;
 mod convert;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Lab(command) => process::exit_status(lab::command::run(command)),
         Command::Lint(flags) => lint::run(&flags),
         Command::Status(command) => status::run(&command),
+        Command::Capture(command) => capture::run(&command),
         Command::Crds(flags) => crds::run(&flags),
         Command::Convert(flags) => convert::run(&flags),
     }

@@ -96,7 +96,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
         source = source::state::keep(source, settings);
     }
     let mut scrapes: Scrapes<SpeakerReport> = metrics::serve(&flags.common, &logs, &source, api.as_ref()).await?;
-    let mut queries = status::server::serve(&flags.status_socket);
+    let (mut queries, mut captures) = status::server::serve(&flags.status_socket);
     let mut monitor = Monitor::start().await?;
     let clock = Clock::start();
     let mut node = Node {
@@ -150,6 +150,10 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
             () = std::future::ready(()), if node.collection.is_some() => node.collect(),
             query = queries.next(), if node.answer.is_none() => {
                 node.answer = Some(Answer::begin(query, clock.now(), jiff::Timestamp::now(), &node.sessions));
+            }
+            request = captures.next() => {
+                let unix_micros = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or_default();
+                node.sessions.capture(clock.now(), unix_micros, request);
             }
             room = Answer::room(node.answer.as_ref()) => node.answer(&flags.node_name, room),
             count = source.changes.recv_many(&mut changes, CHANGES_PER_TURN) => {

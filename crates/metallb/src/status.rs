@@ -66,7 +66,7 @@ enum Output {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-enum AskError {
+pub(crate) enum AskError {
     #[error("cannot ask the speaker at {}: {error}", .socket.display())]
     Unreachable { socket: PathBuf, error: io::Error },
     #[error("the speaker refuses: {0}")]
@@ -77,6 +77,18 @@ enum AskError {
     Unreadable(String),
 }
 
+impl AskError {
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            AskError::Unreachable { .. } => {
+                Some("run it in the pod of a speaker (--help has examples), or name the socket by --socket")
+            }
+            AskError::Refused(_) | AskError::CutShort | AskError::Unreadable(_) => None,
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(command: &StatusCommand) -> ExitCode {
     let Subject::Bgp(flags) = &command.subject;
@@ -85,8 +97,7 @@ pub(crate) fn run(command: &StatusCommand) -> ExitCode {
         Ok(status) => status,
         Err(error) => {
             let _ = writeln!(talk, "metallb status: {error}");
-            if let AskError::Unreachable { .. } = error {
-                let hint = "run it in the pod of a speaker (metallb status bgp --help has examples), or name the socket by --socket";
+            if let Some(hint) = error.hint() {
                 let _ = writeln!(talk, "hint: {hint}");
             }
             return ExitCode::from(2);
@@ -113,7 +124,7 @@ pub(crate) fn run(command: &StatusCommand) -> ExitCode {
     }
 }
 
-fn hint(peer: &str, names: &[String]) -> String {
+pub(crate) fn hint(peer: &str, names: &[String]) -> String {
     match api::closest(peer, names.iter().map(String::as_str)) {
         Some(close) => format!("did you mean {close:?}?"),
         None if names.is_empty() => "no BGPPeer selects this node; look at their nodeSelectors".to_owned(),
@@ -123,18 +134,27 @@ fn hint(peer: &str, names: &[String]) -> String {
 
 /// Asks a speaker.
 fn ask(socket: &Path, peer: Option<&str>) -> Result<Status, AskError> {
+    let query = peer.map(|peer| format!("?peer={}", encoded(peer))).unwrap_or_default();
+    read(request(socket, &format!("{}{query}", server::BGP_PATH), Some(SILENCE_MAX))?)
+}
+
+/// Asks for a path, and gives the body of the answer if it is a good one. The speaker may say nothing for as long as `silence`,
+/// or for ever once it has begun.
+pub(crate) fn request(socket: &Path, path: &str, silence: Option<Duration>) -> Result<BufReader<UnixStream>, AskError> {
     let unreachable = |error| AskError::Unreachable { socket: socket.to_owned(), error };
     let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
     stream.set_read_timeout(Some(SILENCE_MAX)).map_err(unreachable)?;
-    let query = peer.map(|peer| format!("?peer={}", encoded(peer))).unwrap_or_default();
     // With HTTP/1.0 the answer ends with the connection.
-    let request = format!("GET {}{query} HTTP/1.0\r\nHost: speaker\r\n\r\n", server::BGP_PATH);
+    let request = format!("GET {path} HTTP/1.0\r\nHost: speaker\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(unreachable)?;
-    read(BufReader::new(stream))
+    let mut answer = BufReader::new(stream);
+    head(&mut answer)?;
+    answer.get_ref().set_read_timeout(silence).map_err(unreachable)?;
+    Ok(answer)
 }
 
 /// A text as it may be in the query of a URL (RFC 3986 section 2.1).
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         match byte {
@@ -145,16 +165,21 @@ fn encoded(text: &str) -> String {
     encoded
 }
 
-/// Reads an answer of HTTP, whose body is lines.
-fn read(mut answer: impl BufRead) -> Result<Status, AskError> {
-    let head = line(&mut answer)?;
+/// Reads the head of an answer of HTTP, and all of one that is a refusal.
+fn head(answer: &mut impl BufRead) -> Result<(), AskError> {
+    let head = line(answer)?;
     let is_good = head.split_whitespace().nth(1) == Some("200");
-    while !line(&mut answer)?.is_empty() {}
-    if !is_good {
-        let mut text = String::new();
-        let read = answer.take(LINE_MAX).read_to_string(&mut text);
-        return Err(AskError::Refused(read.map_or(head, |_| text.trim().to_owned())));
+    while !line(answer)?.is_empty() {}
+    if is_good {
+        return Ok(());
     }
+    let mut text = String::new();
+    let read = answer.take(LINE_MAX).read_to_string(&mut text);
+    Err(AskError::Refused(read.map_or(head, |_| text.trim().to_owned())))
+}
+
+/// Reads the body of an answer about sessions, which is lines.
+fn read(mut answer: impl BufRead) -> Result<Status, AskError> {
     let mut status = Status::default();
     loop {
         let text = line(&mut answer)?;
@@ -189,13 +214,19 @@ fn line(answer: &mut impl BufRead) -> Result<String, AskError> {
 mod tests {
     use super::*;
 
+    fn answered(answer: &str) -> Result<Status, AskError> {
+        let mut answer = answer.as_bytes();
+        head(&mut answer)?;
+        read(answer)
+    }
+
     const HEAD: &str = "HTTP/1.0 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\n";
     const SPEAKER: &str = "{\"speaker\":{\"node\":\"n\",\"version\":\"1\",\"time\":\"t\",\"peerNames\":[]}}\n";
 
     #[test]
     fn an_answer_counts_when_it_is_complete() {
         let whole = format!("{HEAD}{SPEAKER}\"end\"\n");
-        assert_eq!(read(whole.as_bytes()).unwrap().speaker.node, "n");
+        assert_eq!(answered(&whole).unwrap().speaker.node, "n");
         for length in 0..whole.len() {
             assert!(matches!(read(&whole.as_bytes()[..length]), Err(AskError::CutShort)), "{length}");
         }
@@ -204,12 +235,9 @@ mod tests {
     #[test]
     fn a_refusal_is_told_as_it_is() {
         let answer = "HTTP/1.0 503 Service Unavailable\r\n\r\nthe speaker is busy; try again\n";
-        assert_eq!(
-            read(answer.as_bytes()).unwrap_err().to_string(),
-            "the speaker refuses: the speaker is busy; try again"
-        );
+        assert_eq!(answered(answer).unwrap_err().to_string(), "the speaker refuses: the speaker is busy; try again");
         let other = format!("{HEAD}nonsense\n");
-        assert!(matches!(read(other.as_bytes()), Err(AskError::Unreadable(_))));
+        assert!(matches!(answered(&other), Err(AskError::Unreadable(_))));
     }
 
     #[test]

@@ -31,4 +31,4 @@ mod server;
 pub use authority::{CERTIFICATE_TIME, Issued, UnusableError};
 pub use certificate::{CertificateError, Certificates, PemError, RELOAD_INTERVAL};
 pub use policy::{CipherSuites, Curves, TlsPolicy, TlsPolicyError, TlsVersion};
-pub use server::{CONNECTION_TIME_MAX, CONNECTIONS_MAX, Connections, HEAD_BYTES_MAX, HEAD_TIME_MAX, Server};
+pub use server::{CONNECTION_TIME_MAX, CONNECTIONS_MAX, Connections, HEAD_BYTES_MAX, HEAD_TIME_MAX, Server, TimeLimit};

@@ -11,15 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::Certificates;
@@ -27,7 +27,7 @@ use crate::policy::TlsPolicy;
 
 /// Connections at one time. Probes and scrapers need a handful; the rest wait in the kernel.
 pub const CONNECTIONS_MAX: u16 = 64;
-/// How long a connection may last, from its first byte to the last of the answer.
+/// How long a connection may last, from its first byte to the last of the answer, unless [`TimeLimit`] says otherwise.
 pub const CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long the TLS handshake may take, and after it the head of the request.
 pub const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
@@ -157,6 +157,29 @@ impl Server {
     }
 }
 
+/// How long this connection may last: for answers that take their time. It is among the extensions of each request.
+#[derive(Clone, Debug)]
+pub struct TimeLimit(Arc<watch::Sender<Duration>>);
+
+impl TimeLimit {
+    /// So long, from its first byte on.
+    pub fn set(&self, limit: Duration) {
+        self.0.send_replace(limit);
+    }
+}
+
+/// Waits until the limit is over, whatever it is by then.
+async fn overdue(mut limit: watch::Receiver<Duration>) {
+    let begin = Instant::now();
+    loop {
+        let at = begin.checked_add(*limit.borrow_and_update()).unwrap_or(begin);
+        tokio::select! {
+            () = sleep_until(at) => return,
+            Ok(()) = limit.changed() => {}
+        }
+    }
+}
+
 struct Connection {
     tls: Option<TlsAcceptor>,
     router: Router,
@@ -165,27 +188,30 @@ struct Connection {
 
 impl Connection {
     async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let served = timeout(CONNECTION_TIME_MAX, async {
+        let (limit, limits) = watch::channel(CONNECTION_TIME_MAX);
+        let limit = TimeLimit(Arc::new(limit));
+        let served = async {
             match &self.tls {
-                None => self.serve(stream).await,
+                None => self.serve(stream, limit).await,
                 Some(tls) => match timeout(HEAD_TIME_MAX, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => self.serve(stream).await,
+                    Ok(Ok(stream)) => self.serve(stream, limit).await,
                     // Scanners and clients that want other versions; the client has been told.
                     Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                     Err(_elapsed) => tracing::debug!("TLS handshake took too long"),
                 },
             }
-        });
-        if served.await.is_err() {
-            tracing::debug!("a client took too long");
+        };
+        tokio::select! {
+            () = served => {}
+            () = overdue(limits) => tracing::debug!("a client took too long"),
         }
     }
 
-    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin, limit: TimeLimit) {
         let mut http = http1::Builder::new();
         http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX);
         http.max_header_size(HEAD_BYTES_MAX).max_buf_size(HEAD_BYTES_MAX);
-        let service = TowerToHyperService::new(self.router.clone());
+        let service = TowerToHyperService::new(self.router.clone().layer(Extension(limit)));
         if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
             tracing::debug!(%error, "a connection failed");
         }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::{Moment, Peer, Phase, Refusal, Timer, opening, session};
-use crate::negotiation::LocalOpen;
-use crate::view::DownReason;
+use crate::negotiation::{Direction, LocalOpen, Negotiated};
+use crate::view::{ConnectionView, DownReason};
 use crate::wire::{
     AsnSize, Disposition, ErrorCode, Header, Message, MessageLimit, MessageType, RefreshKnowledge, decode,
 };
@@ -156,6 +156,29 @@ impl Peer {
             Phase::Established(session) => session.negotiated.refresh,
             Phase::Idle | Phase::Opening(_) => RefreshKnowledge::Plain,
         }
+    }
+
+    /// The connections on which messages may come.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionView<'_>> {
+        let directions = [Direction::Dialed, Direction::Accepted].into_iter();
+        directions.filter_map(|direction| self.connection_towards(direction)).map(|connection| {
+            let (negotiated, is_established) = match &self.phase {
+                Phase::Idle => (None, false),
+                Phase::Opening(opening) => {
+                    (opening.handshake(connection.id.direction()).and_then(opening::Handshake::negotiated), false)
+                }
+                Phase::Established(session) => (Some(&session.negotiated), true),
+            };
+            ConnectionView {
+                id: connection.id,
+                local: connection.local,
+                remote: connection.remote,
+                open_sent: &connection.local_open.open,
+                open_received: negotiated.map(Negotiated::open_received),
+                is_established,
+                unread: &connection.inbound,
+            }
+        })
     }
 
     /// The kernel took bytes.

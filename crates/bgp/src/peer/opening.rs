@@ -54,9 +54,13 @@ pub(super) enum Progress {
 
 impl Handshake {
     pub(super) fn keepalive_time(&self) -> Option<Duration> {
+        self.negotiated()?.keepalive_time
+    }
+
+    pub(super) fn negotiated(&self) -> Option<&Negotiated> {
         match &self.progress {
             Progress::OpenSent => None,
-            Progress::OpenConfirm(negotiated) => negotiated.keepalive_time,
+            Progress::OpenConfirm(negotiated) => Some(negotiated),
         }
     }
 }
@@ -108,10 +112,7 @@ impl Opening {
     pub(super) fn confirmed(&self) -> Option<(&Connection, &Negotiated)> {
         [Direction::Dialed, Direction::Accepted].into_iter().find_map(|direction| {
             let handshake = self.handshake(direction)?;
-            match &handshake.progress {
-                Progress::OpenSent => None,
-                Progress::OpenConfirm(negotiated) => Some((&*handshake.connection, &**negotiated)),
-            }
+            Some((&*handshake.connection, handshake.negotiated()?))
         })
     }
 

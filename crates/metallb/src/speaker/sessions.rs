@@ -1,9 +1,10 @@
 //! The BGP sessions of this node: one core per neighbour, and the connections they share.
 //!
 //! Where neighbours are that are not given by address is found out in `place.rs`; those that call are in `callers.rs`; that
-//! BFD watches the paths to them is in `paths.rs`.
+//! BFD watches the paths to them is in `paths.rs`; who reads along in `captures.rs`.
 
 mod callers;
+mod captures;
 mod paths;
 mod place;
 mod views;
@@ -24,6 +25,7 @@ use netio::clock::Clock;
 use netio::interfaces::Interface;
 
 use callers::{Callers, Listeners};
+use captures::Captures;
 use paths::Paths;
 use place::Places;
 
@@ -50,6 +52,7 @@ pub(super) struct Sessions {
     next_id: u64,
     /// Whether sessions that begin now may follow those of a process before this one.
     beginning: Beginning,
+    captures: Captures,
     out: Outbox<Output>,
 }
 
@@ -104,6 +107,7 @@ impl Sessions {
             random: Rng::new(seed),
             next_id: 0,
             beginning: Beginning::Restarted,
+            captures: Captures::default(),
             out: Outbox::with_limit(bgp::OUTBOX_LIMIT),
         }
     }
@@ -254,7 +258,11 @@ impl Sessions {
         };
         let mut news = Vec::new();
         let Some(session) = self.sessions.get_mut(&id) else { return news };
+        let captured = (!self.captures.is_empty()).then(|| Arc::clone(&session.peer));
         for input in before.into_iter().chain([input]) {
+            if let Some(peer) = &captured {
+                self.captures.input(now, id, &peer.name, &input);
+            }
             session.core.handle(now, input, &mut self.out);
         }
         match session.core.next_deadline() {
@@ -262,9 +270,15 @@ impl Sessions {
             None => self.deadlines.clear(&id),
         }
         while let Some(output) = self.out.pop() {
+            if let Some(peer) = &captured {
+                self.captures.output(now, id, &peer.name, &output);
+            }
             if let Some(output) = self.transport.execute(&session.wire, &session.endpoint, output) {
                 news.extend(session.report(output));
             }
+        }
+        if captured.is_some() {
+            self.captures.flush();
         }
         for one in &news {
             self.places.session(now, id, one);

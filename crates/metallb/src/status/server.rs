@@ -1,6 +1,6 @@
 //! The speaker's socket: whoever may open it asks by HTTP, and is told line by line.
 //!
-//! It is for `metallb status` in the same pod, and for `curl --unix-socket`. The loop of the speaker is asked by one reader
+//! It is for `metallb status` and `metallb capture` in the same pod, and for `curl --unix-socket`. The loop of the speaker is asked by one reader
 //! at a time, and writes no faster than that one reads; who does not read is let go by the server.
 
 use std::convert::Infallible;
@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::model::Line;
+use crate::capture::{self, server::Requests};
 
 /// Where sessions are asked for. The number changes when something is taken away or means something else.
 pub(crate) const BGP_PATH: &str = "/v1/bgp";
@@ -76,14 +77,16 @@ impl Queries {
 
 /// Serves the socket at this path; nowhere for an empty one. That it cannot be made is no reason not to announce: then it
 /// is logged, and nobody can ask.
-pub(crate) fn serve(path: &Path) -> Queries {
+pub(crate) fn serve(path: &Path) -> (Queries, Requests) {
     let (sender, queries) = mpsc::channel(1);
+    let (captures, requests) = capture::server::router();
+    let asked = (Queries(queries), requests);
     if path.as_os_str().is_empty() {
-        return Queries(queries);
+        return asked;
     }
     match make(path) {
         Ok(server) => {
-            tokio::spawn(server.run(router(sender)));
+            tokio::spawn(server.run(router(sender).merge(captures)));
             tracing::info!(op = "startup", socket = %path.display(), "serving the status of BGP");
         }
         Err(error) => tracing::warn!(
@@ -94,7 +97,7 @@ pub(crate) fn serve(path: &Path) -> Queries {
             "cannot serve the status of BGP"
         ),
     }
-    Queries(queries)
+    asked
 }
 
 fn make(path: &Path) -> std::io::Result<Server> {

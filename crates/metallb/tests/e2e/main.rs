@@ -14,6 +14,7 @@
 )]
 
 mod bfd;
+mod capture;
 mod cluster;
 mod command_line;
 mod conditions;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         metrics::trials(),
         bfd::trials(),
         status::trials(),
+        capture::trials(),
     ];
     lab::testing::main(modules.into_iter().flatten())
 }

@@ -4,8 +4,6 @@
 //! The input is a list of steps. The first byte chooses how the peer is configured, and whether a session is up at the
 //! begin.
 
-#![no_main]
-
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,16 +18,15 @@ use bgp::{
 };
 use ipnet::IpNet;
 use kit::{Asn, Duration, Family, HoldTime, Instant, Outbox, RemoteAs, Rng, RouterId};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| {
+pub(crate) fn play(input: &[u8]) {
     let Some((&choice, steps)) = input.split_first() else { return };
     let mut bench = Bench::new(choice);
     if choice & 1 == 0 {
         bench.establish(choice);
     }
     bench.play(steps);
-});
+}
 
 /// Two AS numbers, one of them for an internal peer.
 fn asn(number: u32) -> Asn {
@@ -153,7 +150,7 @@ impl Bench {
         let prefix = IpNet::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)), 32).unwrap();
         match (what & 0x0f, connection) {
             (0..=5, Some(connection)) => {
-                let bytes = with_header((what & 0x0f) + 1, body);
+                let bytes = super::with_header((what & 0x0f) + 1, body);
                 self.input(Input::Received { connection, bytes });
             }
             (6, Some(connection)) => self.input(Input::Received { connection, bytes: body.to_vec() }),
@@ -163,7 +160,7 @@ impl Bench {
                 self.input(Input::Closed { connection, reason: CloseReason::ByPeer });
             }
             (9, _) => {
-                self.now = self.now + Duration::from_millis(u64::from(number) * 1000);
+                self.now += Duration::from_millis(u64::from(number) * 1000);
                 self.input(Input::Tick);
             }
             (10, _) => {
@@ -178,14 +175,6 @@ impl Bench {
             _ => {}
         }
     }
-}
-
-fn with_header(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut message = vec![0xff; 16];
-    message.extend(u16::try_from(body.len() + 19).unwrap().to_be_bytes());
-    message.push(kind);
-    message.extend(body);
-    message
 }
 
 /// What we send must be what we would take: messages one behind the other, and UPDATEs without a fault.
