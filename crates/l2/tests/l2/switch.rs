@@ -153,7 +153,8 @@ impl Segment {
     /// Every second refresh of an address is lost, all its frames: never two in a row.
     fn is_lost(&mut self, frame: &Frame) -> bool {
         let is_for_all = frame.destination.0[0] & 1 == 1;
-        if self.loss == Loss::None || !is_for_all || self.now.since(self.since) < SETTLED {
+        let is_question = matches!(frame.payload, Payload::Ndp(Ndp { message: Message::Solicitation { .. }, .. }));
+        if self.loss == Loss::None || !is_for_all || is_question || self.now.since(self.since) < SETTLED {
             return false;
         }
         let (last, count) = self.refreshes.entry(subject(frame)).or_insert((Instant::ZERO, 0));
@@ -245,7 +246,7 @@ impl Segment {
     /// Where a frame of the router to an address would go now, if that is wrong.
     fn hole(&self) -> Option<String> {
         self.owners.iter().filter(|(_, owners)| !owners.is_empty()).find_map(|(address, owners)| {
-            let at = self.now;
+            let at = self.now.since(Instant::ZERO);
             let Some(entry) = self.router.get(address) else {
                 return Some(format!("{at}: the router knows no station for {address}"));
             };
