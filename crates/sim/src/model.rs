@@ -16,6 +16,7 @@ use speaker::Exclusion;
 use crate::api_server::ApiServer;
 use crate::cluster::Climate;
 use crate::ledger::is_served;
+use crate::machine::Machine;
 use crate::names::{Lan, NodeId, RouterName};
 use crate::router::Route;
 use crate::sessions::router_of;
@@ -29,6 +30,7 @@ pub(crate) struct View<'a> {
     pub(crate) climate: &'a Climate,
     /// The members of memberlist; `None` where there is none.
     pub(crate) members: Option<&'a BTreeSet<NodeId>>,
+    pub(crate) machines: &'a BTreeMap<NodeId, Machine>,
 }
 
 /// A route as it should arrive.
@@ -125,13 +127,35 @@ pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, 
         let is_dead = view.members.is_none() && node.condition("Ready").is_some_and(|ready| ready != "True");
         (is_dead, Reverse(score), speaker::digest(&node.metadata.name, first))
     };
-    let owner = candidates.min_by_key(rank).filter(|owner| owner.metadata.name == view.node.name())?;
+    let mut candidates: Vec<&Node> = candidates.collect();
+    candidates.sort_by_key(rank);
+    // Contract 12.2 R9: who cannot announce makes room for the first who can, if there is one and they hear each other.
+    let is_able = |node: &Node| view.members.is_none() || !is_hindered(view, node, &addresses, &selecting(node));
+    let able = candidates.iter().copied().find(|node| is_able(node));
+    let owner = able.or(candidates.first().copied()).filter(|owner| owner.metadata.name == view.node.name())?;
     let here = selecting(owner);
     let names = here.iter().flat_map(|it| &it.interfaces);
     let is_anywhere = here.iter().any(|it| it.interfaces.is_empty());
     let named: BTreeSet<&str> = names.map(String::as_str).collect();
     let lans = view.node.lans().iter().copied().filter(|lan| is_anywhere || named.contains(lan.interface()));
     Some((addresses, lans.collect()))
+}
+
+/// Whether an advertisement lets addresses be answered on a link.
+pub(crate) fn allows(advertisement: &L2Advertisement, lan: Lan) -> bool {
+    let names = &advertisement.interfaces;
+    names.is_empty() || names.iter().any(|name| name == lan.interface())
+}
+
+/// Whether something keeps a node from announcing one of the addresses: no way out, or no interface that works.
+fn is_hindered(view: View<'_>, node: &Node, addresses: &[IpAddr], selecting: &[&L2Advertisement]) -> bool {
+    let machine = NodeId::of_name(&node.metadata.name).and_then(|node| view.machines.get(&node));
+    let Some(machine) = machine else { return false };
+    let answers = |advertisement: &&L2Advertisement| {
+        Lan::ALL.into_iter().any(|lan| machine.is_connected(lan) && allows(advertisement, lan))
+    };
+    let has_way = |address: &IpAddr| machine.ways_out().contains_key(&Family::of(address));
+    !selecting.iter().any(answers) || !addresses.iter().all(has_way)
 }
 
 /// The routes that the node gives to its routers because of this Service, with the advertisements that ask for them

@@ -285,7 +285,9 @@ impl Segment {
                 self.has_power[old] = false;
                 self.owners.values_mut().for_each(Vec::clear);
                 self.pass(self.now + DETECTION)?;
-                ADDRESSES.iter().for_each(|address| self.announce(heir, address.parse().unwrap()));
+                for address in ADDRESSES {
+                    self.announce(heir, address.parse().unwrap());
+                }
                 self.hole().map_or(Ok(()), Err)?;
                 self.pass(self.now + Duration::from_secs(60))?;
                 self.nodes[old] = node(refresh, self.now, old);
@@ -345,7 +347,11 @@ fn hours(seed: u64, refresh: Refresh, habit: Habit, loss: Loss) -> Result<Segmen
                 };
                 segment.move_to(refresh, *random.pick(&others).unwrap(), how)?;
             }
-            1..=4 => ADDRESSES.iter().for_each(|address| segment.use_address(address.parse().unwrap())),
+            1..=4 => {
+                for address in ADDRESSES {
+                    segment.use_address(address.parse().unwrap());
+                }
+            }
             _ => {}
         }
         let rest = if random.below(4) == 0 { random.below(4_000_000) } else { random.below(20_000) };

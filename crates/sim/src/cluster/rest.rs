@@ -9,7 +9,7 @@ use bgp::State;
 use config::{Config, Scope};
 use controller::Outcome;
 use kit::{Duration, Family, Mac};
-use speaker::Protocol;
+use speaker::{Hindrance, Protocol};
 
 use super::{Cluster, Event, Membership};
 use crate::configuration::{NAMESPACE, Reader};
@@ -27,6 +27,8 @@ const WAIT: Duration = Duration::from_secs(2);
 /// Everything comes to rest in this time: statuses that others overwrote are set back after 300 s at most, and a lost
 /// status is written again after 60 s; sessions are tried again after 120 s at most.
 const REST_MAX: Duration = Duration::from_secs(900);
+/// A speaker that plans nothing before this has nothing more to do.
+const PLANS_MIN: Duration = Duration::from_secs(20);
 /// How long an answer to a question may take.
 const ANSWER: Duration = Duration::from_millis(50);
 /// For so long nothing is written at rest: longer than it takes a controller to repeat what was not seen to arrive.
@@ -86,6 +88,10 @@ impl Cluster {
             for lan in broken {
                 self.port_changed(node, lan);
             }
+            if let Some(machine) = self.machines.get_mut(&node).filter(|machine| !machine.ways_lost.is_empty()) {
+                machine.ways_lost.clear();
+                self.ways_changed(node);
+            }
         }
         for number in self.connections.between(None, None) {
             self.unstall(number);
@@ -133,13 +139,29 @@ impl Cluster {
         })
     }
 
-    /// True for a speaker that has not found the others yet, or whose node is still leaving.
+    /// True for a speaker that has not found the others yet, or counts as hindered by what is mended, or whose node is still
+    /// leaving.
     fn has_to_go_on(&self, node: NodeId) -> bool {
         let Some(speaker) = self.speaker(node).filter(|speaker| speaker.configuration().is_some()) else {
             return false;
         };
         let joins = self.climate.membership == Membership::Memberlist && !self.members.contains(&node);
-        joins || speaker.core().next_deadline().is_some()
+        // For minutes afterwards it remembers what it has lost, which changes nothing.
+        let has_plans = speaker.core().next_deadline().is_some_and(|at| at <= self.now + PLANS_MIN);
+        joins || has_plans || !self.is_hindered_as_told(node)
+    }
+
+    /// Whether a speaker says of its node what is true of it: that there is no interface for these advertisements.
+    fn is_hindered_as_told(&self, node: NodeId) -> bool {
+        let Some(speaker) = self.speaker(node) else { return true };
+        let is_true = |hindrance: &Hindrance| match hindrance {
+            Hindrance::Advertisement { name, .. } => speaker.configuration().is_some_and(|config| {
+                let mut all = config.pools.values().flat_map(|pool| pool.l2_advertisements.values());
+                all.any(|it| it.name == *name && node.lans().iter().all(|lan| !model::allows(it, *lan)))
+            }),
+            Hindrance::Network(_) | Hindrance::WayOut(_) | Hindrance::Everything => false,
+        };
+        speaker.core().hindrances().iter().all(is_true)
     }
 
     /// A router that takes a session for established which the node does not have.
@@ -274,7 +296,7 @@ fn recount(pool: &config::Pool, books: &ledger::Books) -> PoolCounters {
 impl Cluster {
     pub(super) fn view<'a>(&'a self, node: NodeId, config: &'a Config) -> View<'a> {
         let members = (self.climate.membership == Membership::Memberlist).then_some(&self.members);
-        View { node, config, api: &self.api, climate: &self.climate, members }
+        View { node, config, api: &self.api, climate: &self.climate, members, machines: &self.machines }
     }
 
     pub(super) fn views(&self) -> impl Iterator<Item = View<'_>> {
@@ -316,8 +338,9 @@ impl Cluster {
             for (addresses, lans) in self.api.services().filter_map(|service| model::layer2(view, service)) {
                 let places = addresses.into_iter().flat_map(|address| lans.iter().map(move |lan| (*lan, address)));
                 for (lan, address) in places {
-                    let mac = self.machines.get(&view.node).map(|machine| machine.mac(lan));
-                    expected.entry((lan, address)).or_default().extend(mac);
+                    let machine = self.machines.get(&view.node).filter(|machine| machine.is_connected(lan));
+                    let Some(mac) = machine.map(|machine| machine.mac(lan)) else { continue };
+                    expected.entry((lan, address)).or_default().insert(mac);
                 }
             }
         }
@@ -325,7 +348,7 @@ impl Cluster {
     }
 
     /// Asks everywhere for every address that any Service ever had, and for one that none has.
-    fn check_answers(&mut self) -> Result<(), Violation> {
+    pub(super) fn check_answers(&mut self) -> Result<(), Violation> {
         self.asker.take_answers();
         let nobodys: [IpAddr; 2] = [[10, 99, 0, 1].into(), [0xfc99, 0, 0, 0, 0, 0, 0, 1].into()];
         for address in self.ever_shown.clone().into_iter().chain(nobodys) {
