@@ -134,9 +134,11 @@ impl Cluster {
     }
 
     fn is_routed(&self, service: &Service) -> bool {
+        // Routes are nobody's but the node's own.
+        let unhindered = BTreeMap::new();
         self.machines.iter().any(|(node, machine)| {
             let config = machine.speaker.as_ref().and_then(|speaker| speaker.configuration());
-            config.is_some_and(|config| !model::routes(self.view(*node, config), service).is_empty())
+            config.is_some_and(|config| !model::routes(self.view(*node, config, &unhindered), service).is_empty())
         })
     }
 

@@ -9,12 +9,12 @@ use bgp::State;
 use config::{Config, Scope};
 use controller::Outcome;
 use kit::{Duration, Family, Mac};
-use speaker::{Hindrance, Protocol};
+use speaker::Protocol;
 
 use super::{Cluster, Event, Membership};
 use crate::configuration::{NAMESPACE, Reader};
 use crate::ledger::{self, is_served};
-use crate::model::{self, View};
+use crate::model::{self, Plight, View};
 use crate::names::{Lan, NODES_MAX, NodeId, ProcessId, RouterName};
 use crate::router::Table;
 use crate::sessions::router_of;
@@ -151,17 +151,19 @@ impl Cluster {
         joins || has_plans || !self.is_hindered_as_told(node)
     }
 
-    /// Whether a speaker says of its node what is true of it: that there is no interface for these advertisements.
-    fn is_hindered_as_told(&self, node: NodeId) -> bool {
-        let Some(speaker) = self.speaker(node) else { return true };
-        let is_true = |hindrance: &Hindrance| match hindrance {
-            Hindrance::Advertisement { name, .. } => speaker.configuration().is_some_and(|config| {
-                let mut all = config.pools.values().flat_map(|pool| pool.l2_advertisements.values());
-                all.any(|it| it.name == *name && node.lans().iter().all(|lan| !model::allows(it, *lan)))
-            }),
-            Hindrance::Network(_) | Hindrance::WayOut(_) | Hindrance::Everything => false,
+    /// What keeps each machine from announcing, by the configuration that is in force there.
+    fn plights(&self) -> BTreeMap<NodeId, Plight> {
+        let of = |(node, machine): (&NodeId, &super::Machine)| {
+            let config = machine.speaker.as_ref()?.configuration()?;
+            Some((*node, model::plight(config, self.api.node(&node.name())?, machine)))
         };
-        speaker.core().hindrances().iter().all(is_true)
+        self.machines.iter().filter_map(of).collect()
+    }
+
+    /// Whether a speaker says of its node what is true of it.
+    fn is_hindered_as_told(&self, node: NodeId) -> bool {
+        let plight = self.plights().remove(&node).unwrap_or_default();
+        self.speaker(node).is_none_or(|speaker| plight.is(speaker.core().hindrances()))
     }
 
     /// A router that takes a session for established which the node does not have.
@@ -294,15 +296,20 @@ fn recount(pool: &config::Pool, books: &ledger::Books) -> PoolCounters {
 
 /// What is announced.
 impl Cluster {
-    pub(super) fn view<'a>(&'a self, node: NodeId, config: &'a Config) -> View<'a> {
+    pub(super) fn view<'a>(
+        &'a self,
+        node: NodeId,
+        config: &'a Config,
+        plights: &'a BTreeMap<NodeId, Plight>,
+    ) -> View<'a> {
         let members = (self.climate.membership == Membership::Memberlist).then_some(&self.members);
-        View { node, config, api: &self.api, climate: &self.climate, members, machines: &self.machines }
+        View { node, config, api: &self.api, climate: &self.climate, members, plights }
     }
 
-    pub(super) fn views(&self) -> impl Iterator<Item = View<'_>> {
-        self.machines.iter().filter_map(|(node, machine)| {
+    fn views<'a>(&'a self, plights: &'a BTreeMap<NodeId, Plight>) -> impl Iterator<Item = View<'a>> {
+        self.machines.iter().filter_map(move |(node, machine)| {
             let config = machine.speaker.as_ref()?.configuration()?;
-            Some(self.view(*node, config))
+            Some(self.view(*node, config, plights))
         })
     }
 
@@ -313,8 +320,8 @@ impl Cluster {
     }
 
     fn check_routes(&self) -> Result<(), Violation> {
-        let mut tables = self.tables();
-        for view in self.views() {
+        let (mut tables, plights) = (self.tables(), self.plights());
+        for view in self.views(&plights) {
             for (peer, router) in model::peers(view) {
                 let expected = model::table(view, peer, router);
                 let has = tables.remove(&(router, view.node)).unwrap_or_default();
@@ -333,8 +340,8 @@ impl Cluster {
 
     /// Who should answer where.
     pub(super) fn expected_answers(&self) -> Answers {
-        let mut expected = Answers::new();
-        for view in self.views() {
+        let (mut expected, plights) = (Answers::new(), self.plights());
+        for view in self.views(&plights) {
             for (addresses, lans) in self.api.services().filter_map(|service| model::layer2(view, service)) {
                 let places = addresses.into_iter().flat_map(|address| lans.iter().map(move |lan| (*lan, address)));
                 for (lan, address) in places {
