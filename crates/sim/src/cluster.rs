@@ -22,9 +22,9 @@ use std::net::IpAddr;
 use api::core::Ingress;
 use api::{Key, Kind, Write};
 use bgp::ConnectionId;
-use kit::{Duration, HoldTime, Instant, Rng};
+use kit::{Duration, Family, HoldTime, Instant, InterfaceIndex, Rng};
 use l2::wire::Frame;
-use speaker::Exclusion;
+use speaker::{Exclusion, Hindrances};
 
 use crate::Sabotage;
 use crate::api_server::ApiServer;
@@ -144,6 +144,10 @@ pub(crate) enum Event {
     MembersHeard { node: NodeId, epoch: u64 },
     /// The kernel tells a process of an interface.
     Netlink { node: NodeId, epoch: u64, lan: Lan, interface: Option<l2::Interface> },
+    /// The kernel tells a process of the default routes.
+    Ways { node: NodeId, epoch: u64, ways: BTreeMap<Family, BTreeSet<InterfaceIndex>> },
+    /// A machine may have its default routes again.
+    WaysBack(NodeId),
     /// A cable may be in again, or an interface be there.
     PortBack { node: NodeId, lan: Lan },
     /// Links may be good again.
@@ -215,6 +219,8 @@ pub struct Cluster {
 
     /// The machines whose speakers take part in memberlist.
     members: BTreeSet<NodeId>,
+    /// What speakers say of themselves, if they have said something.
+    statements: BTreeMap<NodeId, Hindrances>,
     asker: Asker,
     /// Somebody who answers for an address that is not its own.
     rogue: Option<(Lan, IpAddr)>,
@@ -262,6 +268,7 @@ impl Cluster {
             frozen: BTreeMap::new(),
             epochs: 0,
             members: BTreeSet::new(),
+            statements: BTreeMap::new(),
             asker: Asker::default(),
             rogue: None,
             lossy_until: None,
@@ -371,6 +378,8 @@ impl Cluster {
             Event::Joined { node, epoch } => self.joined(node, epoch),
             Event::MembersHeard { node, epoch } => return self.members_heard(node, epoch),
             Event::Netlink { node, epoch, lan, interface } => return self.netlink(node, epoch, lan, interface),
+            Event::Ways { node, epoch, ways } => return self.ways_heard(node, epoch, ways),
+            Event::WaysBack(node) => self.ways_back(node),
             Event::PortBack { node, lan } => self.port_back(node, lan),
             Event::LossEnds => self.lossy_until = self.lossy_until.filter(|until| *until > self.now),
             Event::RivalWrites(service) => return self.rival_writes(&service),

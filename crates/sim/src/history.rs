@@ -5,7 +5,7 @@
 
 mod objects;
 
-use kit::{Duration, Rng};
+use kit::{Duration, Family, Rng};
 
 use crate::names::{Lan, NODES_MAX, NodeId, ProcessId, RouterName};
 use crate::step::{Exit, PodState, Step};
@@ -197,10 +197,12 @@ impl Writer {
         let (node, router, span) = (self.node(), self.router(), self.seconds(20));
         let lan = self.pick(&Lan::ALL, Lan::Front);
         let protocol = self.pick(&l2::Protocol::ALL, l2::Protocol::Arp);
-        let step = match self.rng.below(11) {
+        let family = self.pick(&Family::ALL, Family::V4);
+        let step = match self.rng.below(13) {
             0..=1 => Step::Unplug(node, lan, span),
             2 => Step::Vanish(node, span),
             10 => Step::SwapMac(node, lan),
+            11..=12 => Step::LoseWay(node, family, span),
             3 => Step::KillSocket(node, lan, protocol),
             4 => Step::Lose(span),
             5 => Step::Break(node, router),

@@ -1,8 +1,8 @@
 //! A machine: whether it runs, its interfaces, and its speaker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use kit::{Instant, Mac};
+use kit::{Family, Instant, InterfaceIndex, Mac};
 use l2::{Exclusion, Interface, InterfaceFlags};
 
 use crate::names::{Lan, NodeId};
@@ -15,6 +15,8 @@ pub(crate) struct Machine {
     /// It has power.
     pub(crate) is_on: bool,
     ports: BTreeMap<Lan, Port>,
+    /// Until when it has no default route of a family.
+    pub(crate) ways_lost: BTreeMap<Family, Instant>,
     /// Its speaker, while that runs.
     pub(crate) speaker: Option<SpeakerProcess>,
     /// How often it was switched on, which tells a report about it from one about its past.
@@ -51,7 +53,14 @@ impl Machine {
     /// A machine that is on, with all cables in, and without a speaker.
     pub(crate) fn new(node: NodeId) -> Self {
         let port = |lan: &Lan| (*lan, Port::new());
-        Machine { node, is_on: true, ports: node.lans().iter().map(port).collect(), speaker: None, boots: 1 }
+        Machine {
+            node,
+            is_on: true,
+            ports: node.lans().iter().map(port).collect(),
+            ways_lost: BTreeMap::new(),
+            speaker: None,
+            boots: 1,
+        }
     }
 
     /// Mends everything about its interfaces, and says which were not as they should be.
@@ -68,6 +77,12 @@ impl Machine {
     pub(crate) fn is_connected(&self, lan: Lan) -> bool {
         let is_up = |port: &Port| port.down_until.is_none() && port.gone_until.is_none();
         self.is_on && self.ports.get(&lan).is_some_and(is_up)
+    }
+
+    /// By which interfaces its default routes leave, by family.
+    pub(crate) fn ways_out(&self) -> BTreeMap<Family, BTreeSet<InterfaceIndex>> {
+        let there = Family::ALL.into_iter().filter(|family| !self.ways_lost.contains_key(family));
+        there.map(|family| (family, BTreeSet::from([Lan::Front.index()]))).collect()
     }
 
     /// The Ethernet address of its interface to a link.

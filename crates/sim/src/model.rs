@@ -11,11 +11,12 @@ use api::core::{Node, Service};
 use config::{BgpAdvertisement, Config, L2Advertisement, Peer, PeerEndpoint, Pool};
 use ipnet::IpNet;
 use kit::{Community, ExtendedCommunity, Family};
-use speaker::Exclusion;
+use speaker::{Exclusion, Hindrance, Hindrances};
 
 use crate::api_server::ApiServer;
 use crate::cluster::Climate;
 use crate::ledger::is_served;
+use crate::machine::Machine;
 use crate::names::{Lan, NodeId, RouterName};
 use crate::router::Route;
 use crate::sessions::router_of;
@@ -29,6 +30,8 @@ pub(crate) struct View<'a> {
     pub(crate) climate: &'a Climate,
     /// The members of memberlist; `None` where there is none.
     pub(crate) members: Option<&'a BTreeSet<NodeId>>,
+    /// What keeps each of them from announcing.
+    pub(crate) plights: &'a BTreeMap<NodeId, Plight>,
 }
 
 /// A route as it should arrive.
@@ -125,13 +128,69 @@ pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, 
         let is_dead = view.members.is_none() && node.condition("Ready").is_some_and(|ready| ready != "True");
         (is_dead, Reverse(score), speaker::digest(&node.metadata.name, first))
     };
-    let owner = candidates.min_by_key(rank).filter(|owner| owner.metadata.name == view.node.name())?;
+    let mut candidates: Vec<&Node> = candidates.collect();
+    candidates.sort_by_key(rank);
+    // Contract 12.2 R9: who cannot announce makes room for the first who can, if there is one and they hear each other.
+    let is_able = |node: &Node| {
+        let plight = NodeId::of_name(&node.metadata.name).and_then(|node| view.plights.get(&node));
+        view.members.is_none() || plight.is_none_or(|plight| !plight.hinders(&addresses, &selecting(node)))
+    };
+    let able = candidates.iter().copied().find(|node| is_able(node));
+    let owner = able.or(candidates.first().copied()).filter(|owner| owner.metadata.name == view.node.name())?;
     let here = selecting(owner);
     let names = here.iter().flat_map(|it| &it.interfaces);
     let is_anywhere = here.iter().any(|it| it.interfaces.is_empty());
     let named: BTreeSet<&str> = names.map(String::as_str).collect();
     let lans = view.node.lans().iter().copied().filter(|lan| is_anywhere || named.contains(lan.interface()));
     Some((addresses, lans.collect()))
+}
+
+/// What keeps a node from announcing (contract 12.2 R9).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plight {
+    /// L2Advertisements none of whose interfaces works there, by family of what they announce.
+    advertisements: BTreeSet<(Family, String)>,
+    /// Families without a default route.
+    ways: BTreeSet<Family>,
+}
+
+/// What is in the way of a machine whose Node has these labels, by the configuration that is in force there.
+pub(crate) fn plight(config: &Config, node: &Node, machine: &Machine) -> Plight {
+    let works = |advertisement: &L2Advertisement| {
+        let names = &advertisement.interfaces;
+        let allows = |lan: &Lan| names.is_empty() || names.iter().any(|name| name == lan.interface());
+        Lan::ALL.iter().any(|lan| machine.is_connected(*lan) && allows(lan))
+    };
+    let mut advertisements = BTreeSet::new();
+    for pool in config.pools.values() {
+        let here = pool.l2_advertisements.values().filter(|it| it.node_selectors.matches(&node.metadata.labels));
+        for advertisement in here.filter(|it| !works(it)) {
+            let families = Family::ALL.into_iter().filter(|family| pool.has_family(*family));
+            advertisements.extend(families.map(|family| (family, advertisement.name.clone())));
+        }
+    }
+    let ways = machine.ways_out();
+    Plight { advertisements, ways: Family::ALL.into_iter().filter(|family| !ways.contains_key(family)).collect() }
+}
+
+impl Plight {
+    /// Whether one of the addresses cannot be announced by any of these advertisements.
+    fn hinders(&self, addresses: &[IpAddr], selecting: &[&L2Advertisement]) -> bool {
+        addresses.iter().any(|address| {
+            let family = Family::of(address);
+            self.ways.contains(&family)
+                || selecting.iter().all(|it| self.advertisements.contains(&(family, it.name.clone())))
+        })
+    }
+
+    /// Whether this is what a speaker says.
+    pub(crate) fn is(&self, told: &Hindrances) -> bool {
+        let advertisements = self.advertisements.iter().map(|(family, name)| {
+            Hindrance::Advertisement { family: *family, name: name.clone() }
+        });
+        let ways = self.ways.iter().map(|family| Hindrance::WayOut(*family));
+        *told == Hindrances::new(advertisements.chain(ways).collect())
+    }
 }
 
 /// The routes that the node gives to its routers because of this Service, with the advertisements that ask for them

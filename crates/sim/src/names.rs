@@ -3,9 +3,11 @@
 //! Everything that follows from a name alone (interfaces, Ethernet and IP addresses) is here as well, so that a line of a
 //! trace can be read without a map.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use kit::{Asn, Family, InterfaceIndex, Mac};
 
 /// How many machines a cluster has at most.
@@ -114,6 +116,12 @@ impl Lan {
             Family::V4 => IpAddr::V4(Ipv4Addr::new(192, 168, self.number(), host)),
             Family::V6 => IpAddr::V6(Ipv6Addr::new(0xfd01, 0, 0, self.number().into(), 0, 0, 0, host.into())),
         }
+    }
+
+    /// The networks of the addresses on it.
+    pub fn networks(self) -> BTreeSet<IpNet> {
+        let network = |(family, length)| IpNet::new(self.address(family, 0), length).ok();
+        [(Family::V4, 24), (Family::V6, 64)].into_iter().filter_map(network).collect()
     }
 
     /// The address of a family that the client on it asks from.

@@ -7,6 +7,8 @@ pub enum Sabotage {
     ForgetAddressWithdrawals,
     /// A speaker takes its own node for the only one.
     KnowNoOtherNode,
+    /// A speaker does not tell the others what keeps its node from announcing.
+    HideHindrances,
     /// A speaker says everything about addresses twice.
     RepeatAnnouncements,
     /// A speaker never hears of some Services.

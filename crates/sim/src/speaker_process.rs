@@ -9,11 +9,11 @@ use api::{Key, Kind, Object, ObjectRef, Write};
 use bgp::RouteAttributes;
 use config::{Config, Peer};
 use ipnet::IpNet;
-use kit::{Duration, Instant, InterfaceIndex, Mac, Outbox};
+use kit::{Duration, Family, Instant, InterfaceIndex, Mac, Outbox};
 use l2::wire::ndp::{ALL_NODES, Message};
 use l2::wire::{Frame, Payload};
 use l2::{Action, HAND_OVER_MAX, InterfaceSet, Responder};
-use speaker::{DrainOptions, Input, Members, Options, Output, Protocol, Speaker};
+use speaker::{DrainOptions, Hindrances, Input, Link, Members, Options, Output, Protocol, Speaker};
 
 use crate::Sabotage;
 use crate::client::Change;
@@ -41,6 +41,8 @@ pub(crate) enum Effect {
     Write(Write),
     Frame { interface: InterfaceIndex, bytes: Vec<u8> },
     Session(sessions::Effect),
+    /// The other speakers are to know this of the node.
+    Statement(Hindrances),
 }
 
 /// What a speaker has said that it does, by the outputs so far.
@@ -94,7 +96,7 @@ pub(crate) struct SpeakerProcess {
     sessions: Sessions,
     out: Outbox<Output>,
     l2_out: Outbox<l2::Output>,
-    interfaces: BTreeSet<String>,
+    links: BTreeMap<Lan, l2::Interface>,
     is_synced: bool,
     leaving: Leaving,
     claims: Claims,
@@ -141,7 +143,7 @@ impl SpeakerProcess {
             sessions: Sessions::new(node, epoch, seed),
             out: Outbox::with_limit(climate.speaker_outbox),
             l2_out: Outbox::with_limit(if sabotage == Some(Sabotage::TinyOutbox) { 1 } else { l2::OUTBOX_MAX }),
-            interfaces: BTreeSet::new(),
+            links: BTreeMap::new(),
             is_synced: false,
             leaving: Leaving::No,
             claims: Claims::default(),
@@ -283,16 +285,31 @@ impl SpeakerProcess {
         interface: Option<l2::Interface>,
     ) -> Result<(), Violation> {
         let input = if let Some(interface) = interface {
-            self.interfaces.insert(interface.name.clone());
+            self.links.insert(lan, interface.clone());
             l2::Input::Interface(interface)
         } else {
-            self.interfaces.remove(lan.interface());
+            self.links.remove(&lan);
             self.sockets.open.retain(|(index, _)| *index != lan.index());
             self.sockets.groups.remove(&lan.index());
             l2::Input::InterfaceGone { index: lan.index() }
         };
         self.segment(now, input)?;
-        self.decide(now, Input::Interfaces(self.interfaces.clone()))
+        let names = self.links.values().map(|interface| interface.name.clone());
+        self.decide(now, Input::Interfaces(names.collect()))?;
+        let link = |(lan, interface): (&Lan, &l2::Interface)| Link {
+            interface: interface.clone(),
+            networks: lan.networks(),
+        };
+        self.decide(now, Input::Links(self.links.iter().map(link).collect()))
+    }
+
+    /// The kernel tells by which interfaces the default routes leave.
+    pub(crate) fn ways_changed(
+        &mut self,
+        now: Instant,
+        ways: BTreeMap<Family, BTreeSet<InterfaceIndex>>,
+    ) -> Result<(), Violation> {
+        self.decide(now, Input::Gateways(ways))
     }
 
     /// A socket of the responder dies.
@@ -467,9 +484,11 @@ impl SpeakerProcess {
                 }
                 self.segment(now, l2::Input::HandOver { address })
             }
-            // Nothing is told of the interfaces' networks here, so nothing hinders.
             Output::State(hindrances) => {
-                consistent(hindrances.iter().next().is_none(), &|| format!("hindered: {hindrances:?}"))
+                if self.sabotage != Some(Sabotage::HideHindrances) {
+                    self.effects.push(Effect::Statement(hindrances));
+                }
+                Ok(())
             }
             Output::Watch(nodes) => {
                 consistent(!nodes.contains(&node.name()), &|| "wants itself watched".to_owned())?;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use api::core::Ingress;
 use api::{Key, Object, ObjectRef, PoolCounters};
-use kit::Duration;
+use kit::{Duration, Family};
 
 use crate::names::{Lan, NodeId, ProcessId, RouterName};
 
@@ -97,6 +97,8 @@ pub enum Step {
     PowerOn(NodeId),
     /// A cable is pulled out.
     Unplug(NodeId, Lan, Duration),
+    /// A machine loses its default route of a family for a while.
+    LoseWay(NodeId, Family, Duration),
     /// An interface vanishes, and comes back.
     Vanish(NodeId, Duration),
     /// An interface gets another Ethernet address.
@@ -143,6 +145,7 @@ impl fmt::Display for Step {
             Step::PowerOff(node) => write!(f, "{node} loses power"),
             Step::PowerOn(node) => write!(f, "{node} gets power"),
             Step::Unplug(node, lan, span) => write!(f, "unplug {} of {node} for {span}", lan.interface()),
+            Step::LoseWay(node, family, span) => write!(f, "{node} has no default route for {family} for {span}"),
             Step::Vanish(node, span) => write!(f, "eth1 of {node} vanishes for {span}"),
             Step::SwapMac(node, lan) => write!(f, "{} of {node} gets another address", lan.interface()),
             Step::KillSocket(node, lan, protocol) => {

@@ -153,7 +153,8 @@ impl Segment {
     /// Every second refresh of an address is lost, all its frames: never two in a row.
     fn is_lost(&mut self, frame: &Frame) -> bool {
         let is_for_all = frame.destination.0[0] & 1 == 1;
-        if self.loss == Loss::None || !is_for_all || self.now.since(self.since) < SETTLED {
+        let is_question = matches!(frame.payload, Payload::Ndp(Ndp { message: Message::Solicitation { .. }, .. }));
+        if self.loss == Loss::None || !is_for_all || is_question || self.now.since(self.since) < SETTLED {
             return false;
         }
         let (last, count) = self.refreshes.entry(subject(frame)).or_insert((Instant::ZERO, 0));
@@ -245,7 +246,7 @@ impl Segment {
     /// Where a frame of the router to an address would go now, if that is wrong.
     fn hole(&self) -> Option<String> {
         self.owners.iter().filter(|(_, owners)| !owners.is_empty()).find_map(|(address, owners)| {
-            let at = self.now;
+            let at = self.now.since(Instant::ZERO);
             let Some(entry) = self.router.get(address) else {
                 return Some(format!("{at}: the router knows no station for {address}"));
             };
@@ -284,7 +285,9 @@ impl Segment {
                 self.has_power[old] = false;
                 self.owners.values_mut().for_each(Vec::clear);
                 self.pass(self.now + DETECTION)?;
-                ADDRESSES.iter().for_each(|address| self.announce(heir, address.parse().unwrap()));
+                for address in ADDRESSES {
+                    self.announce(heir, address.parse().unwrap());
+                }
                 self.hole().map_or(Ok(()), Err)?;
                 self.pass(self.now + Duration::from_secs(60))?;
                 self.nodes[old] = node(refresh, self.now, old);
@@ -344,7 +347,11 @@ fn hours(seed: u64, refresh: Refresh, habit: Habit, loss: Loss) -> Result<Segmen
                 };
                 segment.move_to(refresh, *random.pick(&others).unwrap(), how)?;
             }
-            1..=4 => ADDRESSES.iter().for_each(|address| segment.use_address(address.parse().unwrap())),
+            1..=4 => {
+                for address in ADDRESSES {
+                    segment.use_address(address.parse().unwrap());
+                }
+            }
             _ => {}
         }
         let rest = if random.below(4) == 0 { random.below(4_000_000) } else { random.below(20_000) };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api::core::Service;
 use api::{Key, Object};
-use kit::Duration;
+use kit::{Duration, Family};
 
 use super::{Cluster, Membership};
 use crate::model;
@@ -15,6 +15,9 @@ use crate::violation::{Invariant, Violation, hold};
 
 /// In this time everybody has heard that a node is lost, the new owner has announced itself, and the old one is silent.
 const TAKEOVER: Duration = Duration::from_secs(20);
+
+/// How long a node is hindered: until it is mended.
+const HINDERED: Duration = Duration::from_secs(60);
 
 /// How long a cable is out.
 const REPLUG: Duration = Duration::from_secs(3);
@@ -32,17 +35,20 @@ pub enum Exam {
     Takeover,
     /// When an interface is back, or has another Ethernet address, the network hears of it.
     Replug,
+    /// A node that cannot announce leaves its addresses to one that can.
+    Hinder,
 }
 
 impl Exam {
     /// The one for a seed.
     pub fn of_seed(seed: u64) -> Exam {
-        match seed % 5 {
+        match seed % 6 {
             0 => Exam::ControllerRestart,
             1 => Exam::SpeakerRestart,
             2 => Exam::OneUpdate,
             3 => Exam::Takeover,
-            _ => Exam::Replug,
+            4 => Exam::Replug,
+            _ => Exam::Hinder,
         }
     }
 }
@@ -61,6 +67,7 @@ impl Cluster {
             Exam::OneUpdate => self.changes_one_route(),
             Exam::Takeover => self.loses_an_owner(),
             Exam::Replug => self.replugs_an_interface(),
+            Exam::Hinder => self.hinders_an_owner(),
         }
     }
 
@@ -127,9 +134,11 @@ impl Cluster {
     }
 
     fn is_routed(&self, service: &Service) -> bool {
+        // Routes are nobody's but the node's own.
+        let unhindered = BTreeMap::new();
         self.machines.iter().any(|(node, machine)| {
             let config = machine.speaker.as_ref().and_then(|speaker| speaker.configuration());
-            config.is_some_and(|config| !model::routes(self.view(*node, config), service).is_empty())
+            config.is_some_and(|config| !model::routes(self.view(*node, config, &unhindered), service).is_empty())
         })
     }
 
@@ -190,6 +199,8 @@ impl Cluster {
             self.swap_mac(node, lan);
         }
         self.run_for(TAKEOVER)?;
+        // Who was without a link counts as that for a while.
+        self.rest()?;
         let after = self.machines.get(&node).map(|machine| machine.mac(lan));
         for ((at, address), macs) in places {
             // Where two answer (see `check_single_owners`) the other one has nothing new to say.
@@ -197,6 +208,40 @@ impl Cluster {
             let told = self.asker.told(lan, address);
             hold(!is_here || told == after, Invariant::TakeoverIsTold, || {
                 format!("{address} is at {after:?} on {lan:?} again, but {told:?} was told last")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A node that answers loses the cable of an interface over which nobody gossips, or a default route. Where another node can
+    /// announce, it does, and says so; where none can, nothing moves.
+    fn hinders_an_owner(&mut self) -> Result<(), Violation> {
+        if self.climate.membership == Membership::Nodes {
+            // Nobody would hear of it.
+            return Ok(());
+        }
+        let before = self.expected_answers();
+        let owns = |node: &NodeId, lan: Lan| {
+            let mac = self.machines.get(node).map(|machine| machine.mac(lan));
+            before.iter().any(|((at, _), macs)| *at == lan && mac.is_some_and(|mac| macs.contains(&mac)))
+        };
+        let owners = self.machines.keys().filter(|node| Lan::ALL.into_iter().any(|lan| owns(node, lan)));
+        let owners: Vec<NodeId> = owners.copied().collect();
+        let Some(node) = self.rng.pick(&owners).copied() else { return Ok(()) };
+        self.asker.forget_told();
+        if owns(&node, Lan::Back) && self.rng.one_in(2) {
+            self.unplug(node, Lan::Back, HINDERED);
+        } else {
+            let family = self.rng.pick(&Family::ALL).copied().unwrap_or(Family::V4);
+            self.lose_way(node, family, HINDERED);
+        }
+        self.run_for(TAKEOVER)?;
+        self.check_answers()?;
+        for ((lan, address), macs) in self.expected_answers() {
+            let is_new = before.get(&(lan, address)).is_none_or(|before| before.is_disjoint(&macs));
+            let told = self.asker.told(lan, address);
+            hold(!is_new || told.is_some_and(|mac| macs.contains(&mac)), Invariant::TakeoverIsTold, || {
+                format!("{macs:?} answers for {address} on {lan:?} since {node} is hindered, but {told:?} was told last")
             })?;
         }
         self.rest()

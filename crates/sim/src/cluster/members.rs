@@ -1,12 +1,12 @@
-//! Who each speaker believes to be alive, where they know of each other by memberlist.
+//! Who each speaker believes to be alive and able, where they know of each other by memberlist.
 //!
 //! What members say to each other is tested where it is implemented, in `gossip`. Here they come to know what is true, each
-//! in its time: who has joined, and can be reached over the front link.
+//! in its time: who has joined, what they say of themselves, and who can be reached over the front link.
 
 use std::collections::BTreeSet;
 
 use kit::Duration;
-use speaker::Members;
+use speaker::{Hindrances, Members, Statement};
 
 use super::{Cluster, Event, Membership};
 use crate::names::{Lan, NodeId, ProcessId};
@@ -66,6 +66,15 @@ impl Cluster {
         }
     }
 
+    /// A speaker says what keeps its node from announcing.
+    pub(super) fn stated(&mut self, node: NodeId, hindrances: Hindrances) {
+        self.say(|| format!("the speaker of {node} is hindered by {hindrances:?}"));
+        // What it announces may depend on it.
+        self.frozen.remove(&ProcessId::Speaker(node));
+        self.statements.insert(node, hindrances);
+        self.members_changed();
+    }
+
     /// A speaker hears who is there.
     pub(super) fn members_heard(&mut self, node: NodeId, epoch: u64) -> Result<(), Violation> {
         let process = ProcessId::Speaker(node);
@@ -75,11 +84,12 @@ impl Cluster {
         let is_reached = |node: NodeId| self.machines.get(&node).is_some_and(|it| it.is_connected(Lan::Front));
         let is_heard = |other: &&NodeId| **other == node || (is_reached(node) && is_reached(**other));
         let alive: BTreeSet<NodeId> = self.members.iter().filter(is_heard).copied().collect();
+        let statement = |node: NodeId| Statement::Made(self.statements.get(&node).cloned().unwrap_or_default());
+        let members = Members::Alive(alive.iter().map(|node| (node.name(), statement(*node))).collect());
         self.is_active();
         self.say(|| format!("the speaker of {node} finds alive: {alive:?}"));
         // Who is elected may depend on it.
         self.frozen.remove(&process);
-        let members = Members::alive(alive.into_iter().map(NodeId::name));
         self.with_speaker(node, |speaker, now| speaker.members_changed(now, members))
     }
 }

@@ -1,8 +1,9 @@
 //! The links: frames and who gets them, cables, interfaces and what the kernel tells of them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use kit::{Duration, InterfaceIndex, Mac};
+use kit::{Duration, Family, InterfaceIndex, Mac};
 use l2::Interface;
 use l2::wire::arp::Operation;
 use l2::wire::{Arp, Frame, Payload};
@@ -104,6 +105,52 @@ impl Cluster {
         if lan == Lan::Front {
             self.disturb(Some(node), None);
         }
+    }
+
+    /// A machine loses its default route of a family for a while.
+    pub(super) fn lose_way(&mut self, node: NodeId, family: Family, span: Duration) {
+        let until = self.now + span;
+        let Some(machine) = self.machines.get_mut(&node) else { return };
+        let lost = machine.ways_lost.entry(family).or_insert(until);
+        *lost = until.max(*lost);
+        self.schedule.plan(until, Event::WaysBack(node));
+        self.ways_changed(node);
+    }
+
+    /// A machine may have its default routes again.
+    pub(super) fn ways_back(&mut self, node: NodeId) {
+        let now = self.now;
+        let Some(machine) = self.machines.get_mut(&node) else { return };
+        let before = machine.ways_lost.len();
+        machine.ways_lost.retain(|_, until| *until > now);
+        if machine.ways_lost.len() != before {
+            self.ways_changed(node);
+        }
+    }
+
+    /// The kernel of a machine tells its speaker of the default routes.
+    pub(super) fn ways_changed(&mut self, node: NodeId) {
+        self.is_active();
+        let Some(ways) = self.machines.get(&node).map(crate::machine::Machine::ways_out) else { return };
+        if let Some(client) = self.clients.get(&ProcessId::Speaker(node)) {
+            let epoch = client.epoch;
+            self.plan_in(NETLINK, Event::Ways { node, epoch, ways });
+        }
+    }
+
+    /// A speaker hears of its default routes.
+    pub(super) fn ways_heard(
+        &mut self,
+        node: NodeId,
+        epoch: u64,
+        ways: BTreeMap<Family, BTreeSet<InterfaceIndex>>,
+    ) -> Result<(), Violation> {
+        if self.clients.get(&ProcessId::Speaker(node)).is_none_or(|client| client.epoch != epoch) {
+            return Ok(());
+        }
+        self.is_active();
+        self.frozen.remove(&ProcessId::Speaker(node));
+        self.with_speaker(node, |speaker, now| speaker.ways_changed(now, ways))
     }
 
     /// An interface vanishes for a while.

@@ -80,6 +80,7 @@ impl Cluster {
                 Effect::Write(write) => self.write(ProcessId::Speaker(node), write)?,
                 Effect::Frame { interface, bytes } => self.frame_leaves(node, interface, bytes),
                 Effect::Session(effect) => self.session_effect(node, effect)?,
+                Effect::Statement(hindrances) => self.stated(node, hindrances),
             }
         }
         result
@@ -114,6 +115,7 @@ impl Cluster {
                 let speaker = SpeakerProcess::new(node, life, &self.climate, self.sabotage);
                 let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
                 machine.speaker = Some(speaker);
+                self.statements.remove(&node);
                 let members = self.members_at_first();
                 self.with_speaker(node, |speaker, now| speaker.members_changed(now, members))?;
                 for lan in node.lans() {
@@ -122,7 +124,8 @@ impl Cluster {
                         self.with_speaker(node, |speaker, now| speaker.interface_changed(now, *lan, interface))?;
                     }
                 }
-                Ok(())
+                let ways = self.machines.get(&node).map(Machine::ways_out).unwrap_or_default();
+                self.with_speaker(node, |speaker, now| speaker.ways_changed(now, ways))
             }
         }
     }

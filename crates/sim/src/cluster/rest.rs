@@ -14,7 +14,7 @@ use speaker::Protocol;
 use super::{Cluster, Event, Membership};
 use crate::configuration::{NAMESPACE, Reader};
 use crate::ledger::{self, is_served};
-use crate::model::{self, View};
+use crate::model::{self, Plight, View};
 use crate::names::{Lan, NODES_MAX, NodeId, ProcessId, RouterName};
 use crate::router::Table;
 use crate::sessions::router_of;
@@ -27,6 +27,8 @@ const WAIT: Duration = Duration::from_secs(2);
 /// Everything comes to rest in this time: statuses that others overwrote are set back after 300 s at most, and a lost
 /// status is written again after 60 s; sessions are tried again after 120 s at most.
 const REST_MAX: Duration = Duration::from_secs(900);
+/// A speaker that plans nothing before this has nothing more to do.
+const PLANS_MIN: Duration = Duration::from_secs(20);
 /// How long an answer to a question may take.
 const ANSWER: Duration = Duration::from_millis(50);
 /// For so long nothing is written at rest: longer than it takes a controller to repeat what was not seen to arrive.
@@ -86,6 +88,10 @@ impl Cluster {
             for lan in broken {
                 self.port_changed(node, lan);
             }
+            if let Some(machine) = self.machines.get_mut(&node).filter(|machine| !machine.ways_lost.is_empty()) {
+                machine.ways_lost.clear();
+                self.ways_changed(node);
+            }
         }
         for number in self.connections.between(None, None) {
             self.unstall(number);
@@ -133,13 +139,31 @@ impl Cluster {
         })
     }
 
-    /// True for a speaker that has not found the others yet, or whose node is still leaving.
+    /// True for a speaker that has not found the others yet, or counts as hindered by what is mended, or whose node is still
+    /// leaving.
     fn has_to_go_on(&self, node: NodeId) -> bool {
         let Some(speaker) = self.speaker(node).filter(|speaker| speaker.configuration().is_some()) else {
             return false;
         };
         let joins = self.climate.membership == Membership::Memberlist && !self.members.contains(&node);
-        joins || speaker.core().next_deadline().is_some()
+        // For minutes afterwards it remembers what it has lost, which changes nothing.
+        let has_plans = speaker.core().next_deadline().is_some_and(|at| at <= self.now + PLANS_MIN);
+        joins || has_plans || !self.is_hindered_as_told(node)
+    }
+
+    /// What keeps each machine from announcing, by the configuration that is in force there.
+    fn plights(&self) -> BTreeMap<NodeId, Plight> {
+        let of = |(node, machine): (&NodeId, &super::Machine)| {
+            let config = machine.speaker.as_ref()?.configuration()?;
+            Some((*node, model::plight(config, self.api.node(&node.name())?, machine)))
+        };
+        self.machines.iter().filter_map(of).collect()
+    }
+
+    /// Whether a speaker says of its node what is true of it.
+    fn is_hindered_as_told(&self, node: NodeId) -> bool {
+        let plight = self.plights().remove(&node).unwrap_or_default();
+        self.speaker(node).is_none_or(|speaker| plight.is(speaker.core().hindrances()))
     }
 
     /// A router that takes a session for established which the node does not have.
@@ -272,15 +296,20 @@ fn recount(pool: &config::Pool, books: &ledger::Books) -> PoolCounters {
 
 /// What is announced.
 impl Cluster {
-    pub(super) fn view<'a>(&'a self, node: NodeId, config: &'a Config) -> View<'a> {
+    pub(super) fn view<'a>(
+        &'a self,
+        node: NodeId,
+        config: &'a Config,
+        plights: &'a BTreeMap<NodeId, Plight>,
+    ) -> View<'a> {
         let members = (self.climate.membership == Membership::Memberlist).then_some(&self.members);
-        View { node, config, api: &self.api, climate: &self.climate, members }
+        View { node, config, api: &self.api, climate: &self.climate, members, plights }
     }
 
-    pub(super) fn views(&self) -> impl Iterator<Item = View<'_>> {
-        self.machines.iter().filter_map(|(node, machine)| {
+    fn views<'a>(&'a self, plights: &'a BTreeMap<NodeId, Plight>) -> impl Iterator<Item = View<'a>> {
+        self.machines.iter().filter_map(move |(node, machine)| {
             let config = machine.speaker.as_ref()?.configuration()?;
-            Some(self.view(*node, config))
+            Some(self.view(*node, config, plights))
         })
     }
 
@@ -291,8 +320,8 @@ impl Cluster {
     }
 
     fn check_routes(&self) -> Result<(), Violation> {
-        let mut tables = self.tables();
-        for view in self.views() {
+        let (mut tables, plights) = (self.tables(), self.plights());
+        for view in self.views(&plights) {
             for (peer, router) in model::peers(view) {
                 let expected = model::table(view, peer, router);
                 let has = tables.remove(&(router, view.node)).unwrap_or_default();
@@ -311,13 +340,14 @@ impl Cluster {
 
     /// Who should answer where.
     pub(super) fn expected_answers(&self) -> Answers {
-        let mut expected = Answers::new();
-        for view in self.views() {
+        let (mut expected, plights) = (Answers::new(), self.plights());
+        for view in self.views(&plights) {
             for (addresses, lans) in self.api.services().filter_map(|service| model::layer2(view, service)) {
                 let places = addresses.into_iter().flat_map(|address| lans.iter().map(move |lan| (*lan, address)));
                 for (lan, address) in places {
-                    let mac = self.machines.get(&view.node).map(|machine| machine.mac(lan));
-                    expected.entry((lan, address)).or_default().extend(mac);
+                    let machine = self.machines.get(&view.node).filter(|machine| machine.is_connected(lan));
+                    let Some(mac) = machine.map(|machine| machine.mac(lan)) else { continue };
+                    expected.entry((lan, address)).or_default().insert(mac);
                 }
             }
         }
@@ -325,7 +355,7 @@ impl Cluster {
     }
 
     /// Asks everywhere for every address that any Service ever had, and for one that none has.
-    fn check_answers(&mut self) -> Result<(), Violation> {
+    pub(super) fn check_answers(&mut self) -> Result<(), Violation> {
         self.asker.take_answers();
         let nobodys: [IpAddr; 2] = [[10, 99, 0, 1].into(), [0xfc99, 0, 0, 0, 0, 0, 0, 1].into()];
         for address in self.ever_shown.clone().into_iter().chain(nobodys) {

@@ -51,6 +51,7 @@ impl Cluster {
             Step::PowerOff(node) => self.power_off(*node),
             Step::PowerOn(node) => self.power_on(*node),
             Step::Unplug(node, lan, span) => self.unplug(*node, *lan, *span),
+            Step::LoseWay(node, family, span) => self.lose_way(*node, *family, *span),
             Step::Vanish(node, span) => self.vanish(*node, Lan::Back, *span),
             Step::SwapMac(node, lan) => self.swap_mac(*node, *lan),
             Step::KillSocket(node, lan, protocol) => self.kill_socket(*node, *lan, *protocol)?,
