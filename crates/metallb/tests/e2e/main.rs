@@ -28,6 +28,7 @@ mod layer2;
 mod leaving;
 mod members;
 mod metrics;
+mod newer;
 mod objects;
 mod peering;
 mod restarts;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         bfd::trials(),
         status::trials(),
         capture::trials(),
+        newer::trials(),
     ];
     lab::testing::main(modules.into_iter().flatten())
 }
