@@ -23,6 +23,7 @@ mod conflicts;
 mod edge;
 mod failover;
 mod hindrances;
+mod hostile;
 mod interfaces;
 mod layer2;
 mod leaving;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         status::trials(),
         capture::trials(),
         newer::trials(),
+        hostile::trials(),
     ];
     lab::testing::main(modules.into_iter().flatten())
 }
