@@ -24,6 +24,7 @@ needed="
 /usr/lib/cni/ptp containernetworking-plugins
 /usr/bin/musl-gcc musl-tools
 /etc/ssl/certs/ca-certificates.crt ca-certificates
+/usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 "
 
 packages=$(echo "$needed" | while read -r file package; do

@@ -11,6 +11,7 @@ mod gobgp;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::IpNet;
@@ -29,7 +30,7 @@ pub enum RouterKind {
     Embedded,
     /// FRR: bgpd, bfdd and zebra.
     Frr,
-    /// BIRD 2.
+    /// BIRD 2 or 3.
     Bird,
     /// GoBGP, which sets no routes in the kernel.
     GoBgp,
@@ -64,6 +65,33 @@ pub struct RouterConfig {
     pub announce: Vec<IpNet>,
     /// Lines in the router's own language, at the end of its BGP configuration.
     pub extra: String,
+    /// Which programs it is made of.
+    pub programs: Programs,
+}
+
+/// Where the programs of routers are: those that are installed, unless told otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Programs(Option<PathBuf>);
+
+impl Programs {
+    /// The ones in this folder, such as that of `scripts/newer-routers.sh`.
+    pub fn of(folder: &Path) -> Programs {
+        Programs(Some(folder.to_owned()))
+    }
+
+    /// The program that is installed here.
+    fn path(&self, installed: &str) -> PathBuf {
+        let installed = Path::new(installed);
+        match (&self.0, installed.file_name()) {
+            (Some(folder), Some(name)) => folder.join(name),
+            _ => installed.to_owned(),
+        }
+    }
+
+    /// The same, as text for a command line.
+    fn name(&self, installed: &str) -> String {
+        self.path(installed).display().to_string()
+    }
 }
 
 /// Who may talk to a router, and how.
@@ -121,7 +149,14 @@ impl RouterConfig {
     pub fn new(asn: u32, router_id: &str) -> Result<RouterConfig> {
         let asn = Asn::new(asn).context("an AS number is not 0")?;
         let router_id = router_id.parse()?;
-        Ok(RouterConfig { asn, router_id, peers: Vec::new(), announce: Vec::new(), extra: String::new() })
+        Ok(RouterConfig {
+            asn,
+            router_id,
+            peers: Vec::new(),
+            announce: Vec::new(),
+            extra: String::new(),
+            programs: Programs::default(),
+        })
     }
 
     /// The same router with one more entry for peers.
@@ -203,6 +238,7 @@ pub struct Router {
     host: Host,
     kind: RouterKind,
     daemon: Daemon,
+    programs: Programs,
 }
 
 #[derive(Debug)]
@@ -230,7 +266,7 @@ impl Router {
             RouterKind::Bird => Daemon::Bird(bird::Bird::start(host, config)?),
             RouterKind::GoBgp => Daemon::GoBgp(gobgp::GoBgp::start(host, config)?),
         };
-        Ok(Router { host: host.clone(), kind, daemon })
+        Ok(Router { host: host.clone(), kind, daemon, programs: config.programs.clone() })
     }
 
     /// Where it runs.
@@ -258,9 +294,9 @@ impl Router {
     pub fn command(&self, commands: &[&str]) -> Result<String> {
         match &self.daemon {
             Daemon::Embedded(_) => bail!("the embedded router has no commands"),
-            Daemon::Frr(_) => frr::command(&self.host, commands),
-            Daemon::Bird(_) => bird::command(&self.host, commands),
-            Daemon::GoBgp(_) => gobgp::command(&self.host, commands),
+            Daemon::Frr(_) => frr::command(&self.host, &self.programs, commands),
+            Daemon::Bird(_) => bird::command(&self.host, &self.programs, commands),
+            Daemon::GoBgp(_) => gobgp::command(&self.host, &self.programs, commands),
         }
     }
 
@@ -268,9 +304,9 @@ impl Router {
     pub fn sessions(&self) -> Result<Vec<RouterSession>> {
         match &self.daemon {
             Daemon::Embedded(embedded) => Ok(embedded.sessions()),
-            Daemon::Frr(_) => frr::sessions(&self.host),
-            Daemon::Bird(_) => bird::sessions(&self.host),
-            Daemon::GoBgp(_) => gobgp::sessions(&self.host),
+            Daemon::Frr(_) => frr::sessions(&self.host, &self.programs),
+            Daemon::Bird(_) => bird::sessions(&self.host, &self.programs),
+            Daemon::GoBgp(_) => gobgp::sessions(&self.host, &self.programs),
         }
     }
 
@@ -278,9 +314,9 @@ impl Router {
     pub fn routes(&self) -> Result<Vec<RouterRoute>> {
         let mut routes = match &self.daemon {
             Daemon::Embedded(embedded) => Ok(embedded.routes()),
-            Daemon::Frr(_) => frr::routes(&self.host),
-            Daemon::Bird(_) => bird::routes(&self.host),
-            Daemon::GoBgp(_) => gobgp::routes(&self.host),
+            Daemon::Frr(_) => frr::routes(&self.host, &self.programs),
+            Daemon::Bird(_) => bird::routes(&self.host, &self.programs),
+            Daemon::GoBgp(_) => gobgp::routes(&self.host, &self.programs),
         }?;
         routes.sort();
         Ok(routes)

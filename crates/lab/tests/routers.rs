@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
 use kit::{Duration, Family, Secret};
-use lab::router::{Bfd, Opening, PeerPlace, Router, RouterConfig, RouterKind, RouterPeer};
+use lab::router::{Bfd, Opening, PeerPlace, Programs, Router, RouterConfig, RouterKind, RouterPeer};
 use lab::testing::Trial;
 use lab::{Host, Lab, eventually};
 
@@ -15,10 +16,16 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     lab::testing::main([
-        Trial::new("our_router_learns_every_attribute_that_bird_sends", |lab| attributes(lab, RouterKind::Embedded)),
-        Trial::new("frr_learns_every_attribute_that_bird_sends", |lab| attributes(lab, RouterKind::Frr)),
-        Trial::new("bird_learns_every_attribute_that_bird_sends", |lab| attributes(lab, RouterKind::Bird)),
-        Trial::new("gobgp_learns_every_attribute_that_bird_sends", |lab| attributes(lab, RouterKind::GoBgp)),
+        Trial::new("our_router_learns_every_attribute_that_bird_sends", |lab| {
+            attributes(lab, RouterKind::Embedded, &installed())
+        }),
+        Trial::new("frr_learns_every_attribute_that_bird_sends", |lab| attributes(lab, RouterKind::Frr, &installed())),
+        Trial::new("bird_learns_every_attribute_that_bird_sends", |lab| {
+            attributes(lab, RouterKind::Bird, &installed())
+        }),
+        Trial::new("gobgp_learns_every_attribute_that_bird_sends", |lab| {
+            attributes(lab, RouterKind::GoBgp, &installed())
+        }),
         Trial::new("our_router_reads_a_med_that_frr_sends", |lab| med(lab, RouterKind::Embedded)),
         Trial::new("frr_reads_a_med_that_frr_sends", |lab| med(lab, RouterKind::Frr)),
         Trial::new("bird_reads_a_med_that_frr_sends", |lab| med(lab, RouterKind::Bird)),
@@ -26,16 +33,36 @@ fn main() -> ExitCode {
         Trial::new("our_router_spreads_traffic_over_two_peers", |lab| multipath(lab, RouterKind::Embedded)),
         Trial::new("frr_spreads_traffic_over_two_peers", |lab| multipath(lab, RouterKind::Frr)),
         Trial::new("bird_spreads_traffic_over_two_peers", |lab| multipath(lab, RouterKind::Bird)),
-        Trial::new("our_router_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::Embedded)),
-        Trial::new("frr_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::Frr)),
-        Trial::new("bird_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::Bird)),
-        Trial::new("gobgp_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::GoBgp)),
-        Trial::new("frr_notices_a_dead_peer_by_bfd", |lab| bfd(lab, RouterKind::Frr)),
-        Trial::new("bird_notices_a_dead_peer_by_bfd", |lab| bfd(lab, RouterKind::Bird)),
+        Trial::new("our_router_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::Embedded, &installed())),
+        Trial::new("frr_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::Frr, &installed())),
+        Trial::new("bird_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::Bird, &installed())),
+        Trial::new("gobgp_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::GoBgp, &installed())),
+        Trial::new("frr_notices_a_dead_peer_by_bfd", |lab| bfd(lab, RouterKind::Frr, &installed())),
+        Trial::new("bird_notices_a_dead_peer_by_bfd", |lab| bfd(lab, RouterKind::Bird, &installed())),
         Trial::new("our_router_tells_why_a_session_ended", |lab| last_error(lab, RouterKind::Embedded)),
         Trial::new("frr_tells_why_a_session_ended", |lab| last_error(lab, RouterKind::Frr)),
         Trial::new("bird_tells_why_a_session_ended", |lab| last_error(lab, RouterKind::Bird)),
+        Trial::new("frr_10_learns_every_attribute_that_bird_sends", |lab| attributes(lab, RouterKind::Frr, &newer())),
+        Trial::new("bird_3_learns_every_attribute_that_bird_sends", |lab| attributes(lab, RouterKind::Bird, &newer())),
+        Trial::new("gobgp_4_learns_every_attribute_that_bird_sends", |lab| {
+            attributes(lab, RouterKind::GoBgp, &newer())
+        }),
+        Trial::new("frr_10_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::Frr, &newer())),
+        Trial::new("bird_3_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::Bird, &newer())),
+        Trial::new("gobgp_4_refuses_a_wrong_password", |lab| passwords(lab, RouterKind::GoBgp, &newer())),
+        Trial::new("frr_10_notices_a_dead_peer_by_bfd", |lab| bfd(lab, RouterKind::Frr, &newer())),
+        Trial::new("bird_3_notices_a_dead_peer_by_bfd", |lab| bfd(lab, RouterKind::Bird, &newer())),
     ])
+}
+
+/// Those of Debian.
+fn installed() -> Programs {
+    Programs::default()
+}
+
+/// FRR 10, BIRD 3 and GoBGP 4.
+fn newer() -> Programs {
+    Programs::of(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/routers/bin")))
 }
 
 fn address(text: &str) -> IpAddr {
@@ -98,9 +125,10 @@ fn for_kind(kind: RouterKind, mut config: RouterConfig) -> RouterConfig {
     config
 }
 
-fn attributes(lab: &Lab, kind: RouterKind) -> Result<()> {
+fn attributes(lab: &Lab, kind: RouterKind, programs: &Programs) -> Result<()> {
     let (host, dialers) = segment(lab, 1)?;
-    let router = Router::start(&host, kind, &for_kind(kind, accepting(|_| {})?))?;
+    let accepting = RouterConfig { programs: programs.clone(), ..accepting(|_| {})? };
+    let router = Router::start(&host, kind, &for_kind(kind, accepting))?;
     let mut config = dialing("10.0.0.2", |_| {})?;
     config.announce.clear();
     let route = |network| {
@@ -154,9 +182,10 @@ fn multipath(lab: &Lab, kind: RouterKind) -> Result<()> {
     Ok(())
 }
 
-fn passwords(lab: &Lab, kind: RouterKind) -> Result<()> {
+fn passwords(lab: &Lab, kind: RouterKind, programs: &Programs) -> Result<()> {
     let (host, dialers) = segment(lab, 2)?;
     let config = accepting(|peer| peer.password = Some(Secret::new("right")))?;
+    let config = RouterConfig { programs: programs.clone(), ..config };
     let router = Router::start(&host, kind, &for_kind(kind, config))?;
     let dialer = |host: &Host, id: &str, password: &str| {
         Router::start(host, RouterKind::Bird, &dialing(id, |peer| peer.password = Some(Secret::new(password)))?)
@@ -170,10 +199,11 @@ fn passwords(lab: &Lab, kind: RouterKind) -> Result<()> {
     Ok(())
 }
 
-fn bfd(lab: &Lab, kind: RouterKind) -> Result<()> {
+fn bfd(lab: &Lab, kind: RouterKind, programs: &Programs) -> Result<()> {
     let (host, dialers) = segment(lab, 1)?;
     let with_bfd = |peer: &mut RouterPeer| peer.bfd = Some(Bfd { interval: Duration::from_millis(100), multiplier: 5 });
-    let router = Router::start(&host, kind, &accepting(with_bfd)?)?;
+    let accepting = RouterConfig { programs: programs.clone(), ..accepting(with_bfd)? };
+    let router = Router::start(&host, kind, &accepting)?;
     let mut dialer = Router::start(&dialers[0], RouterKind::Bird, &dialing("10.0.0.2", with_bfd)?)?;
     router.wait_next_hops("192.0.2.1/32", &[address("10.0.0.2")], LIMIT)?;
     eventually(LIMIT, || {

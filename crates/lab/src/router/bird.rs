@@ -1,4 +1,4 @@
-//! BIRD 2: one daemon, one file, and `birdc`, whose answers are text for people.
+//! BIRD 2 or 3: one daemon, one file, and `birdc`, whose answers are text for people.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use kit::{Community, Duration, Family};
 
-use super::{Opening, PATHS_MAX, PeerPlace, RouterConfig, RouterPeer, RouterRoute, RouterSession};
+use super::{Opening, PATHS_MAX, PeerPlace, Programs, RouterConfig, RouterPeer, RouterRoute, RouterSession};
 use crate::{Host, Process, eventually};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -23,12 +23,14 @@ pub(super) struct Bird {
 
 impl Bird {
     pub(super) fn start(host: &Host, config: &RouterConfig) -> Result<Bird> {
+        let programs = &config.programs;
         let file = host.folder().join("bird.conf");
         fs::write(&file, configuration(config)).with_context(|| format!("writing {}", file.display()))?;
-        let mut command = Command::new("bird");
+        let mut command = Command::new(programs.path("bird"));
         command.args(["-f", "-s", SOCKET, "-c"]).arg(&file);
         let bird = Bird { process: host.spawn("bird", command).context("is bird2 installed?")? };
-        eventually(START_LIMIT, || self::command(host, &["show", "status"]).map(drop)).context("starting BIRD")?;
+        eventually(START_LIMIT, || self::command(host, programs, &["show", "status"]).map(drop))
+            .context("starting BIRD")?;
         Ok(bird)
     }
 
@@ -41,10 +43,10 @@ impl Bird {
     }
 }
 
-pub(super) fn command(host: &Host, words: &[&str]) -> Result<String> {
+pub(super) fn command(host: &Host, programs: &Programs, words: &[&str]) -> Result<String> {
     let mut arguments = vec!["-s", SOCKET];
     arguments.extend(words);
-    host.output_ok("birdc", &arguments)
+    host.output_ok(&programs.name("birdc"), &arguments)
 }
 
 fn configuration(config: &RouterConfig) -> String {
@@ -128,8 +130,8 @@ fn peer_block(text: &mut String, config: &RouterConfig, number: usize, peer: &Ro
     }
 }
 
-pub(super) fn sessions(host: &Host) -> Result<Vec<RouterSession>> {
-    Ok(sessions_read(&command(host, &["show", "protocols", "all"])?))
+pub(super) fn sessions(host: &Host, programs: &Programs) -> Result<Vec<RouterSession>> {
+    Ok(sessions_read(&command(host, programs, &["show", "protocols", "all"])?))
 }
 
 /// Reads `show protocols all`. A template for dynamic peers has no neighbour address, so it is no session.
@@ -163,8 +165,8 @@ fn sessions_read(text: &str) -> Vec<RouterSession> {
     sessions
 }
 
-pub(super) fn routes(host: &Host) -> Result<Vec<RouterRoute>> {
-    routes_read(&command(host, &["show", "route", "all", "where", "source", "=", "RTS_BGP"])?)
+pub(super) fn routes(host: &Host, programs: &Programs) -> Result<Vec<RouterRoute>> {
+    routes_read(&command(host, programs, &["show", "route", "all", "where", "source", "=", "RTS_BGP"])?)
 }
 
 /// Reads `show route all`: a line that begins with a network or blanks and has a protocol in brackets begins a route;
@@ -197,18 +199,21 @@ fn routes_read(text: &str) -> Result<Vec<RouterRoute>> {
 
 fn detail_read(route: &mut RouterRoute, detail: &str) -> Result<()> {
     let Some((key, value)) = detail.split_once(": ") else { return Ok(()) };
-    match key.trim() {
-        "BGP.origin" => route.origin = value.to_uppercase(),
-        "BGP.as_path" => route.as_path = value.split_whitespace().map(str::parse).collect::<Result<_, _>>()?,
-        "BGP.next_hop" => {
+    // BIRD 3 has `bgp_origin` where BIRD 2 has `BGP.origin`.
+    match key.trim().to_ascii_lowercase().replace('.', "_").as_str() {
+        "bgp_origin" => route.origin = value.to_uppercase(),
+        "bgp_as_path" | "bgp_path" => {
+            route.as_path = value.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        }
+        "bgp_next_hop" => {
             // Two for IPv6 with a link-local one: the global comes first, and is the unspecified one if there is none.
             let mut next_hops = value.split_whitespace().filter(|text| *text != "::");
             route.next_hop = next_hops.next().unwrap_or_default().parse()?;
         }
-        "BGP.med" => route.med = Some(value.parse()?),
-        "BGP.local_pref" => route.local_pref = Some(value.parse()?),
-        "BGP.community" => route.communities.extend(communities_read(value, "")?),
-        "BGP.large_community" => route.communities.extend(communities_read(value, "large:")?),
+        "bgp_med" => route.med = Some(value.parse()?),
+        "bgp_local_pref" => route.local_pref = Some(value.parse()?),
+        "bgp_community" => route.communities.extend(communities_read(value, "")?),
+        "bgp_large_community" => route.communities.extend(communities_read(value, "large:")?),
         _ => {}
     }
     Ok(())

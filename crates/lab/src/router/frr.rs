@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use kit::{Community, Duration, Family};
 use serde::Deserialize;
 
-use super::{Opening, PATHS_MAX, PeerPlace, RouterConfig, RouterPeer, RouterRoute, RouterSession};
+use super::{Opening, PATHS_MAX, PeerPlace, Programs, RouterConfig, RouterPeer, RouterRoute, RouterSession};
 use crate::{Host, Process, eventually};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -31,6 +31,7 @@ impl Frr {
     pub(super) fn start(host: &Host, config: &RouterConfig) -> Result<Frr> {
         host.output_ok("sh", &["-c", "mkdir -p /run/frr && chown frr:frr /run/frr"])
             .context("FRR runs as the user frr: is it installed, and are we root?")?;
+        let programs = &config.programs;
         let mut processes = Vec::new();
         for daemon in DAEMONS {
             let file = host.folder().join(format!("{daemon}.conf"));
@@ -40,10 +41,10 @@ impl Frr {
                 _ => String::new(),
             };
             fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
-            let mut command = Command::new(format!("/usr/lib/frr/{daemon}"));
+            let mut command = Command::new(programs.path(&format!("/usr/lib/frr/{daemon}")));
             command.args(["--log", "stdout", "-A", "127.0.0.1", "-f"]).arg(&file);
             processes.push(host.spawn(daemon, command)?);
-            wait_ready(host, daemon).with_context(|| format!("starting {daemon}"))?;
+            wait_ready(host, programs, daemon).with_context(|| format!("starting {daemon}"))?;
         }
         Ok(Frr { processes })
     }
@@ -63,18 +64,18 @@ impl Frr {
 
 /// A daemon that does not find zebra tries again only after 10 s, so each has to be known to it before the next one
 /// starts.
-fn wait_ready(host: &Host, daemon: &str) -> Result<()> {
+fn wait_ready(host: &Host, programs: &Programs, daemon: &str) -> Result<()> {
     let client = daemon.trim_end_matches('d');
     eventually(START_LIMIT, || {
-        let answer = command(host, &["show zebra client summary"])?;
+        let answer = command(host, programs, &["show zebra client summary"])?;
         ensure!(daemon == "zebra" || answer.lines().any(|line| line.starts_with(client)), "{answer}");
         Ok(())
     })
 }
 
-pub(super) fn command(host: &Host, commands: &[&str]) -> Result<String> {
+pub(super) fn command(host: &Host, programs: &Programs, commands: &[&str]) -> Result<String> {
     let arguments: Vec<_> = commands.iter().flat_map(|command| ["-c", command]).collect();
-    host.output_ok("vtysh", &arguments)
+    host.output_ok(&programs.name("vtysh"), &arguments)
 }
 
 fn bfdd_configuration(config: &RouterConfig) -> String {
@@ -165,8 +166,8 @@ struct Neighbor {
     bgp_neighbor_addr: Option<String>,
 }
 
-pub(super) fn sessions(host: &Host) -> Result<Vec<RouterSession>> {
-    let text = command(host, &["show bgp neighbors json"])?;
+pub(super) fn sessions(host: &Host, programs: &Programs) -> Result<Vec<RouterSession>> {
+    let text = command(host, programs, &["show bgp neighbors json"])?;
     let neighbours: BTreeMap<String, serde_json::Value> = serde_json::from_str(&text).context(text.clone())?;
     let session = |(name, value): (String, serde_json::Value)| {
         let neighbour: Neighbor = serde_json::from_value(value).ok()?;
@@ -212,10 +213,10 @@ struct NextHop {
     scope: Option<String>,
 }
 
-pub(super) fn routes(host: &Host) -> Result<Vec<RouterRoute>> {
+pub(super) fn routes(host: &Host, programs: &Programs) -> Result<Vec<RouterRoute>> {
     let mut routes = Vec::new();
     for family in ["ipv4", "ipv6"] {
-        let text = command(host, &[&format!("show bgp {family} unicast json detail")])?;
+        let text = command(host, programs, &[&format!("show bgp {family} unicast json detail")])?;
         routes.extend(routes_read(&text).with_context(|| text)?);
     }
     Ok(routes)

@@ -10,7 +10,7 @@ use kit::{Community, Duration, Family};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Opening, PeerPlace, RouterConfig, RouterPeer, RouterRoute, RouterSession};
+use super::{Opening, PeerPlace, Programs, RouterConfig, RouterPeer, RouterRoute, RouterSession};
 use crate::{Host, Process, eventually};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -22,17 +22,18 @@ pub(super) struct GoBgp {
 
 impl GoBgp {
     pub(super) fn start(host: &Host, config: &RouterConfig) -> Result<GoBgp> {
+        let programs = &config.programs;
         let file = host.folder().join("gobgpd.json");
         fs::write(&file, configuration(config)?.to_string()).with_context(|| format!("writing {}", file.display()))?;
-        let mut command = Command::new("gobgpd");
+        let mut command = Command::new(programs.path("gobgpd"));
         command
             .args(["--log-plain", "--pprof-disable", "--api-hosts", "127.0.0.1:50051", "-t", "json", "-f"])
             .arg(&file);
         let gobgp = GoBgp { process: host.spawn("gobgpd", command).context("is gobgpd installed?")? };
-        eventually(START_LIMIT, || self::command(host, &["global"]).map(drop)).context("starting GoBGP")?;
+        eventually(START_LIMIT, || self::command(host, programs, &["global"]).map(drop)).context("starting GoBGP")?;
         for network in &config.announce {
             let family = if Family::of(&network.addr()) == Family::V4 { "ipv4" } else { "ipv6" };
-            self::command(host, &["global", "rib", "add", "-a", family, &network.trunc().to_string()])?;
+            self::command(host, programs, &["global", "rib", "add", "-a", family, &network.trunc().to_string()])?;
         }
         Ok(gobgp)
     }
@@ -46,8 +47,8 @@ impl GoBgp {
     }
 }
 
-pub(super) fn command(host: &Host, arguments: &[&str]) -> Result<String> {
-    host.output_ok("gobgp", arguments)
+pub(super) fn command(host: &Host, programs: &Programs, arguments: &[&str]) -> Result<String> {
+    host.output_ok(&programs.name("gobgp"), arguments)
 }
 
 fn configuration(config: &RouterConfig) -> Result<Value> {
@@ -97,8 +98,8 @@ fn peer_value(peer: &RouterPeer, (key, name): (&str, &str)) -> Value {
     })
 }
 
-pub(super) fn sessions(host: &Host) -> Result<Vec<RouterSession>> {
-    sessions_read(&command(host, &["-j", "neighbor"])?)
+pub(super) fn sessions(host: &Host, programs: &Programs) -> Result<Vec<RouterSession>> {
+    sessions_read(&command(host, programs, &["-j", "neighbor"])?)
 }
 
 #[derive(Deserialize)]
@@ -137,14 +138,15 @@ fn sessions_read(text: &str) -> Result<Vec<RouterSession>> {
 #[derive(Deserialize)]
 struct Path {
     attrs: Vec<Value>,
-    #[serde(rename = "source-id")]
-    source: Option<String>,
+    /// The identifier of the peer, or nothing that can be read for a route of its own. GoBGP 3 calls it the source.
+    #[serde(rename = "peer-id", alias = "source-id")]
+    peer: Option<String>,
 }
 
-pub(super) fn routes(host: &Host) -> Result<Vec<RouterRoute>> {
+pub(super) fn routes(host: &Host, programs: &Programs) -> Result<Vec<RouterRoute>> {
     let mut routes = Vec::new();
     for family in ["ipv4", "ipv6"] {
-        routes.extend(routes_read(&command(host, &["-j", "global", "rib", "-a", family])?)?);
+        routes.extend(routes_read(&command(host, programs, &["-j", "global", "rib", "-a", family])?)?);
     }
     Ok(routes)
 }
@@ -154,7 +156,8 @@ fn routes_read(text: &str) -> Result<Vec<RouterRoute>> {
     let mut routes = Vec::new();
     for (prefix, paths) in table {
         let prefix = prefix.parse().with_context(|| prefix.clone())?;
-        for path in paths.iter().filter(|path| path.source.as_deref().is_some_and(|source| source != "<nil>")) {
+        for path in paths.iter().filter(|path| path.peer.as_deref().is_some_and(|peer| peer.parse::<IpAddr>().is_ok()))
+        {
             let mut route = RouterRoute {
                 prefix,
                 next_hop: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),

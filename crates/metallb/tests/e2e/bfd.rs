@@ -28,6 +28,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::new("rfc5882_4_1_bgp_runs_with_a_router_that_has_no_bfd", silent),
         Trial::new("rfc5882_4_3_a_restart_with_bfd_keeps_the_routes_at_frr", |lab| restart(lab, RouterKind::Frr)),
         Trial::new("rfc5882_4_3_a_restart_with_bfd_keeps_the_routes_at_bird", |lab| restart(lab, RouterKind::Bird)),
+        Trial::new("rfc5882_4_3_bfd_of_a_killed_speaker_keeps_the_routes_at_frr", |lab| kill(lab, RouterKind::Frr)),
+        Trial::new("rfc5882_4_3_bfd_of_a_killed_speaker_keeps_the_routes_at_bird", |lab| kill(lab, RouterKind::Bird)),
         Trial::new("contract_1_2_bfd_over_several_hops_outside_and_inside_of_the_as", several_hops),
         Trial::new("contract_10_3_bfd_over_an_unnumbered_link", unnumbered),
         Trial::new("bfd_with_routers_that_call_from_a_range", callers),
@@ -364,6 +366,42 @@ fn restart(lab: &Lab, kind: RouterKind) -> Result<()> {
     for target in &addresses {
         ensure!(edge.router.routes_to(&host_route(*target))?.len() == 1, "the router has forgotten {target}");
     }
+    cluster.speaker_begin("node-a")?;
+    edge.wait_sessions(&cluster)?;
+    wait_up(&cluster, &[v4(254), v6(254)])?;
+    for target in &addresses {
+        edge.wait_nodes(&cluster, *target, &["node-a"])?;
+    }
+    ensure!(core.router.routes()? == before, "{:?}, before {before:?}", core.router.routes()?);
+    Ok(())
+}
+
+/// A speaker that is killed says nothing: its connections close, and then BFD at the router runs out of time. Our packets say that
+/// BFD and BGP share their fate (the C bit is 0), so that is no failure of the path, which goes on forwarding.
+fn kill(lab: &Lab, kind: RouterKind) -> Result<()> {
+    let more = ", enableGracefulRestart: true";
+    let (mut cluster, edge, core, addresses) = watched(lab, kind, (QUICK, QUICK_PROFILE), more)?;
+    let before = core.router.routes()?;
+    cluster.speaker("node-a").kill()?;
+    eventually(LIMIT, || {
+        for peer in [v4(11), v6(11)] {
+            ensure!(!edge.session(peer)?.is_established(), "{:?}", edge.session(peer)?);
+        }
+        let (command, is_down): (_, fn(&str) -> bool) = match kind {
+            RouterKind::Frr => (vec!["show bfd peers brief"], |text| text.matches(" down ").count() == 2),
+            _ => (vec!["show", "bfd", "sessions"], |text| !text.contains(" Up ")),
+        };
+        let answer = edge.router.command(&command)?;
+        ensure!(is_down(&answer), "BFD is not down yet: {answer}");
+        Ok(())
+    })?;
+    // What BFD says has been heard by then, and the routes are there, with what they are for.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    for target in &addresses {
+        ensure!(edge.router.routes_to(&host_route(*target))?.len() == 1, "the router has forgotten {target}");
+        cluster.reach(&edge.remote, at(*target, 80)).context("the speaker was killed")?;
+    }
+    ensure!(core.router.routes()? == before, "{:?}, before {before:?}", core.router.routes()?);
     cluster.speaker_begin("node-a")?;
     edge.wait_sessions(&cluster)?;
     wait_up(&cluster, &[v4(254), v6(254)])?;

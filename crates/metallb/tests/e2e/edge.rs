@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kit::Family;
-use lab::router::{Router, RouterConfig, RouterKind, RouterPeer, RouterSession};
+use lab::router::{Programs, Router, RouterConfig, RouterKind, RouterPeer, RouterSession};
 use lab::{Host, Lab, eventually};
 use serde_json::Value;
 
@@ -156,6 +157,11 @@ pub(crate) fn put_peers(cluster: &Cluster, more: &str) -> Result<()> {
         cluster.put("BGPPeer", name, &format!("myASN: {OURS}, peerASN: {THEIRS}, peerAddress: \"{address}\"{more}"))?;
     }
     Ok(())
+}
+
+/// FRR 10, BIRD 3 and GoBGP 4 (`scripts/newer-routers.sh`).
+pub(crate) fn newer() -> Programs {
+    Programs::of(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/routers/bin")))
 }
 
 /// Writes the pool of routed addresses with an advertisement for it, both called `routed`.

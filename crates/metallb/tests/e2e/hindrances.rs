@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "contract_12_2_r9_a_node_without_its_link_network_or_way_out_is_succeeded_and_comes_back_once",
             moves,
         ),
+        Trial::new("contract_12_2_r9_a_default_route_over_several_routers_is_a_way_out_while_one_of_them_is", several),
         Trial::new("contract_12_2_r9_a_member_of_go_neither_takes_over_nor_is_in_the_way", mixed),
     ]
 }
@@ -227,6 +228,44 @@ fn moves(lab: &Lab) -> Result<()> {
         let log = scene.cluster.speaker(node).log();
         ensure!(!log.lines().any(|line| line.contains("memberChanged") && line.contains("\"dead\"")), "{node}:\n{log}");
     }
+    Ok(())
+}
+
+/// One default route of several next hops (ECMP), in both families: what counts is whether any of them can be used.
+fn several(lab: &Lab) -> Result<()> {
+    let scene = start(lab)?;
+    let owner = scene.order[0];
+    let host = scene.cluster.host(owner).clone();
+    let networks = ["10.9.0.0/24", "fc00:9::/64"].map(|it| format!("no interface reaches network {it} any more"));
+    let ways = ["IPv4", "IPv6"].map(|it| format!("no default route for {it} works any more"));
+    let route = |four: [&str; 2], six: [&str; 2]| {
+        host.set_route("0.0.0.0/0", &four.map(address))?;
+        host.set_route("::/0", &six.map(address))
+    };
+
+    // Over both segments: one of them is enough.
+    route(["192.168.1.254", "10.9.0.254"], ["fc00:f853:ccd:e799::254", "fc00:9::254"])?;
+    host.unplug("eth1")?;
+    scene.wait_hindrances(owner, &networks.each_ref().map(String::as_str)).context("one next hop is left")?;
+    host.replug("eth1")?;
+    scene.wait_hindrances(owner, &[])?;
+
+    // Over the one that goes: none is left.
+    let seen = scene.cluster.log_length(owner);
+    route(["10.9.0.253", "10.9.0.254"], ["fc00:9::253", "fc00:9::254"])?;
+    host.unplug("eth1")?;
+    let all: Vec<&str> = networks.iter().chain(&ways).map(String::as_str).collect();
+    scene.wait_hindrances(owner, &all).context("no next hop is left")?;
+    host.replug("eth1")?;
+    scene.wait_hindrances(owner, &[])?;
+
+    // A route with one next hop less, and none.
+    route(["192.168.1.254", "10.9.0.254"], ["fc00:f853:ccd:e799::254", "fc00:9::254"])?;
+    host.set_route("0.0.0.0/0", &[address("10.9.0.254")])?;
+    host.output_ok("ip", &["-6", "route", "del", "default"])?;
+    scene.wait_hindrances(owner, &[&ways[1]]).context("IPv6 has no route")?;
+    let lines = scene.cluster.wait_speaker_log(owner, seen, &["nodeHindered", &ways[1]])?;
+    ensure!(!lines.is_empty());
     Ok(())
 }
 

@@ -5,25 +5,37 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, ensure};
 use kit::Duration;
 use lab::requests::{Outcome, Pace, RequestStream};
-use lab::router::{Router, RouterKind};
+use lab::router::{Programs, Router, RouterConfig, RouterKind};
 use lab::testing::Trial;
 use lab::{Lab, eventually};
 use netio::clock::Clock;
 use sys::process::Signal;
 
 use crate::cluster::{Cluster, LIMIT, Setup, at, v4, v6};
-use crate::edge::{Edge, OURS, THEIRS, accepting, announce_routed, host_route, put_peers};
+use crate::edge::{Edge, OURS, THEIRS, accepting, announce_routed, host_route, newer, put_peers};
 use crate::objects::Service;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::new("rfc_4724_frr_forwards_while_a_speaker_restarts_and_is_killed", |lab| restart(lab, RouterKind::Frr)),
+        Trial::new("rfc_4724_frr_forwards_while_a_speaker_restarts_and_is_killed", |lab| {
+            restart(lab, RouterKind::Frr, Programs::default())
+        }),
         Trial::new("rfc_4724_bird_forwards_while_a_speaker_restarts_and_is_killed", |lab| {
-            restart(lab, RouterKind::Bird)
+            restart(lab, RouterKind::Bird, Programs::default())
         }),
         Trial::new("rfc_4724_gobgp_keeps_routes_while_a_speaker_restarts_and_is_killed", |lab| {
-            restart(lab, RouterKind::GoBgp)
+            restart(lab, RouterKind::GoBgp, Programs::default())
         }),
+        Trial::new("rfc_4724_frr_10_forwards_while_a_speaker_restarts_and_is_killed", |lab| {
+            restart(lab, RouterKind::Frr, newer())
+        }),
+        Trial::new("rfc_4724_bird_3_forwards_while_a_speaker_restarts_and_is_killed", |lab| {
+            restart(lab, RouterKind::Bird, newer())
+        }),
+        Trial::new("rfc_4724_gobgp_4_keeps_routes_while_a_speaker_restarts_and_is_killed", |lab| {
+            restart(lab, RouterKind::GoBgp, newer())
+        }),
+        Trial::new("rfc_4724_all_speakers_are_restarted_one_after_the_other_and_no_request_is_lost", rolling),
         Trial::new("rfc_8326_a_speaker_that_ends_is_the_last_choice_before_it_withdraws", end),
         Trial::new("rfc_8326_a_drained_node_is_the_last_choice_before_it_withdraws", drain),
     ]
@@ -85,10 +97,10 @@ fn wait_stale(router: &Router, addresses: &[IpAddr], stale: bool) -> Result<()> 
     })
 }
 
-fn restart(lab: &Lab, kind: RouterKind) -> Result<()> {
+fn restart(lab: &Lab, kind: RouterKind, programs: Programs) -> Result<()> {
     // One node: there is no other way that could hide a withdrawal.
     let mut cluster = Cluster::start(lab, &["node-a"])?;
-    let config = accepting(&cluster, THEIRS, OURS, |_| {})?;
+    let config = RouterConfig { programs, ..accepting(&cluster, THEIRS, OURS, |_| {})? };
     let edge = Edge::start(lab, &cluster, 254, kind, &config)?;
     announce_routed(&cluster)?;
     put_peers(&cluster, ", connectTime: 1s, enableGracefulRestart: true")?;
@@ -151,6 +163,43 @@ fn restart(lab: &Lab, kind: RouterKind) -> Result<()> {
         edge.wait_nodes(&cluster, *target, &[]).context("the BGPPeers are deleted")?;
     }
     Ok(())
+}
+
+/// An upgrade: every speaker is stopped and started again, one after the other, twice. The router spreads flows over all
+/// nodes meanwhile, and its ways never change.
+fn rolling(lab: &Lab) -> Result<()> {
+    const NODES: [&str; 3] = ["node-a", "node-b", "node-c"];
+    let mut cluster = Cluster::start(lab, &NODES)?;
+    let edge = Edge::frr(lab, &cluster)?;
+    announce_routed(&cluster)?;
+    put_peers(&cluster, ", connectTime: 1s, enableGracefulRestart: true")?;
+    edge.wait_sessions(&cluster)?;
+    cluster.apply(&Service::dual("web").from("routed"))?;
+    let addresses = cluster.wait_addresses("web")?;
+    for target in &addresses {
+        edge.wait_nodes(&cluster, *target, &NODES)?;
+        cluster.reach(&edge.remote, at(*target, 80))?;
+    }
+    let clients = Clients::start(&edge, &addresses)?;
+    for _ in 0..2 {
+        for (node, number) in NODES.into_iter().zip(11..) {
+            let status = cluster.speaker(node).stop()?;
+            ensure!(status.success(), "the speaker of {node} ends with {status}");
+            eventually(LIMIT, || {
+                for peer in [v4(number), v6(number)] {
+                    let session = edge.session(peer)?;
+                    ensure!(!session.is_established(), "the speaker of {node} has ended: {session:?}");
+                }
+                Ok(())
+            })?;
+            clients.wait_more(50)?;
+            cluster.speaker_begin(node)?;
+            edge.wait_sessions(&cluster)?;
+            wait_stale(&edge.router, &addresses, false)?;
+        }
+    }
+    clients.wait_more(50)?;
+    clients.finish(0).context("while all speakers were restarted")
 }
 
 /// Waits until a node's routes are the last choice at FRR: those of the other are not.

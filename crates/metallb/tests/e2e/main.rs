@@ -23,11 +23,13 @@ mod conflicts;
 mod edge;
 mod failover;
 mod hindrances;
+mod hostile;
 mod interfaces;
 mod layer2;
 mod leaving;
 mod members;
 mod metrics;
+mod newer;
 mod objects;
 mod peering;
 mod restarts;
@@ -59,6 +61,8 @@ fn main() -> ExitCode {
         bfd::trials(),
         status::trials(),
         capture::trials(),
+        newer::trials(),
+        hostile::trials(),
     ];
     lab::testing::main(modules.into_iter().flatten())
 }
