@@ -39,7 +39,7 @@ pub use admission::{Change, Review, review};
 pub use change::{Effect, FieldChange, ObjectChange, PeerChange, changes};
 pub use finding::{Finding, Severity};
 pub use model::{
-    BfdProfile, BgpAdvertisement, Config, ConnectionMode, GracefulRestart, L2Advertisement, Peer, PeerBfd,
+    BfdProfile, BgpAdvertisement, Config, ConnectionMode, GracefulRestart, L2Advertisement, OwnerSelection, Peer, PeerBfd,
     PeerEndpoint, Pool, Preference, ServiceAllocation,
 };
 pub use objects::Objects;
