@@ -40,6 +40,7 @@ pub(super) struct Assigner {
     /// The Services of each address that elects for them: those that share one are on one node.
     by_address: BTreeMap<IpAddr, BTreeSet<Key>>,
     presence: Presence,
+    phase: Phase,
     /// Services of which something has changed.
     changed: BTreeSet<Key>,
     /// Addresses whose eligible nodes may have changed.
@@ -50,6 +51,18 @@ pub(super) struct Assigner {
     asked: BTreeMap<Key, Asked>,
     pace: Pace,
     recheck_at: Option<Instant>,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// Nothing was looked at yet.
+    #[default]
+    Fresh,
+    /// Nodes that seem to be away may have been so for a moment or for long. Until that is known nothing moves that has a node.
+    Beginning { until: Instant },
+    /// All counts.
+    Steady,
 }
 
 /// A Service whose owner the controller chooses.
@@ -70,6 +83,8 @@ struct Asked {
 #[derive(Debug, Default)]
 struct Presence {
     counted: BTreeSet<String>,
+    /// Nodes that have addresses and were away already when this began.
+    doubted: BTreeSet<String>,
     /// Those of which the opposite is true, and since when.
     changing: BTreeMap<String, Instant>,
     /// A node or a speaker has changed since the last look.
@@ -86,22 +101,31 @@ impl Presence {
     /// These are present now. True if others count than before.
     fn look(&mut self, now: Instant, present: &BTreeSet<String>) -> bool {
         self.news = false;
+        // It was away for a moment.
+        let (back, away) = std::mem::take(&mut self.doubted).into_iter().partition(|node| present.contains(node));
+        self.doubted = away;
+        let is_back = !BTreeSet::is_empty(&back);
+        self.counted.extend(back);
         self.changing.retain(|node, _| present.contains(node) != self.counted.contains(node));
         for node in present.symmetric_difference(&self.counted) {
             self.changing.entry(node.clone()).or_insert(now);
         }
         if self.deadline().is_none_or(|at| at > now) {
-            return false;
+            return is_back;
         }
-        let lasting: Vec<String> =
-            self.changing.iter().filter(|(_, since)| now.since(**since) >= SETTLE).map(|(node, _)| node.clone()).collect();
+        let lasting: Vec<String> = self
+            .changing
+            .iter()
+            .filter(|(_, since)| now.since(**since) >= SETTLE)
+            .map(|(node, _)| node.clone())
+            .collect();
         for node in &lasting {
             self.changing.remove(node);
             if !self.counted.remove(node) {
                 self.counted.insert(node.clone());
             }
         }
-        !lasting.is_empty()
+        is_back || !lasting.is_empty()
     }
 
     /// When what has changed counts, if nothing else changes.
@@ -142,15 +166,41 @@ impl Assigner {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let is_busy = self.presence.news
-            || !self.changed.is_empty()
-            || !self.unsettled.is_empty()
-            || self.balance.has_work();
+        let is_busy =
+            self.presence.news || !self.changed.is_empty() || !self.unsettled.is_empty() || self.balance.may_place();
         if is_busy {
             return Some(Instant::ZERO);
         }
+        let presence = self.presence.deadline();
+        let moves = match self.phase {
+            Phase::Fresh | Phase::Steady => Instant::ZERO,
+            Phase::Beginning { until } => until,
+        };
+        let has_moves = self.balance.may_move() || !self.presence.doubted.is_empty();
+        let moves = has_moves.then_some(moves);
         let writes = (!self.unwritten.is_empty()).then(|| self.pace.deadline());
-        [writes, self.presence.deadline(), self.recheck_at].into_iter().flatten().min()
+        [moves, writes, presence, self.recheck_at].into_iter().flatten().min()
+    }
+
+    /// Whoever is away still when the beginning is over was away for long.
+    fn advance(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Fresh => self.phase = Phase::Beginning { until: now + SETTLE },
+            Phase::Beginning { until } if until <= now => {
+                self.phase = Phase::Steady;
+                self.presence.doubted.clear();
+                self.unsettled.extend(self.by_address.keys());
+            }
+            Phase::Beginning { .. } | Phase::Steady => {}
+        }
+    }
+
+    /// Gives addresses to nodes, one by one.
+    fn next_move(&mut self) -> Option<IpAddr> {
+        match self.balance.next_placement() {
+            None if self.phase == Phase::Steady => self.balance.next_move(),
+            placed => placed,
+        }
     }
 
     /// Lets an address have another Service, or one less.
@@ -175,8 +225,9 @@ impl Assigner {
             self.leave(service);
             self.by_address.entry(address).or_default().insert(service.clone());
         }
-        if let (true, Some(node), None) = (has_changed, &shown, self.asked.get(service)) {
-            // Whoever led before may have had this under way; or somebody wants it there.
+        // What was asked for comes late; what was not, whoever led before had under way, or somebody wants it.
+        let is_news = has_changed && !self.asked.contains_key(service);
+        if let Some(node) = shown.as_deref().filter(|_| is_news || self.balance.node(&address).is_none()) {
             self.balance.adopt(address, node);
             self.unwritten.extend(self.by_address.get(&address).into_iter().flatten().cloned());
         }
@@ -200,9 +251,9 @@ impl Overview {
             return;
         }
         let mut assigner = Assigner::default();
-        // A speaker that is away for a moment just now still counts.
         let shown = self.services.values().filter_map(|view| view.facts.as_ref()?.assigned.as_deref());
-        assigner.presence.counted = shown.map(str::to_owned).chain(self.present()).collect();
+        assigner.presence.counted = self.present().collect();
+        assigner.presence.doubted = shown.map(str::to_owned).collect();
         assigner.presence.news = true;
         self.assigner = Some(Box::new(assigner));
         self.assign_all();
@@ -234,6 +285,7 @@ impl Overview {
                 assigner.unsettled.extend(assigner.by_address.keys());
             }
         }
+        assigner.advance(now);
         for _ in 0..PORTION {
             let Some(service) = assigner.changed.pop_first() else { break };
             self.classify(&service, &mut assigner);
@@ -246,7 +298,7 @@ impl Overview {
         }
         if assigner.changed.is_empty() && assigner.unsettled.is_empty() {
             for _ in 0..PORTION {
-                let Some(address) = assigner.balance.next_move() else { break };
+                let Some(address) = assigner.next_move() else { break };
                 assigner.unwritten.extend(assigner.by_address.get(&address).into_iter().flatten().cloned());
             }
             self.write_assignments(now, &mut assigner, out);
@@ -257,7 +309,10 @@ impl Overview {
     /// The nodes that are Ready and have a speaker.
     fn present(&self) -> impl Iterator<Item = String> {
         let is_present = |name: &String, facts: &NodeFacts| facts.ready && self.speakers.contains_key(name);
-        self.nodes.iter().filter(move |(name, view)| view.facts().is_some_and(|it| is_present(name, it))).map(|(name, _)| name.clone())
+        self.nodes
+            .iter()
+            .filter(move |(name, view)| view.facts().is_some_and(|it| is_present(name, it)))
+            .map(|(name, _)| name.clone())
     }
 
     /// Has every Service looked at.
@@ -311,6 +366,9 @@ impl Overview {
         }
         let shown = services.iter().find_map(|service| assigner.services.get(service)?.shown.clone());
         let before = assigner.balance.node(&address).map(str::to_owned);
+        let is_doubted = |node: &str| assigner.presence.doubted.contains(node);
+        // For now it stays where it is.
+        let common = common.filter(|_| !before.as_deref().or(shown.as_deref()).is_some_and(is_doubted));
         assigner.balance.set(address, &common.unwrap_or_default(), shown.as_deref());
         if assigner.balance.node(&address) != before.as_deref() {
             assigner.unwritten.extend(services.iter().cloned());

@@ -202,7 +202,8 @@ fn without_memberlist_assignments_count() {
           announced default/web by layer2 with [10.0.0.1] of p
           event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
           fellows {}
-    "#]].assert_eq(&play(&format!(
+    "#]]
+    .assert_eq(&play(&format!(
         "{alone} svc web 10.0.0.1 assigned=n1
          node n1 ip:10.9.0.1 !ready
          node n2 !ready
@@ -329,7 +330,11 @@ fn all_speakers_old_and_new_agree_on_one_owner() {
         let able = said.iter().filter(|(_, says)| *says == "ok").map(|(node, _)| *node);
         let expected =
             if first.1 == HINDERED { able.min_by_key(|node| rank(node)).unwrap_or(first.0) } else { first.0 };
-        assert_eq!(owners, BTreeSet::from([expected]), "seed {seed}: {members:?} for {address}, assigned to {assigned}");
+        assert_eq!(
+            owners,
+            BTreeSet::from([expected]),
+            "seed {seed}: {members:?} for {address}, assigned to {assigned}"
+        );
         by_assignment += u32::from(counts && expected == assigned);
     }
     assert!(by_assignment > 50, "only {by_assignment} assignments counted");

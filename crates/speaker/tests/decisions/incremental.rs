@@ -313,7 +313,10 @@ fn assigned_election(rng: &mut Rng) -> String {
     let node = *rng.pick(&["n1", "n2", "n3", "n4", "n5"]).unwrap();
     match rng.below(4) {
         0 => format!("svc {service} {}", rng.pick(&["", &format!("assigned={node}")]).unwrap()),
-        1 => format!("members n1 {}", OLD.replace(node, "").split_whitespace().map(|it| format!("{it}=ok ")).collect::<String>()),
+        1 => format!(
+            "members n1 {}",
+            OLD.replace(node, "").split_whitespace().map(|it| format!("{it}=ok ")).collect::<String>()
+        ),
         2 => format!("l2 p one {}\nconfigure", rng.pick(&["", "balanced", "balanced prefer=9:zone=a"]).unwrap()),
         _ => election(rng),
     }

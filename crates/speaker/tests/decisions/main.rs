@@ -9,6 +9,7 @@
     reason = "a test may panic"
 )]
 
+mod assigning;
 mod assignments;
 mod bgp;
 mod conflicts;

@@ -36,7 +36,9 @@ use api::Key;
 use api::core::{
     Endpoint, EndpointConditions, EndpointSlice, Ingress, Node, NodeAddress, NodeCondition, Service, Taint,
 };
-use config::{BgpAdvertisement, Config, ConnectionMode, L2Advertisement, OwnerSelection, Peer, PeerEndpoint, Pool, Preference};
+use config::{
+    BgpAdvertisement, Config, ConnectionMode, L2Advertisement, OwnerSelection, Peer, PeerEndpoint, Pool, Preference,
+};
 use kit::{
     AddrRange, Asn, Duration, Family, HoldTime, Instant, InterfaceIndex, Mac, Outbox, RemoteAs, Selector, SelectorList,
 };
