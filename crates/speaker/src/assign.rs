@@ -79,6 +79,15 @@ struct Asked {
     node: Option<String>,
 }
 
+/// What a Service is to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted<'a> {
+    /// What it shows.
+    AsItIs,
+    Node(&'a str),
+    Nothing,
+}
+
 /// The nodes that are Ready and have a speaker, damped.
 #[derive(Debug, Default)]
 struct Presence {
@@ -235,12 +244,10 @@ impl Assigner {
         self.unsettled.insert(address);
     }
 
-    /// What a Service is to show; none if it may show what it shows.
-    fn wanted(&self, service: &Key) -> Option<Option<&str>> {
-        match self.services.get(service) {
-            Some(member) => self.balance.node(&member.address).map(Some),
-            None => Some(None),
-        }
+    /// What a Service is to show.
+    fn wanted(&self, service: &Key) -> Wanted<'_> {
+        let Some(member) = self.services.get(service) else { return Wanted::Nothing };
+        self.balance.node(&member.address).map_or(Wanted::AsItIs, Wanted::Node)
     }
 }
 
@@ -383,11 +390,7 @@ impl Overview {
         }
         while out.room() > 0 {
             let Some(service) = assigner.unwritten.first().cloned() else { break };
-            let facts = self.facts(&service).filter(|facts| !matches!(facts.addresses, Err(Refusal::OtherClass)));
-            let write = facts.zip(assigner.wanted(&service)).and_then(|(facts, wanted)| {
-                let asked = Asked { uid: facts.uid.clone(), node: wanted.map(str::to_owned) };
-                (wanted != facts.assigned.as_deref() && assigner.asked.get(&service) != Some(&asked)).then_some(asked)
-            });
+            let write = self.to_ask(&service, assigner);
             if write.is_some() && !assigner.pace.spend(now) {
                 break;
             }
@@ -402,6 +405,25 @@ impl Overview {
         if assigner.asked.is_empty() {
             assigner.recheck_at = None;
         }
+    }
+
+    /// What has to be written at a Service, if it shows something else and was not asked for that.
+    fn to_ask(&self, service: &Key, assigner: &Assigner) -> Option<Asked> {
+        let facts = self.facts(service)?;
+        let node = match assigner.wanted(service) {
+            // What others serve is theirs.
+            _ if matches!(facts.addresses, Err(Refusal::OtherClass)) => return None,
+            Wanted::AsItIs => return None,
+            Wanted::Node(node) => Some(node),
+            Wanted::Nothing => None,
+        };
+        let asked = Asked { uid: facts.uid.clone(), node: node.map(str::to_owned) };
+        let is_due = match assigner.asked.get(service) {
+            // That may be under way, whatever is shown.
+            Some(before) => *before != asked,
+            None => node != facts.assigned.as_deref(),
+        };
+        is_due.then_some(asked)
     }
 
     fn facts(&self, service: &Key) -> Option<&ServiceFacts> {

@@ -76,14 +76,11 @@ impl Balance {
         // Where nobody is eligible there is no better node.
         let node = node.filter(|node| eligible.is_empty() || eligible.binary_search(&&**node).is_ok());
         self.addresses.insert(address, Placed { class, node: None });
-        match node {
-            Some(node) => self.place(address, Some(node)),
-            None => {
-                if let Some(class) = self.classes.get_mut(&class) {
-                    class.homeless.insert(address);
-                }
-                self.dirty.insert(address);
-            }
+        if let Some(node) = node {
+            self.place(address, Some(node));
+        } else if let Some(class) = self.classes.get_mut(&class) {
+            class.homeless.insert(address);
+            self.dirty.insert(address);
         }
     }
 

@@ -1,6 +1,9 @@
 //! What speakers make of the nodes that addresses are assigned to (ADR 16). For 10.0.0.1 the order of the hash is n2, n3, n1;
 //! for 10.0.0.4 it is n1, n3, n2.
 
+// `expect_test` writes the hashes when it updates a snapshot.
+#![allow(clippy::needless_raw_string_hashes)]
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
