@@ -16,6 +16,7 @@ fn controller_text() -> String {
     let report = ControllerReport {
         pools: vec![PoolReport::default()],
         services_not_announced: vec![("NoEndpoints", 1)],
+        addresses_assigned: vec![("n1".to_owned(), 1)],
         ..ControllerReport::default()
     };
     render(&[&report, &process_report()])
@@ -167,6 +168,7 @@ fn what_is_ours() {
         Controller metallb_allocator_services_unassigned gauge
         Controller metallb_allocator_statuses_restored_total counter
         Controller metallb_controller_services_not_announced gauge reason
+        Controller metallb_controller_l2_addresses_assigned gauge node
         Speaker metallb_speaker_services_not_announced gauge protocol,reason
         Speaker metallb_layer2_gateway_sent_total counter ip
         Speaker metallb_layer2_foreign_claims_total counter ip
