@@ -73,10 +73,13 @@ struct Member {
     shown: Option<Box<str>>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// What is to be written at a Service.
+#[derive(Debug)]
 struct Asked {
     uid: String,
     node: Option<String>,
+    /// What the Service showed last. What it shows all the time may be older than what was asked for before.
+    seen: Option<Box<str>>,
 }
 
 /// What a Service is to show.
@@ -348,9 +351,13 @@ impl Overview {
             Some(Eligible { address, .. }) => assigner.join(service, address, shown),
             None => assigner.leave(service),
         }
-        let is_seen = |asked: &Asked| asked.uid == facts.uid && asked.node.as_deref() == shown;
-        if assigner.asked.get(service).is_some_and(is_seen) {
-            assigner.asked.remove(service);
+        if let Some(asked) = assigner.asked.get_mut(service)
+            && asked.seen.as_deref() != shown
+        {
+            asked.seen.clone_from(&facts.assigned);
+            if asked.uid == facts.uid && asked.node.as_deref() == shown {
+                assigner.asked.remove(service);
+            }
         }
         assigner.unwritten.insert(service.clone());
     }
@@ -417,13 +424,13 @@ impl Overview {
             Wanted::Node(node) => Some(node),
             Wanted::Nothing => None,
         };
-        let asked = Asked { uid: facts.uid.clone(), node: node.map(str::to_owned) };
         let is_due = match assigner.asked.get(service) {
             // That may be under way, whatever is shown.
-            Some(before) => *before != asked,
+            Some(before) => (before.uid.as_str(), before.node.as_deref()) != (facts.uid.as_str(), node),
             None => node != facts.assigned.as_deref(),
         };
-        is_due.then_some(asked)
+        let seen = facts.assigned.clone();
+        is_due.then(|| Asked { uid: facts.uid.clone(), node: node.map(str::to_owned), seen })
     }
 
     fn facts(&self, service: &Key) -> Option<&ServiceFacts> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
+use lab::kubernetes::ProxyMode;
 use lab::{Lab, eventually};
 use serde_json::{Value, json};
 
@@ -45,7 +46,7 @@ pub(crate) fn spreading(lab: &Lab) -> Result<()> {
         site.wait_ready(&site.manager)?;
         let heir = site.second_controller()?;
         site.wait_ready(&site.client)?;
-        let _speakers = site.speakers()?;
+        let (_speakers, _proxies) = (site.speakers()?, site.proxies(ProxyMode::Nftables)?);
         site.apply(&configuration(5))?;
         site.apply(&[advertisement("Balanced")])?;
         for name in SERVICES {

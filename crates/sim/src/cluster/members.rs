@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use kit::Duration;
-use speaker::Members;
+use speaker::{Hindrances, Members, Statement};
 
 use super::{Cluster, Event, Membership};
 use crate::names::{Lan, NodeId, ProcessId};
@@ -79,7 +79,9 @@ impl Cluster {
         self.say(|| format!("the speaker of {node} finds alive: {alive:?}"));
         // Who is elected may depend on it.
         self.frozen.remove(&process);
-        let members = Members::alive(alive.into_iter().map(NodeId::name));
+        // All are ours, and nothing hinders any of them.
+        let statement = |node: NodeId| (node.name(), Statement::Made(Hindrances::default()));
+        let members = Members::Alive(alive.into_iter().map(statement).collect());
         self.with_speaker(node, |speaker, now| speaker.members_changed(now, members))
     }
 }
