@@ -130,6 +130,13 @@ pub struct L2AdvertisementSpec {
     /// does.
     #[serde(deserialize_with = "null_to_default", skip_serializing_if = "Vec::is_empty")]
     pub preferred_node_selectors: Vec<PreferredNodeSelector>,
+
+    /// How the node that announces is found among those that may and are preferred equally: "Hash" by a hash of the name
+    /// of the node and the address, as ever; "Balanced" such that all have about as many addresses, which the controller
+    /// sees to. "Hash" if left out. Not known to other implementations of MetalLB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["Hash", "Balanced"]))]
+    pub owner_selection: Option<String>,
 }
 
 /// PreferredNodeSelector gives weight to some nodes.

@@ -15,6 +15,9 @@ pub const LOAD_BALANCER_IPS: &str = "loadBalancerIPs";
 pub const ALLOW_SHARED_IP: &str = "allow-shared-ip";
 /// Service: the pool its addresses come from; written by the controller only.
 pub const ALLOCATED_FROM_POOL: &str = "metallb.io/ip-allocated-from-pool";
+/// Service: the node that the controller gave its first address to, under an L2Advertisement with `ownerSelection: Balanced`;
+/// written by the controller only.
+pub const LAYER2_ASSIGNED_NODE: &str = "metallb.io/l2-assigned-node";
 /// The annotation of a Service by which a controller makes sure that no write of the one before it arrives any more; gone
 /// with the next status.
 pub const FENCED_BY: &str = "metallb.io/fenced-by";

@@ -28,6 +28,15 @@ pub enum Write {
         /// The condition, with an empty time for now; `None` removes it.
         condition: Option<Condition>,
     },
+    /// The annotation of a Service that says to which node its address is assigned ([`crate::LAYER2_ASSIGNED_NODE`]).
+    AssignedNode {
+        /// The Service.
+        service: Key,
+        /// Its uid: a successor of the same name has another address.
+        uid: String,
+        /// The node; `None` removes the annotation.
+        node: Option<String>,
+    },
     /// The counters of a pool (contract 1.1).
     PoolStatus {
         /// The IPAddressPool.

@@ -226,6 +226,7 @@ fn contract_1_6_l2_advertisement() {
         spec.ipAddressPools[]: string
         spec.nodeSelectors: array
         spec.nodeSelectors[]: object, map-type "atomic"
+        spec.ownerSelection: string, enum ["Hash","Balanced"]
         spec.preferredNodeSelectors: array
         spec.preferredNodeSelectors[]: object
         spec.preferredNodeSelectors[].preference: object, map-type "atomic", required

@@ -10,7 +10,7 @@ use crate::communities::{Alias, Aliases};
 use crate::finding::Report;
 use crate::selectors::{selector, selector_list};
 use crate::validate::Context;
-use crate::{BgpAdvertisement, L2Advertisement as L2, Preference};
+use crate::{BgpAdvertisement, L2Advertisement as L2, OwnerSelection, Preference};
 
 /// How often an AS can be prepended.
 const PREPEND_MAX: u8 = 16;
@@ -64,8 +64,22 @@ pub(crate) fn layer2(written: &L2Advertisement, context: &Context<'_>, report: &
         node_selectors: selector_list(&spec.node_selectors, "/spec/nodeSelectors", report),
         service_selectors: selector_list(&spec.service_selectors, "/spec/serviceSelectors", report),
         preferences,
+        owner_selection: owner_selection(spec.owner_selection.as_deref(), report),
     };
     (choice, advertisement)
+}
+
+fn owner_selection(written: Option<&str>, report: &mut Report) -> OwnerSelection {
+    match written.unwrap_or_default() {
+        "" | "Hash" => {}
+        "Balanced" => return OwnerSelection::Balanced,
+        other => {
+            report
+                .error("owner-selection", "/spec/ownerSelection", format!("invalid ownerSelection {other:?}"))
+                .hint("use Hash or Balanced");
+        }
+    }
+    OwnerSelection::Hash
 }
 
 /// Reads one BGPAdvertisement; `None` in place of it when a number in it cannot be used.

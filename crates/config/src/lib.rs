@@ -39,8 +39,8 @@ pub use admission::{Change, Review, review};
 pub use change::{Effect, FieldChange, ObjectChange, PeerChange, changes};
 pub use finding::{Finding, Severity};
 pub use model::{
-    BfdProfile, BgpAdvertisement, Config, ConnectionMode, GracefulRestart, L2Advertisement, Peer, PeerBfd,
-    PeerEndpoint, Pool, Preference, ServiceAllocation,
+    BfdProfile, BgpAdvertisement, Config, ConnectionMode, GracefulRestart, L2Advertisement, OwnerSelection, Peer,
+    PeerBfd, PeerEndpoint, Pool, Preference, ServiceAllocation,
 };
 pub use objects::Objects;
 pub use validate::{Accepted, Refused, Scope, bgp_extras, validate};

@@ -88,6 +88,18 @@ pub struct L2Advertisement {
     pub service_selectors: SelectorList,
     /// Nodes that are preferred.
     pub preferences: Vec<Preference>,
+    /// How the owner is found among those that are preferred equally.
+    pub owner_selection: OwnerSelection,
+}
+
+/// How the node that announces an address on the local segment is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OwnerSelection {
+    /// By the hash of contract 5.1.
+    #[default]
+    Hash,
+    /// The controller sees to it that all have about as many.
+    Balanced,
 }
 
 /// A soft preference for nodes (contract 5.1).

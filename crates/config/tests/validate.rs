@@ -377,6 +377,7 @@ fn a_whole_configuration() {
                ),
               },
              ],
+             owner_selection: Hash,
             },
            },
            bgp_advertisements: {},

@@ -352,6 +352,7 @@ impl Cluster {
                     tracing::info!(event = event.reason, object = %event.object, "{}", event.message);
                 }
                 Write::PoolStatus { .. }
+                | Write::AssignedNode { .. }
                 | Write::ServiceCondition { .. }
                 | Write::Report { .. }
                 | Write::ReportGone { .. } => {}
@@ -385,6 +386,11 @@ impl Cluster {
             },
             pools: self.decisions.pool_usages().filter(|_| self.leads).map(pool).collect(),
             services_unassigned: count(self.decisions.unassigned()),
+            addresses_assigned: self
+                .conditions
+                .assigned()
+                .map(|(node, number)| (node.to_owned(), count(number)))
+                .collect(),
             services_not_announced: self.conditions.told().filter(|_| self.leads).collect(),
             statuses_restored: stats.statuses_restored,
             leads: self.leads,

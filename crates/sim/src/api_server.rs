@@ -118,8 +118,9 @@ impl ApiServer {
         match (&mut object, there) {
             (Object::Service(new), Some(Object::Service(old))) => {
                 new.status = old.status;
-                let pool = old.metadata.annotations.get(api::ALLOCATED_FROM_POOL).cloned();
-                new.metadata.annotations.extend(pool.map(|pool| (api::ALLOCATED_FROM_POOL.to_owned(), pool)));
+                let written = [api::ALLOCATED_FROM_POOL, api::LAYER2_ASSIGNED_NODE];
+                let kept = old.metadata.annotations.into_iter().filter(|(name, _)| written.contains(&name.as_str()));
+                new.metadata.annotations.extend(kept);
             }
             (Object::IPAddressPool(new), Some(Object::IPAddressPool(old))) => new.status = old.status,
             _ => {}
@@ -160,6 +161,7 @@ impl ApiServer {
             Write::ServiceStatus { service, uid, ingress, pool } => {
                 self.set_status(service, Some(uid), ingress, pool.as_deref())
             }
+            Write::AssignedNode { service, uid, node } => self.set_node(service, uid, node.as_deref()),
             Write::PoolStatus { pool, status } => self.set_counters(pool, *status),
             Write::ServiceCondition { .. } | Write::Report { .. } | Write::ReportGone { .. } | Write::Event(_) => {
                 Applied::Unchanged
@@ -186,6 +188,17 @@ impl ApiServer {
         match pool {
             Some(pool) => service.metadata.annotations.insert(api::ALLOCATED_FROM_POOL.to_owned(), pool.to_owned()),
             None => service.metadata.annotations.remove(api::ALLOCATED_FROM_POOL),
+        };
+        if self.put(Object::Service(service)) { Applied::Changed } else { Applied::Unchanged }
+    }
+
+    /// Writes to which node a Service is assigned.
+    fn set_node(&mut self, key: &Key, uid: &str, node: Option<&str>) -> Applied {
+        let is_meant = |service: &&Service| service.metadata.uid == uid;
+        let Some(mut service) = self.service(key).filter(is_meant).cloned() else { return Applied::Refused };
+        match node {
+            Some(node) => service.metadata.annotations.insert(api::LAYER2_ASSIGNED_NODE.to_owned(), node.to_owned()),
+            None => service.metadata.annotations.remove(api::LAYER2_ASSIGNED_NODE),
         };
         if self.put(Object::Service(service)) { Applied::Changed } else { Applied::Unchanged }
     }

@@ -247,6 +247,8 @@ impl Watch {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
     Service(Key),
+    /// The node of a Service, which is written apart from its addresses.
+    Assignment(Key),
     Pool(Key),
 }
 
@@ -255,6 +257,7 @@ impl Target {
     pub(crate) fn of(write: &Write) -> Option<Target> {
         match write {
             Write::ServiceStatus { service, .. } => Some(Target::Service(service.clone())),
+            Write::AssignedNode { service, .. } => Some(Target::Assignment(service.clone())),
             Write::PoolStatus { pool, .. } => Some(Target::Pool(pool.clone())),
             Write::ServiceCondition { .. } | Write::Report { .. } | Write::ReportGone { .. } | Write::Event(_) => None,
         }

@@ -10,6 +10,7 @@ mod network;
 mod objects;
 mod processes;
 mod rest;
+mod spread;
 mod steps;
 mod tamper;
 

@@ -16,12 +16,15 @@ pub(crate) const NAMESPACE: &str = "metallb-system";
 pub(crate) enum Reader {
     Controller,
     Speaker(String),
+    /// The controller, where it looks at all nodes.
+    Overview,
 }
 
 impl Reader {
     pub(crate) fn scope(&self) -> Scope<'_> {
         match self {
             Reader::Controller => Scope::Controller,
+            Reader::Overview => Scope::Everything,
             Reader::Speaker(node) => Scope::Speaker { node },
         }
     }

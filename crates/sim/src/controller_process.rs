@@ -11,6 +11,7 @@ use controller::{Controller, Input, Settings};
 use kit::{Duration, Instant, Labels, Outbox};
 
 use crate::Sabotage;
+use crate::assigner::{self, Assigner};
 use crate::client::Change;
 use crate::cluster::Climate;
 use crate::configuration::{Configuration, NAMESPACE, Reader, Verdict};
@@ -18,7 +19,10 @@ use crate::ledger::{self, Assigned, Books, Told};
 use crate::violation::{Invariant, Violation, hold};
 
 /// What a controller reads.
-pub(crate) const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community];
+pub(crate) const KINDS: [Kind; 7] = {
+    let [node, slice, advertisement] = assigner::KINDS;
+    [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community, node, slice, advertisement]
+};
 
 /// Time between two writes of one pool's counters.
 const POOL_STATUS_PACE: Duration = Duration::from_secs(1);
@@ -28,6 +32,7 @@ const POOL_STATUS_PACE: Duration = Duration::from_secs(1);
 pub(crate) struct ControllerProcess {
     class: Option<&'static str>,
     core: Controller,
+    assigner: Assigner,
     configuration: Configuration,
     out: Outbox<Write>,
     is_synced: bool,
@@ -53,6 +58,7 @@ impl ControllerProcess {
                 load_balancer_class,
                 pool_status_pace: POOL_STATUS_PACE,
             }),
+            assigner: Assigner::new(climate.class, sabotage),
             configuration: Configuration::new(Reader::Controller, sabotage),
             out: Outbox::with_limit(climate.controller_outbox),
             is_synced: false,
@@ -83,11 +89,31 @@ impl ControllerProcess {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.core.next_deadline()
+        self.core.next_deadline().into_iter().chain(self.spread_deadline()).min()
+    }
+
+    /// When something is to be looked at for the sake of how addresses are spread; none before it decides.
+    pub(crate) fn spread_deadline(&self) -> Option<Instant> {
+        self.assigner.next_deadline().filter(|_| self.core.is_active())
+    }
+
+    /// The configuration by which it spreads addresses.
+    pub(crate) fn spread_by(&self) -> Option<&Config> {
+        self.assigner.config().filter(|_| self.core.is_active())
     }
 
     pub(crate) fn tick(&mut self, now: Instant) -> Result<(), Violation> {
-        self.decide(now, Input::Tick)
+        if self.has_work(now) {
+            self.decide(now, Input::Tick)?;
+        }
+        self.assign(now);
+        Ok(())
+    }
+
+    fn assign(&mut self, now: Instant) {
+        if self.core.is_active() {
+            self.writes.extend(self.assigner.assign(now));
+        }
     }
 
     /// Takes in changes of objects; the configuration is looked at when no other change waits.
@@ -110,11 +136,14 @@ impl ControllerProcess {
         }
         if self.is_synced && is_last {
             self.validate(now)?;
+            self.assigner.validate();
         }
+        self.assign(now);
         Ok(())
     }
 
     fn object_applied(&mut self, now: Instant, object: &Object) -> Result<(), Violation> {
+        self.assigner.applied(object);
         match object {
             Object::Service(service) => {
                 let mut service = service.clone();
@@ -145,6 +174,7 @@ impl ControllerProcess {
     }
 
     fn object_deleted(&mut self, now: Instant, reference: &ObjectRef) -> Result<(), Violation> {
+        self.assigner.deleted(reference);
         self.configuration.delete(reference);
         match reference.kind {
             Kind::Service => {

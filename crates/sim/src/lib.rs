@@ -23,6 +23,7 @@
 
 mod api_server;
 mod asker;
+mod assigner;
 mod client;
 mod cluster;
 mod configuration;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use api::core::{Node, Service};
-use config::{BgpAdvertisement, Config, L2Advertisement, Peer, PeerEndpoint, Pool};
+use config::{BgpAdvertisement, Config, L2Advertisement, OwnerSelection, Peer, PeerEndpoint, Pool};
 use ipnet::IpNet;
 use kit::{Community, ExtendedCommunity, Family};
 use speaker::{Exclusion, Hindrance, Hindrances};
@@ -87,18 +87,18 @@ fn may_announce(node: &Node, climate: &Climate) -> bool {
 }
 
 /// The addresses that a Service shows, and the one pool they are from.
-fn addresses<'a>(view: View<'a>, service: &Service) -> Option<(Vec<IpAddr>, &'a Pool)> {
+fn addresses<'a>(config: &'a Config, climate: &Climate, service: &Service) -> Option<(Vec<IpAddr>, &'a Pool)> {
     let shown = service.status.load_balancer.ingress.iter().filter_map(|entry| entry.ip.as_deref());
     let addresses: Option<Vec<IpAddr>> = shown.map(|text| text.parse().ok()).collect();
-    let is_ours = is_served(service, view.climate.class);
+    let is_ours = is_served(service, climate.class);
     let addresses = addresses.filter(|addresses| is_ours && !addresses.is_empty())?;
-    let pool = view.config.pools.values().find(|pool| addresses.iter().all(|address| pool.contains(address)))?;
+    let pool = config.pools.values().find(|pool| addresses.iter().all(|address| pool.contains(address)))?;
     Some((addresses, pool))
 }
 
 /// The links on which the node answers for which addresses because of this Service (contract 5.1, 5.3).
 pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, BTreeSet<Lan>)> {
-    let (addresses, pool) = addresses(view, service)?;
+    let (addresses, pool) = addresses(view.config, view.climate, service)?;
     let labels = &service.metadata.labels;
     let matching: Vec<&L2Advertisement> =
         pool.l2_advertisements.values().map(|it| &**it).filter(|it| it.service_selectors.matches(labels)).collect();
@@ -126,7 +126,10 @@ pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, 
         let score: u64 = met.map(|it| u64::from(it.weight.get())).sum();
         // Who is not Ready comes last, and is better than nobody. Among members that means nothing.
         let is_dead = view.members.is_none() && node.condition("Ready").is_some_and(|ready| ready != "True");
-        (is_dead, Reverse(score), speaker::digest(&node.metadata.name, first))
+        // The controller chooses among those that are preferred equally (ADR 16).
+        let is_assigned = matching.iter().any(|it| it.owner_selection == OwnerSelection::Balanced)
+            && service.metadata.annotations.get(api::LAYER2_ASSIGNED_NODE) == Some(&node.metadata.name);
+        (is_dead, Reverse(score), !is_assigned, speaker::digest(&node.metadata.name, first))
     };
     let mut candidates: Vec<&Node> = candidates.collect();
     candidates.sort_by_key(rank);
@@ -185,19 +188,56 @@ impl Plight {
 
     /// Whether this is what a speaker says.
     pub(crate) fn is(&self, told: &Hindrances) -> bool {
-        let advertisements = self.advertisements.iter().map(|(family, name)| {
-            Hindrance::Advertisement { family: *family, name: name.clone() }
-        });
+        let advertisements = self
+            .advertisements
+            .iter()
+            .map(|(family, name)| Hindrance::Advertisement { family: *family, name: name.clone() });
         let ways = self.ways.iter().map(|family| Hindrance::WayOut(*family));
         *told == Hindrances::new(advertisements.chain(ways).collect())
     }
+}
+
+/// The address of a Service that is to be spread evenly, and the nodes that it may be on (ADR 16); none if the hash counts.
+pub(crate) fn eligible(
+    api: &ApiServer,
+    config: &Config,
+    climate: &Climate,
+    service: &Service,
+) -> Option<(IpAddr, BTreeSet<String>)> {
+    let (addresses, pool) = addresses(config, climate, service)?;
+    let labels = &service.metadata.labels;
+    let matching: Vec<&L2Advertisement> =
+        pool.l2_advertisements.values().map(|it| &**it).filter(|it| it.service_selectors.matches(labels)).collect();
+    let may_share = service.annotation(api::ALLOW_SHARED_IP).is_some();
+    let is_refused = may_share && matching.iter().any(|it| !it.service_selectors.is_empty());
+    if is_refused || matching.iter().all(|it| it.owner_selection == OwnerSelection::Hash) {
+        return None;
+    }
+    let (local_nodes, has_endpoints) = endpoints(api, service);
+    let mut scores: BTreeMap<String, u64> = BTreeMap::new();
+    for node in api.nodes().filter(|_| has_endpoints) {
+        let name = &node.metadata.name;
+        // It knows of no `--ignore-exclude-lb`.
+        let is_excluded = node.metadata.labels.contains_key(api::EXCLUDE_FROM_LOAD_BALANCERS);
+        let is_ready = node.condition("Ready").is_none_or(|ready| ready == "True");
+        let may = is_ready && !is_excluded && may_announce(node, climate);
+        let selecting = || matching.iter().filter(|it| it.node_selectors.matches(&node.metadata.labels));
+        if may && selecting().next().is_some() && (!is_local(service) || local_nodes.contains(name)) {
+            let met =
+                selecting().flat_map(|it| &it.preferences).filter(|it| it.selector.matches(&node.metadata.labels));
+            scores.insert(name.clone(), met.map(|it| u64::from(it.weight.get())).sum());
+        }
+    }
+    let best = scores.values().max().copied();
+    let nodes = scores.into_iter().filter(|(_, score)| Some(*score) == best).map(|(node, _)| node).collect();
+    Some((*addresses.first()?, nodes))
 }
 
 /// The routes that the node gives to its routers because of this Service, with the advertisements that ask for them
 /// (contract 6.1, 6.2).
 pub(crate) fn routes<'a>(view: View<'a>, service: &Service) -> BTreeMap<IpNet, Vec<&'a BgpAdvertisement>> {
     let mut routes: BTreeMap<IpNet, Vec<&BgpAdvertisement>> = BTreeMap::new();
-    let Some((addresses, pool)) = addresses(view, service) else { return routes };
+    let Some((addresses, pool)) = addresses(view.config, view.climate, service) else { return routes };
     let Some(node) = view.api.node(&view.node.name()).filter(|node| may_announce(node, view.climate)) else {
         return routes;
     };

@@ -33,6 +33,8 @@ pub enum Sabotage {
     WithdrawWhenCut,
     /// A controller that starts does not look at what Services have already.
     ForgetStatusesAtStart,
+    /// No address is assigned to a node.
+    NeverSpread,
     /// The counters of pools are never written.
     LoseCounters,
     /// Nothing is ever written.

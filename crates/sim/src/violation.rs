@@ -36,6 +36,8 @@ pub enum Invariant {
     RoutersHaveTheRoutes,
     /// At rest, the statuses that the cluster shows are what the controller means.
     StatusesAreTheLedger,
+    /// At rest, addresses that are to be spread evenly are assigned to nodes that can have them, and to none too many.
+    AddressesAreSpread,
     /// At rest, the counters of each pool are a recount of the statuses.
     CountersAreARecount,
     /// At rest, there is a reason for every Service that has no address, or is not announced.
@@ -56,7 +58,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 23] = [
+    pub const ALL: [Invariant; 24] = [
         Invariant::AddressIsNotGivenTwice,
         Invariant::PoolAcceptsTheService,
         Invariant::ValidAddressStays,
@@ -72,6 +74,7 @@ impl Invariant {
         Invariant::ElectedNodeAnswers,
         Invariant::RoutersHaveTheRoutes,
         Invariant::StatusesAreTheLedger,
+        Invariant::AddressesAreSpread,
         Invariant::CountersAreARecount,
         Invariant::RefusalsHaveReasons,
         Invariant::RestIsQuiet,
@@ -101,6 +104,7 @@ impl fmt::Display for Invariant {
             Invariant::ElectedNodeAnswers => "the elected node answers, and nobody else",
             Invariant::RoutersHaveTheRoutes => "routers have the routes, and no others",
             Invariant::StatusesAreTheLedger => "statuses are what the controller means",
+            Invariant::AddressesAreSpread => "addresses are spread evenly over nodes that can have them",
             Invariant::CountersAreARecount => "pool counters are a recount",
             Invariant::RefusalsHaveReasons => "every refusal has a reason",
             Invariant::RestIsQuiet => "nothing is written at rest",

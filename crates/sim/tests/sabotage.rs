@@ -35,6 +35,7 @@ fn shown(invariant: Invariant) -> Shown {
         Invariant::ElectedNodeAnswers => Shown::By(Sabotage::KnowNoOtherNode),
         Invariant::RoutersHaveTheRoutes => Shown::By(Sabotage::ForgetRouteWithdrawals),
         Invariant::StatusesAreTheLedger => Shown::After(Tampering::DoubleAddress),
+        Invariant::AddressesAreSpread => Shown::By(Sabotage::NeverSpread),
         Invariant::CountersAreARecount => Shown::By(Sabotage::LoseCounters),
         Invariant::RefusalsHaveReasons => Shown::By(Sabotage::MissServices),
         Invariant::RestIsQuiet => Shown::By(Sabotage::RepeatWrites),

@@ -3,7 +3,8 @@
 //! - Of one target (the status of one Service, of one pool) only the latest write is kept, and at most one is under
 //!   way: writes of a target keep their order.
 //! - Statuses go before events.
-//! - The condition of a Service goes after its addresses, and one at a time: they are written to one object.
+//! - Of a Service its addresses go first, then the node that they are assigned to, then its condition, and one at a time:
+//!   they are written to one object.
 //! - A write that fails for a reason of its own is tried again after a while, alone. When the server cannot be reached
 //!   or asks for a pause, everything waits, and a single write probes from time to time whether it is back.
 //! - Where only one of several processes writes, what waits belongs to a *term* of it, and is forgotten with that.
@@ -28,10 +29,12 @@ const RETRY: Backoff = Backoff { min: Duration::from_millis(500), max: Duration:
 /// How long everything waits when the server cannot be reached. Short enough to be back soon after it.
 const PAUSE: Backoff = Backoff { min: Duration::from_millis(250), max: Duration::from_secs(10) };
 
-/// What a status is written to.
+/// What a status is written to. Of the parts of one Service, the lesser goes before the greater.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Target {
     Service(Key),
+    /// The annotation that names the node which the addresses are assigned to.
+    Assignment(Key),
     /// Our condition in the status of a Service: another field of another owner than its addresses.
     Condition(Key),
     Pool(Key),
@@ -39,11 +42,12 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// What is written to the same Service.
-    fn other_half(&self) -> Option<Target> {
+    /// What else is written to the same Service.
+    fn other_parts(&self) -> Option<[Target; 2]> {
         match self {
-            Target::Service(service) => Some(Target::Condition(service.clone())),
-            Target::Condition(service) => Some(Target::Service(service.clone())),
+            Target::Service(service) => Some([Target::Assignment(service.clone()), Target::Condition(service.clone())]),
+            Target::Assignment(service) => Some([Target::Service(service.clone()), Target::Condition(service.clone())]),
+            Target::Condition(service) => Some([Target::Service(service.clone()), Target::Assignment(service.clone())]),
             Target::Pool(_) | Target::Report(_) => None,
         }
     }
@@ -53,6 +57,7 @@ impl Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     Service { service: Key, uid: String, ingress: Vec<Ingress>, pool: Option<String> },
+    Assignment { service: Key, uid: String, node: Option<String> },
     Condition { service: Key, uid: String, condition: Option<Condition> },
     Pool { pool: Key, counters: PoolCounters },
     Report { object: ObjectRef, report: Report, parts: ReportParts },
@@ -63,6 +68,7 @@ impl Status {
     pub(crate) fn target(&self) -> Target {
         match self {
             Status::Service { service, .. } => Target::Service(service.clone()),
+            Status::Assignment { service, .. } => Target::Assignment(service.clone()),
             Status::Condition { service, .. } => Target::Condition(service.clone()),
             Status::Pool { pool, .. } => Target::Pool(pool.clone()),
             Status::Report { object, .. } | Status::ReportGone { object, .. } => Target::Report(object.clone()),
@@ -96,7 +102,7 @@ struct Waiting {
     status: Option<Status>,
     failures: u32,
     is_under_way: bool,
-    /// It is ready and waits for the other half of the status of its Service.
+    /// It is ready and waits for another part of its Service.
     is_held: bool,
 }
 
@@ -161,6 +167,7 @@ impl Queue {
         let status = match write {
             Write::Event(event) => return self.events.push(event, now, wall),
             Write::ServiceStatus { service, uid, ingress, pool } => Status::Service { service, uid, ingress, pool },
+            Write::AssignedNode { service, uid, node } => Status::Assignment { service, uid, node },
             Write::ServiceCondition { service, uid, condition } => Status::Condition { service, uid, condition },
             Write::PoolStatus { pool, status: counters } => Status::Pool { pool, counters },
             Write::Report { object, report, parts } => Status::Report { object, report, parts },
@@ -211,13 +218,11 @@ impl Queue {
         None
     }
 
-    /// Whether the other half of the status of its Service goes first.
+    /// Whether another part of its Service goes first.
     fn has_to_wait(&self, target: &Target) -> bool {
-        let Some(other) = target.other_half().and_then(|other| self.statuses.get(&other)) else { return false };
-        match target {
-            Target::Condition(_) => true,
-            Target::Service(_) | Target::Pool(_) | Target::Report(_) => other.is_under_way,
-        }
+        let goes_first =
+            |other: &Target| self.statuses.get(other).is_some_and(|waiting| other < target || waiting.is_under_way);
+        target.other_parts().is_some_and(|others| others.iter().any(goes_first))
     }
 
     /// What became of a write of this turn.
@@ -234,7 +239,7 @@ impl Queue {
 
     fn status_done(&mut self, status: Status, outcome: Outcome, now: Instant) {
         let target = status.target();
-        let other_half = target.other_half();
+        let other_parts = target.other_parts();
         let Some(waiting) = self.statuses.get_mut(&target) else { return };
         waiting.is_under_way = false;
         match outcome {
@@ -259,11 +264,12 @@ impl Queue {
                 self.delayed.insert((later(now, wait), self.delayed_count), target);
             }
         }
-        let Some(other) = other_half else { return };
-        if let Some(waiting) = self.statuses.get_mut(&other)
-            && std::mem::take(&mut waiting.is_held)
-        {
-            self.ready.push_back(other);
+        for other in other_parts.into_iter().flatten() {
+            if let Some(waiting) = self.statuses.get_mut(&other)
+                && std::mem::take(&mut waiting.is_held)
+            {
+                self.ready.push_back(other);
+            }
         }
     }
 
@@ -332,6 +338,10 @@ mod tests {
         }
     }
 
+    fn node(service: &str) -> Write {
+        Write::AssignedNode { service: Key::new("shop", service), uid: "u".to_owned(), node: Some("n1".to_owned()) }
+    }
+
     fn pool(name: &str) -> Write {
         Write::PoolStatus { pool: Key::new("metallb-system", name), status: PoolCounters::default() }
     }
@@ -371,6 +381,7 @@ mod tests {
                 }
                 Job::Status(Status::Pool { pool, .. }) => format!("pool:{}", pool.name),
                 Job::Status(Status::Condition { service, .. }) => format!("condition:{}", service.name),
+                Job::Status(Status::Assignment { service, .. }) => format!("node:{}", service.name),
                 Job::Status(other) => format!("{other:?}"),
                 Job::Event(write) => format!("event:{}", write.event.object.key.name),
             };
@@ -465,6 +476,35 @@ mod tests {
             bench.done(Outcome::Done);
             assert_eq!(bench.take_all(), ["condition:web"]);
             bench.done(Outcome::Done);
+            assert_eq!((bench.queue.len(), bench.queue.next_deadline()), (0, None));
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_service_go_in_their_order_and_one_at_a_time() {
+        for outcome in [Outcome::Done, Outcome::Refused] {
+            let mut bench = Bench::new();
+            for write in [condition("web"), node("web"), status("web", "10.0.0.1"), node("db")] {
+                bench.push(write);
+            }
+            assert_eq!(bench.take_all(), ["web=10.0.0.1", "node:db"]);
+            bench.done(outcome);
+            assert_eq!(bench.take_all(), ["node:web"]);
+            bench.push(status("web", "10.0.0.2"));
+            assert_eq!(bench.take_all(), [""; 0], "the node is under way");
+            bench.done(outcome);
+            bench.done(LATER);
+            assert_eq!(bench.take_all(), ["web=10.0.0.2"]);
+            bench.done(outcome);
+            assert_eq!(bench.take_all(), [""; 0], "the condition waits for the node, which waits to be tried again");
+            bench.wait(60);
+            assert_eq!(bench.take_all(), ["node:web"]);
+            bench.push(node("web"));
+            bench.done(outcome);
+            assert_eq!(bench.take_all(), ["node:web"], "there is a newer one");
+            bench.done(outcome);
+            assert_eq!(bench.take_all(), ["condition:web"]);
+            bench.done(outcome);
             assert_eq!((bench.queue.len(), bench.queue.next_deadline()), (0, None));
         }
     }
@@ -638,7 +678,8 @@ mod tests {
                 bench.done(outcome);
             };
             for step in 0..200 {
-                match below(6) {
+                match below(7) {
+                    6 => bench.push(node(&format!("s{}", below(4)))),
                     5 => bench.push(condition(&format!("s{}", below(4)))),
                     0 | 1 => {
                         let (name, ip) = (format!("s{}", below(4)), step.to_string());
@@ -651,9 +692,11 @@ mod tests {
                             .under_way
                             .iter()
                             .map(|job| match job {
-                                Job::Status(Status::Service { service, .. } | Status::Condition { service, .. }) => {
-                                    service
-                                }
+                                Job::Status(
+                                    Status::Service { service, .. }
+                                    | Status::Assignment { service, .. }
+                                    | Status::Condition { service, .. },
+                                ) => service,
                                 Job::Status(_) | Job::Event(_) => panic!(),
                             })
                             .collect();

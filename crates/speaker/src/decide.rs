@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use config::{BgpAdvertisement, L2Advertisement, Peer, Pool};
+use config::{BgpAdvertisement, L2Advertisement, OwnerSelection, Peer, Pool};
 use ipnet::IpNet;
 use kit::{Family, Labels};
 use l2::InterfaceSet;
@@ -15,7 +15,7 @@ use crate::drain::Standing;
 use crate::election::Rank;
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts};
 use crate::hindrance::{Hindrance, Hindrances};
-use crate::members::{Liveness, Members, PLACES, Statement, Stay};
+use crate::members::{Assignments, Liveness, Members, PLACES, Statement, Stay};
 use crate::verdict::{Decision, Refusal};
 
 /// What this node answers for on the local segment.
@@ -47,6 +47,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) pools: &'a PoolIndex,
     pub(crate) nodes: &'a BTreeMap<String, NodeFacts>,
     pub(crate) members: &'a Members,
+    /// What [`Members::assignments`] says of them.
+    pub(crate) assignments: Assignments,
     /// What keeps this node from announcing.
     pub(crate) hindrances: &'a Hindrances,
     /// What of that cuts it off, so that it may not know who else is there.
@@ -134,13 +136,59 @@ enum Aptitude {
 
 /// What an election is about.
 struct Subject<'a> {
+    service: &'a ServiceFacts,
     addresses: &'a [IpAddr],
     /// The first address decides for all of them, as in the Go implementation (contract 5.1).
     elected_by: &'a IpAddr,
+    pool: &'a Pool,
     advertisements: Vec<&'a L2Advertisement>,
 }
 
-impl Subject<'_> {
+impl<'a> Subject<'a> {
+    /// The gates up to the advertisements, which are the same on all nodes.
+    fn of(service: &'a ServiceFacts, pools: &'a PoolIndex) -> Result<Subject<'a>, Refusal> {
+        let (addresses, pool) = addresses_and_pool(service, pools)?;
+        if pool.l2_advertisements.is_empty() {
+            return Err(Refusal::NoAdvertisement(pool.name.clone()));
+        }
+        let advertisements = layer2_advertisements(service, pool);
+        if advertisements.is_empty() {
+            return Err(Refusal::ServiceNotSelected(pool.name.clone()));
+        }
+        let elected_by = addresses.first().ok_or(Refusal::NoAddress)?;
+        Ok(Subject { service, addresses, elected_by, pool, advertisements })
+    }
+
+    /// Two nodes could be elected for an address that Services share (contract 5.1 row 3).
+    fn sharing(&self) -> Result<(), Refusal> {
+        let has_selectors = || self.advertisements.iter().any(|it| !it.service_selectors.is_empty());
+        if self.service.may_share && has_selectors() { Err(Refusal::SharedWithServiceSelector) } else { Ok(()) }
+    }
+
+    /// Whether the controller chooses the owner: one advertisement that says so is enough.
+    fn is_balanced(&self) -> bool {
+        self.advertisements.iter().any(|it| it.owner_selection == OwnerSelection::Balanced)
+    }
+
+    /// The preference for a node if nobody asks whether it is alive and able, or has endpoints; none if it is no candidate.
+    fn score(&self, facts: &NodeFacts, exclusion: Exclusion) -> Option<u64> {
+        if node_refusal(facts, exclusion).is_some() {
+            return None;
+        }
+        let mut selecting = self.advertisements.iter().filter(|it| it.node_selectors.matches(&facts.labels)).peekable();
+        selecting.peek()?;
+        Some(selecting.map(|advertisement| preference(advertisement, &facts.labels)).sum())
+    }
+
+    /// The rank of such a node.
+    fn rank(&self, node: &str, facts: &NodeFacts, around: &Surroundings<'_>) -> Option<Rank> {
+        let rank = Rank::new(self.score(facts, around.exclusion)?, node, self.elected_by);
+        let is_assigned = around.assignments == Assignments::Count
+            && self.service.assigned.as_deref() == Some(node)
+            && self.is_balanced();
+        Some(if is_assigned { rank.assigned() } else { rank })
+    }
+
     /// The place of a node in the election for the Service, if it is a candidate at all (contract 5.1 rows 5 to 7).
     fn candidate<'n>(&self, node: &'n str, facts: &NodeFacts, around: &Surroundings<'_>) -> Option<Candidate<'n>> {
         let is_here = node == around.node;
@@ -152,7 +200,7 @@ impl Subject<'_> {
         if is_here && around.stay == Stay::Leaves {
             return None;
         }
-        let rank = place(node, facts, &self.advertisements, self.elected_by, around.exclusion)?;
+        let rank = self.rank(node, facts, around)?;
         Some(Candidate { liveness, rank, node, aptitude: self.aptitude(node, facts, around) })
     }
 
@@ -172,23 +220,6 @@ impl Subject<'_> {
     }
 }
 
-/// The rank of a node if nobody asks whether it is alive and able.
-fn place(
-    node: &str,
-    facts: &NodeFacts,
-    advertisements: &[&L2Advertisement],
-    elected_by: &IpAddr,
-    exclusion: Exclusion,
-) -> Option<Rank> {
-    if node_refusal(facts, exclusion).is_some() {
-        return None;
-    }
-    let mut selecting = advertisements.iter().filter(|it| it.node_selectors.matches(&facts.labels)).peekable();
-    selecting.peek()?;
-    let score = selecting.map(|advertisement| preference(advertisement, &facts.labels)).sum();
-    Some(Rank::new(score, node, elected_by))
-}
-
 /// Which of two nodes comes first in the election for the Service, whether they are alive or not: true for the first of them.
 /// `None` if the second is no candidate.
 pub(crate) fn layer2_precedes(
@@ -197,13 +228,10 @@ pub(crate) fn layer2_precedes(
     service: &ServiceFacts,
     around: &Surroundings<'_>,
 ) -> Option<bool> {
-    let (addresses, pool) = addresses_and_pool(service, around.pools).ok()?;
-    let elected_by = addresses.first()?;
-    let subject = Subject { addresses, elected_by, advertisements: layer2_advertisements(service, pool) };
+    let subject = Subject::of(service, around.pools).ok()?;
     let standing = |node: &str| {
         let facts = around.nodes.get(node)?;
-        let rank = place(node, facts, &subject.advertisements, elected_by, around.exclusion)?;
-        Some((rank, subject.aptitude(node, facts, around)))
+        Some((subject.rank(node, facts, around)?, subject.aptitude(node, facts, around)))
     };
     let (other_rank, other_aptitude) = standing(other)?;
     let Some((rank, aptitude)) = standing(one) else { return Some(false) };
@@ -239,23 +267,14 @@ fn try_layer2(
     around: &Surroundings<'_>,
     places: &mut Vec<String>,
 ) -> Result<Layer2Grant, Refusal> {
-    let (addresses, pool) = addresses_and_pool(service, around.pools)?;
-    if pool.l2_advertisements.is_empty() {
-        return Err(Refusal::NoAdvertisement(pool.name.clone()));
-    }
-    let advertisements = layer2_advertisements(service, pool);
-    if advertisements.is_empty() {
-        return Err(Refusal::ServiceNotSelected(pool.name.clone()));
-    }
+    let subject = Subject::of(service, around.pools)?;
     if !backends.any() {
         return Err(Refusal::NoEndpoints);
     }
-    if service.may_share && advertisements.iter().any(|it| !it.service_selectors.is_empty()) {
-        return Err(Refusal::SharedWithServiceSelector);
-    }
+    subject.sharing()?;
     let here = around.nodes.get(around.node).ok_or(Refusal::NodeUnknown)?;
     let selecting: Vec<&L2Advertisement> =
-        advertisements.iter().copied().filter(|it| it.node_selectors.matches(&here.labels)).collect();
+        subject.advertisements.iter().copied().filter(|it| it.node_selectors.matches(&here.labels)).collect();
     if selecting.is_empty() {
         return Err(Refusal::NodeNotSelected);
     }
@@ -268,8 +287,6 @@ fn try_layer2(
     if *around.members == Members::Joining {
         return Err(Refusal::NotJoined);
     }
-    let Some(elected_by) = addresses.first() else { return Err(Refusal::NoAddress) };
-    let subject = Subject { addresses, elected_by, advertisements };
     let first = first_places(service, backends, around, &subject);
     places.extend(first.iter().map(|candidate| candidate.node.to_owned()));
     let hindrance =
@@ -292,7 +309,7 @@ fn try_layer2(
         None => return Err(Refusal::NotElected(None)),
     }
     let interfaces = interfaces(&selecting, around.interfaces)?;
-    Ok(Layer2Grant { addresses: addresses.to_vec(), interfaces, pool: pool.name.clone() })
+    Ok(Layer2Grant { addresses: subject.addresses.to_vec(), interfaces, pool: subject.pool.name.clone() })
 }
 
 /// The first [`PLACES`] of the election: each is who would be the owner if those before it were not there.
@@ -340,8 +357,7 @@ fn cut_off<'a>(
     let hindrance = subject.hindrance(around.cut, here)?;
     let mut others = around.nodes.iter().filter(|(name, _)| name.as_str() != around.node);
     let may_announce = |(name, facts): (&String, &NodeFacts)| {
-        (!service.local_only || backends.on(name))
-            && place(name, facts, &subject.advertisements, subject.elected_by, around.exclusion).is_some()
+        (!service.local_only || backends.on(name)) && subject.score(facts, around.exclusion).is_some()
     };
     others.any(may_announce).then_some(hindrance)
 }
@@ -377,10 +393,7 @@ pub(crate) fn layer2_challenges(
     backends: &Backends,
     around: &Surroundings<'_>,
 ) -> bool {
-    let Ok((addresses, pool)) = addresses_and_pool(service, around.pools) else { return false };
-    let Some(elected_by) = addresses.first() else { return false };
-    let advertisements = layer2_advertisements(service, pool);
-    let subject = Subject { addresses, elected_by, advertisements };
+    let Ok(subject) = Subject::of(service, around.pools) else { return false };
     let candidate = |node: &str| {
         let facts = around.nodes.get(node).filter(|_| !service.local_only || backends.on(node))?;
         let Candidate { liveness, rank, aptitude, .. } = subject.candidate(node, facts, around)?;
@@ -398,6 +411,37 @@ pub(crate) fn layer2_challenges(
     let last = if places.len() < PLACES { None } else { places.last() };
     last.and_then(|last| candidate(last))
         .is_none_or(|(last_liveness, last_rank, _)| (liveness, rank) < (last_liveness, last_rank))
+}
+
+/// Among whom the controller chooses the owner of a Service (ADR 16).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Eligible<'n> {
+    /// The address that elects.
+    pub(crate) address: IpAddr,
+    /// The nodes that are preferred most, in their order; empty if it has no endpoints.
+    pub(crate) nodes: Vec<&'n str>,
+}
+
+/// Those of these nodes that would be candidates for the Service were they alive, and of these the most preferred; `None` if
+/// the hash finds its owner.
+pub(crate) fn layer2_eligible<'n>(
+    service: &ServiceFacts,
+    backends: &Backends,
+    pools: &PoolIndex,
+    nodes: impl Iterator<Item = (&'n str, &'n NodeFacts)>,
+    exclusion: Exclusion,
+) -> Option<Eligible<'n>> {
+    let subject = Subject::of(service, pools).ok()?;
+    if !subject.is_balanced() || subject.sharing().is_err() {
+        return None;
+    }
+    let has_backends = |node: &str| if service.local_only { backends.on(node) } else { backends.any() };
+    let candidates = nodes.filter(|(node, _)| has_backends(node));
+    let scored: Vec<(u64, &str)> =
+        candidates.filter_map(|(node, facts)| Some((subject.score(facts, exclusion)?, node))).collect();
+    let best = scored.iter().map(|(score, _)| *score).max();
+    let preferred = scored.iter().filter(|(score, _)| Some(*score) == best);
+    Some(Eligible { address: *subject.elected_by, nodes: preferred.map(|(_, node)| *node).collect() })
 }
 
 /// Which routes this node announces for the Service (contract 6.1, 6.2).

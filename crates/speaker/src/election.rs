@@ -8,17 +8,34 @@ use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
 
-/// The place of a candidate; the smallest wins: first the higher preference, then the lower digest.
+/// The place of a candidate; the smallest wins: first the higher preference, then the node that the controller has assigned
+/// the address to, if that counts (ADR 16), then the lower digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     score: Reverse<u64>,
+    choice: Choice,
     digest: [u8; 32],
+}
+
+/// Why a node comes before others that are preferred as much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Choice {
+    /// The controller chose it.
+    Assigned,
+    /// Its digest alone counts.
+    ByDigest,
 }
 
 impl Rank {
     /// The rank of a node for an address, given the sum of the preference weights that apply to the node.
     pub fn new(score: u64, node: &str, address: &IpAddr) -> Self {
-        Rank { score: Reverse(score), digest: digest(node, address) }
+        Rank { score: Reverse(score), choice: Choice::ByDigest, digest: digest(node, address) }
+    }
+
+    /// The same for the node that the address is assigned to.
+    #[must_use]
+    pub fn assigned(self) -> Self {
+        Rank { choice: Choice::Assigned, ..self }
     }
 }
 
@@ -63,6 +80,14 @@ mod tests {
         let hex: String =
             digest("node-a", &"192.168.1.240".parse().unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "0905ce28e61d7edba0d1a1e81637d349ef0299ecc2fb9fc9c8347049ba3a9c82");
+    }
+
+    #[test]
+    fn adr_16_an_assignment_comes_before_the_digest_and_after_the_preference() {
+        let address = "10.0.0.1".parse().unwrap();
+        let rank = |score, node| Rank::new(score, node, &address);
+        assert!(rank(0, "node-c").assigned() < rank(0, "kind-worker2"));
+        assert!(rank(1, "kind-worker2") < rank(0, "node-c").assigned());
     }
 
     #[test]

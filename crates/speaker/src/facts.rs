@@ -20,6 +20,8 @@ pub(crate) struct ServiceFacts {
     pub(crate) local_only: bool,
     /// The annotation allow-shared-ip is there, whatever its value.
     pub(crate) may_share: bool,
+    /// The node that the controller has assigned it to, whether that counts or not.
+    pub(crate) assigned: Option<Box<str>>,
 }
 
 impl ServiceFacts {
@@ -30,6 +32,7 @@ impl ServiceFacts {
             addresses: addresses(service, served_class),
             local_only: service.spec.external_traffic_policy.as_deref() == Some("Local"),
             may_share: service.annotation(api::ALLOW_SHARED_IP).is_some(),
+            assigned: service.metadata.annotations.get(api::LAYER2_ASSIGNED_NODE).map(|node| node.as_str().into()),
         }
     }
 }

@@ -13,6 +13,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::needless_raw_string_hashes))]
 
 mod backends;
+mod balance;
 #[path = "speaker.rs"]
 mod core;
 mod decide;

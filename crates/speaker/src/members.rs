@@ -27,6 +27,16 @@ pub enum Statement {
     Made(Hindrances),
 }
 
+/// Whether the nodes that the controller assigns addresses to count in elections (ADR 16).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Assignments {
+    /// Everybody knows of them.
+    #[default]
+    Count,
+    /// Somebody elects by the hash alone, so all do.
+    Ignored,
+}
+
 /// Whether a candidate is known to be alive. One that is not comes after all that are, and is a candidate nevertheless:
 /// where no node is Ready, as on the only node of a cluster whose kubelet is gone, or when a cluster has just found its
 /// API again, the wrong node is better than none.
@@ -65,6 +75,16 @@ impl Members {
         match self {
             Members::Off | Members::Joining => None,
             Members::Alive(names) => names.get(node),
+        }
+    }
+
+    /// Whether assignments count among these members. Speakers of the Go implementation, which make no statement, know of
+    /// none. Without memberlist nobody can tell who they are.
+    pub(crate) fn assignments(&self, here: &str) -> Assignments {
+        let is_strange = |(name, statement): (&String, &Statement)| name != here && *statement == Statement::Missing;
+        match self {
+            Members::Alive(members) if members.iter().any(is_strange) => Assignments::Ignored,
+            Members::Off | Members::Joining | Members::Alive(_) => Assignments::Count,
         }
     }
 

@@ -4,6 +4,9 @@
 //! is asked. Else each node is asked by the same gates as its speaker asks, and if one passes them all, whether a speaker
 //! runs on it that could. What only a node itself knows is not asked here: its interfaces, its sessions, who is a member.
 
+#[path = "assign.rs"]
+mod assign;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -17,9 +20,10 @@ use crate::decide::{self, Exclusion, Surroundings};
 use crate::drain::Standing;
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
 use crate::hindrance::Hindrances;
-use crate::members::{Members, Stay};
+use crate::members::{Assignments, Members, Stay};
 use crate::silence::{Silence, Stop};
 use crate::verdict::{Protocol, Refusal};
+use assign::Assigner;
 
 /// What an overview is told.
 #[derive(Clone, Debug)]
@@ -87,6 +91,8 @@ pub struct Overview {
     silent: BTreeMap<Key, Depends>,
     /// Services to ask for anew.
     dirty: BTreeSet<Key>,
+    /// Gives addresses to nodes, where this process is the one that does.
+    assigner: Option<Box<Assigner>>,
 }
 
 /// What the answer about a silent Service depends on, besides the Service itself.
@@ -227,6 +233,7 @@ impl Overview {
             pools: &self.pools,
             nodes: &node.alone,
             members: &Members::Off,
+            assignments: Assignments::Ignored,
             // What hinders a node, its speaker alone knows.
             hindrances: &Hindrances::default(),
             cut: &Hindrances::default(),
@@ -272,6 +279,7 @@ impl Overview {
         self.config = Some(config);
         self.refused = None;
         self.mark_silent();
+        self.assign_all();
     }
 
     fn service_applied(&mut self, service: &Service) {
@@ -287,6 +295,7 @@ impl Overview {
     fn service_deleted(&mut self, key: &Key) {
         self.dirty.remove(key);
         self.silent.remove(key);
+        self.assign_no_more(key);
         let Some(view) = self.services.get_mut(key) else { return };
         view.facts = None;
         if view.slices.is_empty() {
@@ -383,6 +392,9 @@ impl Overview {
         let Some(view) = self.services.get(service) else { return };
         let Some(facts) = &view.facts else { return };
         self.dirty.insert(service.clone());
+        if let Some(assigner) = &mut self.assigner {
+            assigner.look_at(service);
+        }
         if !is_ours(facts) || self.announcers.contains_key(service) {
             self.silent.remove(service);
             return;
@@ -398,6 +410,9 @@ impl Overview {
     fn nodes_changed(&mut self) {
         let concerned = self.silent.iter().filter(|(_, depends)| **depends == Depends::OnNodes);
         self.dirty.extend(concerned.map(|(service, _)| service.clone()));
+        if let Some(assigner) = &mut self.assigner {
+            assigner.nodes_changed();
+        }
     }
 }
 
@@ -406,8 +421,12 @@ fn is_ours(facts: &ServiceFacts) -> bool {
 }
 
 impl NodeView {
+    fn facts(&self) -> Option<&NodeFacts> {
+        self.alone.values().next()
+    }
+
     fn select_peers(&mut self, config: &Config) {
-        let Some(facts) = self.alone.values().next() else { return };
+        let Some(facts) = self.facts() else { return };
         let selected = config.peers.values().filter(|peer| peer.node_selectors.matches(&facts.labels));
         self.peers = selected.map(|peer| (peer.name.clone(), Arc::clone(peer))).collect();
     }

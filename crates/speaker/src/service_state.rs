@@ -54,6 +54,11 @@ impl ServiceState {
         has_place || decide::layer2_challenges(node, &self.places, facts, &self.slices, around)
     }
 
+    /// Whether the controller has chosen a node for it.
+    pub(super) fn is_assigned(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| facts.assigned.is_some())
+    }
+
     pub(super) fn depends_on_interfaces(&self) -> bool {
         match self.layer2.as_ref().map(|decision| &decision.outcome) {
             Some(Ok(grant)) => grant.interfaces != InterfaceSet::All,

@@ -33,7 +33,7 @@ use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
 use crate::fitness::{Fitness, Link};
 use crate::hindrance::Hindrances;
 use crate::layer2::Holdings;
-use crate::members::{Members, Watching};
+use crate::members::{Assignments, Members, Watching};
 use crate::routes::Routes;
 pub(crate) use conflict::Conflicts;
 pub use conflict::Rival;
@@ -234,6 +234,7 @@ pub struct Speaker {
     slices: SliceOwners,
     nodes: BTreeMap<String, NodeFacts>,
     members: Members,
+    assignments: Assignments,
     watching: Watching,
     conflicts: Conflicts,
     fitness: Fitness,
@@ -475,6 +476,11 @@ impl Speaker {
             None if old != self.members => self.dirty.extend(self.services.keys().cloned()),
             None => {}
         }
+        let assignments = self.members.assignments(&self.options.node);
+        if std::mem::replace(&mut self.assignments, assignments) != assignments {
+            let assigned = self.services.iter().filter(|(_, state)| state.is_assigned());
+            self.dirty.extend(assigned.map(|(key, _)| key.clone()));
+        }
     }
 
     fn change_interfaces(&mut self, names: BTreeSet<String>) {
@@ -493,6 +499,7 @@ impl Speaker {
             pools: &self.pools,
             nodes: &self.nodes,
             members: &self.members,
+            assignments: self.assignments,
             hindrances: self.fitness.told(),
             cut: self.fitness.cut(),
             conflicts: &self.conflicts,

@@ -1,6 +1,6 @@
-//! Tells at each Service that has no address, or that nobody announces, why that is: the overview of all nodes and the
-//! notices, driven. What the controller itself does not have to know is read beside, and nothing waits for it: where a right
-//! for it is missing, Services without an address are told why nevertheless.
+//! Tells at each Service that has no address, or that nobody announces, why that is, and to which node its address is
+//! assigned: the overview of all nodes and the notices, driven. What the controller itself does not have to know is read
+//! beside, and nothing waits for it: where a right for it is missing, Services without an address are told why nevertheless.
 
 use std::sync::Arc;
 
@@ -178,7 +178,8 @@ impl Conditions {
     /// When [`Conditions::work`] is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let is_due = self.overview.is_dirty() || self.has_to_configure();
-        if is_due { Some(Instant::ZERO) } else { self.notices.next_deadline() }
+        let later = || [self.notices.next_deadline(), self.overview.assign_deadline()].into_iter().flatten().min();
+        if is_due { Some(Instant::ZERO) } else { later() }
     }
 
     /// Looks at what changed, in bounded portions, and has written what follows.
@@ -208,6 +209,23 @@ impl Conditions {
             }
         }
         self.tell(now, Notification::Tick);
+        self.assign(now);
+    }
+
+    /// Has addresses assigned to nodes while this process decides.
+    fn assign(&mut self, now: Instant) {
+        if self.standing != Standing::Deciding || !self.is_complete {
+            self.overview.end_assigning();
+            return;
+        }
+        self.overview.begin_assigning();
+        self.overview.assign(now, &mut self.out);
+        self.write();
+    }
+
+    /// How many addresses are assigned to each node.
+    pub(super) fn assigned(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.overview.assigned_addresses()
     }
 
     /// How many Services are told that something is wrong, by reason.
@@ -263,6 +281,10 @@ impl Conditions {
 
     fn tell(&mut self, now: Instant, notification: Notification) {
         self.notices.handle(now, notification, &mut self.out);
+        self.write();
+    }
+
+    fn write(&mut self) {
         while let Some(write) = self.out.pop() {
             match &write {
                 Write::ServiceCondition { service, condition: Some(condition), .. } => tracing::info!(
@@ -275,6 +297,12 @@ impl Conditions {
                 Write::ServiceCondition { service, condition: None, .. } => {
                     tracing::info!(event = "conditionRemoved", %service, "nothing is wrong with the service any more");
                 }
+                Write::AssignedNode { service, node, .. } => tracing::info!(
+                    event = "nodeChosen",
+                    %service,
+                    node = node.as_deref().unwrap_or_default(),
+                    "address is assigned to another node"
+                ),
                 _ => {}
             }
             self.writer.write(write);

@@ -36,6 +36,7 @@ mod restarts;
 mod routes;
 mod services;
 mod sessions;
+mod spreading;
 mod status;
 
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         members::trials(),
         conflicts::trials(),
         hindrances::trials(),
+        spreading::trials(),
         peering::trials(),
         failover::trials(),
         conditions::trials(),

@@ -29,6 +29,7 @@ mod rights;
 mod secrets;
 mod services;
 mod site;
+mod spreading;
 mod start;
 mod traffic;
 mod webhooks;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Trial::new("contract_1_9_states_of_the_configuration_follow_it", reports::configuration_states),
         Trial::new("a_service_that_nobody_announces_says_why", conditions::conditions_of_services),
         Trial::new("conditions_are_told_by_one_controller_and_not_again_by_the_next", conditions::takeover),
+        Trial::new("adr_16_addresses_are_assigned_once_whoever_leads", spreading::spreading),
         Trial::new("with_the_rights_of_an_older_chart_nothing_else_is_disturbed", conditions::fewer_rights),
         Trial::new("services_are_served_with_kube_proxy_in_nftables_mode", |lab| {
             services::services(lab, ProxyMode::Nftables)

@@ -482,6 +482,7 @@ impl Cluster {
                 self.remember_shown(ingress);
                 Kind::Service
             }
+            Write::AssignedNode { .. } => Kind::Service,
             Write::PoolStatus { .. } => Kind::IPAddressPool,
             Write::ServiceCondition { .. } | Write::Report { .. } | Write::ReportGone { .. } | Write::Event(_) => {
                 return;
@@ -586,6 +587,7 @@ fn words(write: &Write) -> String {
             "pool {} := {}+{} in use, {}+{} free",
             pool.name, status.assigned_ipv4, status.assigned_ipv6, status.available_ipv4, status.available_ipv6
         ),
+        Write::AssignedNode { service, node, .. } => format!("{service} := on {node:?}"),
         Write::ServiceCondition { service, .. } => format!("condition of {service}"),
         Write::Report { object, .. } => format!("report {object}"),
         Write::ReportGone { object, .. } => format!("no report {object}"),

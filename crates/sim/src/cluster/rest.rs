@@ -57,6 +57,7 @@ impl Cluster {
         self.check_configurations()?;
         self.check_routes()?;
         self.check_answers()?;
+        self.check_spread()?;
         self.check_reasons()?;
         // What went wrong before is no excuse from now on.
         self.disturbed.retain(|(node, _), _| !self.machines.get(node).is_some_and(|machine| machine.is_on));
@@ -116,6 +117,9 @@ impl Cluster {
         }
         if self.controller.as_ref().is_none_or(|controller| !controller.is_synced()) {
             return Some("the controller has not started".to_owned());
+        }
+        if self.controller.as_ref().is_some_and(|controller| controller.spread_deadline().is_some()) {
+            return Some("the controller is to look at how addresses are spread".to_owned());
         }
         if let Some(node) = self.machines.keys().find(|node| self.has_to_go_on(**node)) {
             return Some(format!("the speaker of {node} is not yet where it belongs"));

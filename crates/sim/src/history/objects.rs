@@ -341,6 +341,8 @@ fn layer2(rng: &mut Rng) -> Object {
         let preference = selector("zone", pick(rng, &["a", "b"], "a"));
         spec.preferred_node_selectors = vec![PreferredNodeSelector { weight, preference }];
     }
+    spec.owner_selection =
+        pick(rng, &[None, Some("Hash"), Some("Balanced"), Some("Balanced")], None).map(str::to_owned);
     Object::L2Advertisement(advertisement)
 }
 

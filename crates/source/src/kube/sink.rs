@@ -7,10 +7,12 @@
 //! The condition of a Service goes by server-side apply under a name of its own, so that it is taken away again without a
 //! look at the conditions of others.
 //!
-//! With a Lease, nothing is written that was wanted in an earlier term. The status and the condition of a Service then also
-//! name the resource version that was known before the Lease named the Service (`lease`); if it has another one meanwhile,
+//! The node that a Service is assigned to goes by a merge patch of `services/status` too: it needs no other right.
+//!
+//! With a Lease, nothing is written that was wanted in an earlier term. What is written to a Service then also
+//! names the resource version that was known before the Lease named the Service (`lease`); if it has another one meanwhile,
 //! the write is tried again. Without, a status that is not written because someone changed a label would be a needless
-//! try. The queue has only one of the two under way.
+//! try. The queue has only one write of a Service under way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +22,7 @@ use ::kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use ::kube::core::Request;
 use ::lease::Term;
 use api::core::Ingress;
-use api::{ALLOCATED_FROM_POOL, Condition, FENCED_BY, Key, Kind, ObjectRef, Report, ReportParts};
+use api::{ALLOCATED_FROM_POOL, Condition, FENCED_BY, Key, Kind, LAYER2_ASSIGNED_NODE, ObjectRef, Report, ReportParts};
 use http::header::{ACCEPT, HeaderValue};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -84,7 +86,11 @@ impl Sink for ApiSink {
     async fn perform(&self, job: &Job, turn: Turn) -> Outcome {
         let work = async {
             if let (
-                Job::Status(Status::Service { service, uid, .. } | Status::Condition { service, uid, .. }),
+                Job::Status(
+                    Status::Service { service, uid, .. }
+                    | Status::Assignment { service, uid, .. }
+                    | Status::Condition { service, uid, .. },
+                ),
                 Some(exclusive),
                 Turn::Term(term),
             ) = (job, &self.exclusive, turn)
@@ -153,7 +159,7 @@ impl ApiSink {
         }
     }
 
-    /// Writes the status or the condition of a Service such that it cannot arrive in the time of another controller: the rule of `lease`.
+    /// Writes a part of a Service such that it cannot arrive in the time of another controller: the rule of `lease`.
     async fn service_alone(
         &self,
         exclusive: &Exclusive,
@@ -212,7 +218,9 @@ impl ApiSink {
     /// Returns the answer, of which the metadata of a Service is of interest.
     async fn status(&self, status: &Status, version: Option<&str>) -> Result<Vec<u8>, Failure> {
         let (path, key, patch) = match status {
-            Status::Service { uid, .. } | Status::Condition { uid, .. } if uid.is_empty() => {
+            Status::Service { uid, .. } | Status::Assignment { uid, .. } | Status::Condition { uid, .. }
+                if uid.is_empty() =>
+            {
                 return Err(Failure::Unreadable(
                     "a status without a uid could reach any Service of the name".to_owned(),
                 ));
@@ -220,6 +228,10 @@ impl ApiSink {
             Status::Service { service, uid, ingress, pool } => {
                 let path = format!("/api/v1/namespaces/{}/services", service.namespace);
                 (path, service, service_patch(uid, version, ingress, pool.as_deref()))
+            }
+            Status::Assignment { service, uid, node } => {
+                let path = format!("/api/v1/namespaces/{}/services", service.namespace);
+                (path, service, assignment_patch(uid, version, node.as_deref()))
             }
             Status::Condition { service, uid, condition } => {
                 return self.condition(service, uid, version, condition.as_ref()).await;
@@ -384,6 +396,15 @@ fn service_patch(uid: &str, version: Option<&str>, ingress: &[Ingress], pool: Op
     })
 }
 
+fn assignment_patch(uid: &str, version: Option<&str>, node: Option<&str>) -> Value {
+    // Null removes it.
+    let mut metadata = json!({ "uid": uid, "annotations": { LAYER2_ASSIGNED_NODE: node } });
+    if let (Some(metadata), Some(version)) = (metadata.as_object_mut(), version) {
+        metadata.insert("resourceVersion".to_owned(), json!(version));
+    }
+    json!({ "metadata": metadata })
+}
+
 fn condition_patch(service: &Key, uid: &str, version: Option<&str>, condition: Option<&Condition>, now: &str) -> Value {
     let mut metadata = json!({ "namespace": service.namespace, "name": service.name, "uid": uid });
     if let (Some(metadata), Some(version)) = (metadata.as_object_mut(), version) {
@@ -421,6 +442,7 @@ fn tell(job: &Job, failure: &Failure, outcome: Outcome) {
     let (what, object): (&str, &Key) = match job {
         Job::Status(Status::Pool { pool, .. }) => ("pool status", pool),
         Job::Status(Status::Service { service, .. }) => ("service status", service),
+        Job::Status(Status::Assignment { service, .. }) => ("assigned node of service", service),
         Job::Status(Status::Condition { service, .. }) => ("service condition", service),
         Job::Status(Status::Report { object, .. } | Status::ReportGone { object, .. }) => {
             (object.kind.name(), &object.key)

@@ -729,6 +729,39 @@ fn condition(uid: &str, reason: Option<&str>) -> Write {
     Write::ServiceCondition { service: Key::new("shop", "web"), uid: uid.to_owned(), condition }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_node_of_a_service_is_an_annotation_beside_others_and_never_reaches_a_successor() {
+    let api = server();
+    let mut web = service("web", "a");
+    web["metadata"]["annotations"] = json!({"other": "kept"});
+    api.put(SERVICES, web);
+    let source = start(api.client(), options(&[]));
+    let node = |uid: &str, node: Option<&str>| Write::AssignedNode {
+        service: Key::new("shop", "web"),
+        uid: uid.to_owned(),
+        node: node.map(str::to_owned),
+    };
+    for (write, shown) in [
+        (node("uid-web", Some("n1")), json!({"other": "kept", "metallb.io/l2-assigned-node": "n1"})),
+        (
+            status("web", "10.0.0.1"),
+            json!({"other": "kept", "metallb.io/ip-allocated-from-pool": "pool-1", "metallb.io/l2-assigned-node": "n1"}),
+        ),
+        (node("uid-web", None), json!({"other": "kept", "metallb.io/ip-allocated-from-pool": "pool-1"})),
+        (node("another", Some("n2")), json!({"other": "kept", "metallb.io/ip-allocated-from-pool": "pool-1"})),
+        (node("", Some("n2")), json!({"other": "kept", "metallb.io/ip-allocated-from-pool": "pool-1"})),
+    ] {
+        source.writer.write(write);
+        assert_eq!(source.writer.flush(SOON).await, 0);
+        assert_eq!(api.get(SERVICES, "shop/web")["metadata"]["annotations"], shown);
+    }
+    assert_eq!((source.counters.written.get(), source.counters.write_refusals.get()), (3, 2));
+    let requests = api.requests();
+    let first = "PATCH /api/v1/namespaces/shop/services/web/status?&fieldManager=metallb-controller \
+                 {\"metadata\":{\"annotations\":{\"metallb.io/l2-assigned-node\":\"n1\"},\"uid\":\"uid-web\"}}";
+    assert_eq!(requests.first().map(String::as_str), Some(first));
+}
+
 /// What it does on a real API server is shown by the trials of `metallb`.
 #[tokio::test(start_paused = true)]
 async fn a_condition_is_applied_under_a_name_of_its_own_and_beside_the_addresses() {

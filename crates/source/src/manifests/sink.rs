@@ -51,15 +51,19 @@ fn write_status(directory: &Path, known: &Known, status: &Status) -> io::Result<
         Status::ReportGone { object, uid } => {
             return status::remove_report(directory, object, uid).map(|()| Outcome::Done);
         }
-        Status::Service { .. } | Status::Condition { .. } | Status::Pool { .. } => {}
+        Status::Service { .. } | Status::Assignment { .. } | Status::Condition { .. } | Status::Pool { .. } => {}
     }
     let object = match status.target() {
-        Target::Condition(service) => Target::Service(service),
+        Target::Assignment(service) | Target::Condition(service) => Target::Service(service),
         target => target,
     };
     let Some(uid) = known.lock().get(&object).cloned() else { return Ok(Outcome::Refused) };
     match status {
-        Status::Service { uid: meant, .. } | Status::Condition { uid: meant, .. } if *meant != uid => {
+        Status::Service { uid: meant, .. }
+        | Status::Assignment { uid: meant, .. }
+        | Status::Condition { uid: meant, .. }
+            if *meant != uid =>
+        {
             return Ok(Outcome::Refused);
         }
         _ => {}

@@ -1,9 +1,9 @@
 //! The status files: `status/<kind>.<namespace>.<name>.yaml`, with the kind in lower case. Each holds the status of one
-//! object and, of a Service, the annotation that names its pool. They are written whole, in one step, so that readers
-//! see the old one or the new one. Addresses and condition of a Service are written apart from each other, so each leaves
-//! in the file what the other has written.
+//! object and, of a Service, the annotations that name its pool and its node. They are written whole, in one step, so that
+//! readers see the old one or the new one. Addresses, node and condition of a Service are written apart from each other, so
+//! each leaves in the file what the others have written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use api::core::LoadBalancerStatus;
-use api::{ALLOCATED_FROM_POOL, Condition, Key, Kind, Object, ObjectRef, PoolCounters, Report};
+use api::{ALLOCATED_FROM_POOL, Condition, Key, Kind, LAYER2_ASSIGNED_NODE, Object, ObjectRef, PoolCounters, Report};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ impl Target {
 
     fn kind_and_key(&self) -> (Kind, &Key) {
         match self {
-            Target::Service(key) | Target::Condition(key) => (Kind::Service, key),
+            Target::Service(key) | Target::Assignment(key) | Target::Condition(key) => (Kind::Service, key),
             Target::Pool(key) => (Kind::IPAddressPool, key),
             Target::Report(object) => (object.kind, &object.key),
         }
@@ -66,8 +66,8 @@ impl Target {
     }
 }
 
-/// Held by who writes half of the status of a Service: the other half is read before.
-static HALVES: Mutex<()> = Mutex::new(());
+/// Held by who writes a part of the status of a Service: the others are read before.
+static PARTS: Mutex<()> = Mutex::new(());
 
 /// What a status file holds.
 #[derive(Debug, Default, Deserialize)]
@@ -102,6 +102,8 @@ enum StatusContent {
 struct OfService {
     /// Its addresses and their pool; none before they were written for the first time: then the manifest's count.
     addresses: Option<(LoadBalancerStatus, Option<String>)>,
+    /// The node that they are assigned to.
+    node: Option<String>,
     conditions: Vec<Condition>,
 }
 
@@ -177,8 +179,13 @@ impl StatusFolder {
         let content = Target::of(&object.reference()).and_then(|target| self.entries.get(&target)?.content.as_ref());
         let Some(content) = content.filter(|content| content.uid == object.metadata().uid) else { return };
         match (object, &content.status) {
-            (Object::Service(service), StatusContent::Service(OfService { addresses, conditions })) => {
+            (Object::Service(service), StatusContent::Service(OfService { addresses, node, conditions })) => {
                 service.status.conditions.clone_from(conditions);
+                let annotations = &mut service.metadata.annotations;
+                match node {
+                    Some(node) => annotations.insert(LAYER2_ASSIGNED_NODE.to_owned(), node.clone()),
+                    None => annotations.remove(LAYER2_ASSIGNED_NODE),
+                };
                 if let Some((load_balancer, pool)) = addresses {
                     service.status.load_balancer.clone_from(load_balancer);
                     match pool {
@@ -259,10 +266,11 @@ fn read(path: &Path, target: &Target) -> io::Result<Content> {
     let text = fs::read_to_string(path)?;
     let StatusFile { mut metadata, status } = serde_saphyr::from_str(&text).map_err(io::Error::other)?;
     let status = match target {
-        Target::Service(_) | Target::Condition(_) => {
+        Target::Service(_) | Target::Assignment(_) | Target::Condition(_) => {
             let fields: ServiceStatusFields = serde_json::from_value(status)?;
-            let (conditions, pool) = (fields.ours(), metadata.annotations.remove(ALLOCATED_FROM_POOL));
-            StatusContent::Service(OfService { addresses: fields.load_balancer.map(|it| (it, pool)), conditions })
+            let (conditions, annotations) = (fields.ours(), &mut metadata.annotations);
+            let (pool, node) = (annotations.remove(ALLOCATED_FROM_POOL), annotations.remove(LAYER2_ASSIGNED_NODE));
+            StatusContent::Service(OfService { addresses: fields.load_balancer.map(|it| (it, pool)), node, conditions })
         }
         Target::Pool(_) => StatusContent::Pool(serde_json::from_value(status)?),
         Target::Report(reference) => {
@@ -307,8 +315,8 @@ pub(super) fn write(directory: &Path, status: &Status, uid: &str) -> io::Result<
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name of the object cannot be that of a file"));
     };
     make_folder(directory)?;
-    let alone = matches!(target, Target::Service(_) | Target::Condition(_))
-        .then(|| HALVES.lock().unwrap_or_else(PoisonError::into_inner));
+    let alone = matches!(target, Target::Service(_) | Target::Assignment(_) | Target::Condition(_))
+        .then(|| PARTS.lock().unwrap_or_else(PoisonError::into_inner));
     let path = directory.join(name);
     let before = alone.as_ref().and_then(|_| read(&path, &target).ok()).filter(|content| content.uid == uid);
     let text = serde_saphyr::to_string(&content(status, uid, before)).map_err(io::Error::other)?;
@@ -344,6 +352,10 @@ fn content(status: &Status, uid: &str, before: Option<Content>) -> Value {
             of_service.addresses = Some((LoadBalancerStatus { ingress: ingress.clone() }, pool.clone()));
             service_status(&of_service)
         }
+        Status::Assignment { node, .. } => {
+            of_service.node.clone_from(node);
+            service_status(&of_service)
+        }
         Status::Condition { condition, .. } => {
             let now = Timestamp::now().to_string();
             of_service.conditions = condition.iter().map(|condition| condition.clone().at(&now)).collect();
@@ -357,8 +369,12 @@ fn content(status: &Status, uid: &str, before: Option<Content>) -> Value {
         }
         Status::ReportGone { .. } => Value::Null,
     };
-    if let Some((_, Some(pool))) = of_service.addresses {
-        add("annotations", json!({ ALLOCATED_FROM_POOL: pool }));
+    let pool = of_service.addresses.and_then(|(_, pool)| pool);
+    let annotations = [(ALLOCATED_FROM_POOL, pool), (LAYER2_ASSIGNED_NODE, of_service.node)];
+    let annotations: BTreeMap<&str, String> =
+        annotations.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    if !annotations.is_empty() {
+        add("annotations", json!(annotations));
     }
     json!({ "apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata, "status": status })
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use api::core::{Ingress, Service};
 use api::{Event, EventType, Key, Kind, Object, ObjectRef, PoolCounters, Write};
 use expect_test::{Expect, expect};
+use serde_json::{Value, json};
 
 use super::overlay::{Known, Overlay};
 use super::status::StatusFolder;
@@ -553,6 +554,50 @@ async fn a_condition_and_addresses_leave_each_other_alone() {
             - ip: "10.0.0.2"
     "#]]
     .assert_eq(&directory.read("status/service.shop.web.yaml"));
+}
+
+/// The node that a Service is assigned to is the third part of that file. What the manifest says of it counts until the first
+/// part is written.
+#[tokio::test(start_paused = true)]
+async fn an_assigned_node_is_kept_beside_addresses_and_condition() {
+    let directory = TemporaryDirectory::new();
+    let by_hand = "metallb.io/l2-assigned-node: by-hand";
+    let text = service("web", "x");
+    directory
+        .write("a.yaml", &text.replace("namespace: shop", &format!("namespace: shop, annotations: {{{by_hand}}}")));
+    let mut source = start(directory.path().to_owned(), options(), StatusFiles::Owned);
+    let web = services(&mut source).await.remove(0);
+    assert_eq!(web.metadata.annotations[api::LAYER2_ASSIGNED_NODE], "by-hand");
+    let node = |node: Option<&str>| Write::AssignedNode {
+        service: Key::new("shop", "web"),
+        uid: "manifest/Service/shop/web".to_owned(),
+        node: node.map(str::to_owned),
+    };
+    let shown = |directory: &TemporaryDirectory| {
+        let file: Value = serde_saphyr::from_str(&directory.read("status/service.shop.web.yaml")).unwrap();
+        file["metadata"]["annotations"].clone()
+    };
+    let (pool, assigned) = ("metallb.io/ip-allocated-from-pool", "metallb.io/l2-assigned-node");
+    for (write, expected) in [
+        (status("web", &["10.0.0.1"], Some("pool-1")), json!({pool: "pool-1"})),
+        (node(Some("n1")), json!({pool: "pool-1", assigned: "n1"})),
+        (condition(Some("NoPeer")), json!({pool: "pool-1", assigned: "n1"})),
+        (status("web", &["10.0.0.2"], Some("pool-2")), json!({pool: "pool-2", assigned: "n1"})),
+        (node(None), json!({pool: "pool-2"})),
+        (node(Some("n2")), json!({pool: "pool-2", assigned: "n2"})),
+    ] {
+        source.writer.write(write);
+        assert_eq!(source.writer.flush(SOON).await, 0);
+        assert_eq!(shown(&directory), expected);
+    }
+    let mut last = None;
+    while let Ok(Some(change)) = tokio::time::timeout(Duration::from_millis(700), source.changes.recv()).await {
+        if let Change::Applied(Object::Service(web)) = change {
+            last = Some((web.metadata.annotations, web.status.conditions.len()));
+        }
+    }
+    let annotations = [(pool, "pool-2"), (assigned, "n2")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(last, Some((annotations.into(), 1)));
 }
 
 /// Many at once, in any order: the two halves of one file are never mixed up with those of another time.

@@ -140,7 +140,8 @@ fn line(rng: &mut Rng) -> String {
         3..=5 => {
             let addresses = pick(rng, &["10.0.0.1", "10.0.0.2", "10.0.0.1,fc00::1", "fc00::2", "192.0.2.1", "-"]);
             let options = pick(rng, &["", "local", "share", "app=web", "app=db", "type=ClusterIP", "class=x"]);
-            format!("svc {service} {addresses} {options}")
+            let assigned = pick(rng, &["", "", "assigned=n1", "assigned=n2", "assigned=n9"]);
+            format!("svc {service} {addresses} {options} {assigned}")
         }
         6 => format!("delete svc {service}"),
         7 | 8 => {
@@ -154,7 +155,7 @@ fn line(rng: &mut Rng) -> String {
         10 => format!("interfaces {}", pick(rng, &["eth0", "eth1", "eth0 eth1", ""])),
         11 => {
             let selectors = pick(rng, &["", "nodes=zone=a", "services=app=web", "interfaces=eth0", "prefer=9:zone=b"]);
-            format!("l2 p {} {selectors}\nconfigure", pick(rng, &["one", "two"]))
+            format!("l2 p {} {selectors} {}\nconfigure", pick(rng, &["one", "two"]), pick(rng, &["", "balanced"]))
         }
         12 => {
             let name = pick(rng, &["one", "two"]);
@@ -299,6 +300,31 @@ fn the_present_alone_decides() {
 #[test]
 fn r9_the_present_alone_decides_elections() {
     check(500, SERVICES, election);
+}
+
+/// The same Services, assigned to other nodes than their first ones.
+const ASSIGNED: &str = "l2 p one balanced\nconfigure\nsvc s1 10.0.0.1 assigned=n1\neps s1 n1:ready\n\
+    svc s2 10.0.0.2 assigned=n2\neps s2 n1:ready\nsvc s3 10.0.0.4 assigned=n3\neps s3 n1:ready\n\
+    svc s4 10.0.0.5,fc00::5 assigned=n1\neps s4 n1:ready\nnode n2\nnode n3\nnode n4\nnode n5";
+
+/// A random line about elections, of which all members know the assignments half of the time.
+fn assigned_election(rng: &mut Rng) -> String {
+    let service = *rng.pick(&["s1 10.0.0.1", "s2 10.0.0.2", "s3 10.0.0.4", "s4 10.0.0.5,fc00::5"]).unwrap();
+    let node = *rng.pick(&["n1", "n2", "n3", "n4", "n5"]).unwrap();
+    match rng.below(4) {
+        0 => format!("svc {service} {}", rng.pick(&["", &format!("assigned={node}")]).unwrap()),
+        1 => format!(
+            "members n1 {}",
+            OLD.replace(node, "").split_whitespace().map(|it| format!("{it}=ok ")).collect::<String>()
+        ),
+        2 => format!("l2 p one {}\nconfigure", rng.pick(&["", "balanced", "balanced prefer=9:zone=a"]).unwrap()),
+        _ => election(rng),
+    }
+}
+
+#[test]
+fn adr_16_the_present_alone_decides_where_addresses_are_assigned() {
+    check(500, ASSIGNED, assigned_election);
 }
 
 fn check(seeds: u64, start: &str, line: fn(&mut Rng) -> String) {

@@ -9,6 +9,8 @@
     reason = "a test may panic"
 )]
 
+mod assigning;
+mod assignments;
 mod bgp;
 mod conflicts;
 mod hindrances;

@@ -23,13 +23,13 @@ use crate::scenario::{Scenario, node, service, slice};
 /// why web
 /// asked                         the Services whose answer may have changed
 /// ```
-struct Scene {
-    overview: Overview,
+pub(crate) struct Scene {
+    pub(crate) overview: Overview,
     scenario: Scenario,
 }
 
 impl Scene {
-    fn new() -> Scene {
+    pub(crate) fn new() -> Scene {
         Scene { overview: Overview::new(String::new()), scenario: Scenario::new(Options::default()) }
     }
 
@@ -37,7 +37,7 @@ impl Scene {
         script.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| self.line(line)).collect()
     }
 
-    fn line(&mut self, line: &str) -> String {
+    pub(crate) fn line(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
         let key = |name: &str| Key::new("default", name);
         let layer2 = |service: &str, node: &str| {

@@ -5,11 +5,11 @@
 //! node n1 taint:maintenance                   a node with a taint
 //! node n1 ip:10.9.0.1                         a node with an address
 //! pool p 10.0.0.0/24 fc00::/120               a pool of the next configuration
-//! l2 p adv interfaces=eth1 nodes=zone=a services=app=web prefer=50:zone=a
+//! l2 p adv interfaces=eth1 nodes=zone=a services=app=web prefer=50:zone=a balanced
 //! bgp p adv peers=r1 length=24 pref=100 med=1 prepend=2 communities=65000:1 extended=rt:1:1 nodes=zone=a services=app=web
 //! peer r1 192.0.2.1 dual nodes=zone=a hold=9 port=1179
 //! configure                                   the pools and peers named so far come into force
-//! svc web 10.0.0.1,fc00::1 local share app=web class=x type=ClusterIP
+//! svc web 10.0.0.1,fc00::1 local share app=web class=x type=ClusterIP assigned=n2
 //! eps web n1:ready n2:notready n3:terminating
 //! interfaces eth0 eth1
 //! members joining                             memberlist, of which no other member is known yet
@@ -37,7 +37,9 @@ use api::Key;
 use api::core::{
     Endpoint, EndpointConditions, EndpointSlice, Ingress, Node, NodeAddress, NodeCondition, Service, Taint,
 };
-use config::{BgpAdvertisement, Config, ConnectionMode, L2Advertisement, Peer, PeerEndpoint, Pool, Preference};
+use config::{
+    BgpAdvertisement, Config, ConnectionMode, L2Advertisement, OwnerSelection, Peer, PeerEndpoint, Pool, Preference,
+};
 use kit::{
     AddrRange, Asn, Duration, Family, HoldTime, Instant, InterfaceIndex, Mac, Outbox, RemoteAs, Selector, SelectorList,
 };
@@ -239,6 +241,7 @@ impl Scenario {
             node_selectors: options.selectors("nodes"),
             service_selectors: options.selectors("services"),
             preferences: options.all("prefer").iter().map(preference).collect(),
+            owner_selection: if options.has("balanced") { OwnerSelection::Balanced } else { OwnerSelection::Hash },
         };
         self.edit_pool(pool, |pool| {
             pool.l2_advertisements.insert(name.to_owned(), Arc::new(advertisement));
@@ -437,6 +440,9 @@ pub(crate) fn service(name: &str, addresses: &str, words: &[&str]) -> Service {
         match word.split_once('=') {
             Some(("class", class)) => service.spec.load_balancer_class = Some(class.to_owned()),
             Some(("type", type_)) => service.spec.type_ = Some(type_.to_owned()),
+            Some(("assigned", node)) => {
+                service.metadata.annotations.insert(api::LAYER2_ASSIGNED_NODE.to_owned(), node.to_owned());
+            }
             Some((key, value)) => {
                 service.metadata.labels.insert(key.to_owned(), value.to_owned());
             }

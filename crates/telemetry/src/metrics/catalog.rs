@@ -38,6 +38,7 @@ pub fn catalog() -> Vec<Description> {
         of(Controller, &controller::POOLS),
         of(Controller, &controller::ALONE),
         of(Controller, &controller::SILENT),
+        of(Controller, &controller::ASSIGNED),
         of(Speaker, &speaker::ANNOUNCED),
         of(Speaker, &speaker::REFUSED),
         of(Speaker, &speaker::LAYER2),

@@ -14,6 +14,8 @@ pub struct ControllerReport {
     pub services_unassigned: u64,
     /// Services that show why nobody announces them, by reason.
     pub services_not_announced: Vec<(&'static str, u64)>,
+    /// Nodes that addresses can be assigned to, each with how many are.
+    pub addresses_assigned: Vec<(String, u64)>,
     /// Statuses that something else had written and that were set back.
     pub statuses_restored: u64,
     /// It is this controller that writes.
@@ -107,11 +109,20 @@ pub(super) const SILENT: [Family<u64, 1>; 1] = [Family::gauge(
 )
 .by(["reason"])];
 
+pub(super) const ASSIGNED: [Family<u64, 1>; 1] = [Family::gauge(
+    Origin::Ours,
+    "metallb_controller_l2_addresses_assigned",
+    "Number of addresses that are assigned to the node, under L2Advertisements with ownerSelection Balanced.",
+    |addresses| number(*addresses),
+)
+.by(["node"])];
+
 impl Metrics for ControllerReport {
     fn write(&self, text: &mut Text) {
         family::write(text, &POOLS, |row| self.pools.iter().for_each(|pool| row([&pool.name], pool)));
         family::write_known(text, &ALONE, self);
         family::write(text, &SILENT, |row| self.services_not_announced.iter().for_each(|(reason, n)| row([reason], n)));
+        family::write(text, &ASSIGNED, |row| self.addresses_assigned.iter().for_each(|(node, n)| row([node], n)));
         self.work.write(text);
     }
 }
@@ -141,6 +152,7 @@ mod tests {
             services_not_announced: vec![("NoAddressAvailable", 5), ("NoEndpoints", 2)],
             leads: true,
             webhook_certificate_end: Some(1_827_273_600),
+            addresses_assigned: vec![("n1".to_owned(), 3), ("n2".to_owned(), 0)],
             ..ControllerReport::default()
         };
         expect![[r##"
@@ -188,6 +200,10 @@ mod tests {
             # TYPE metallb_controller_services_not_announced gauge
             metallb_controller_services_not_announced{reason="NoAddressAvailable"} 5
             metallb_controller_services_not_announced{reason="NoEndpoints"} 2
+            # HELP metallb_controller_l2_addresses_assigned Number of addresses that are assigned to the node, under L2Advertisements with ownerSelection Balanced.
+            # TYPE metallb_controller_l2_addresses_assigned gauge
+            metallb_controller_l2_addresses_assigned{node="n1"} 3
+            metallb_controller_l2_addresses_assigned{node="n2"} 0
             # HELP metallb_k8s_client_updates_total Number of changes of Services, nodes and the configuration that have been worked on.
             # TYPE metallb_k8s_client_updates_total counter
             metallb_k8s_client_updates_total 0

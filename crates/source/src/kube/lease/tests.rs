@@ -235,6 +235,46 @@ async fn a_condition_is_of_a_term_and_of_the_version_that_the_addresses_made() {
     assert_eq!(late, 0, "written in the time of another one");
 }
 
+/// As addresses do: see `lease`.
+#[tokio::test(start_paused = true)]
+async fn an_assigned_node_is_of_a_term_and_of_a_version_that_the_lease_was_told_before() {
+    let node = |node: &str| Write::AssignedNode {
+        service: Key::new("shop", "web"),
+        uid: "uid-web".to_owned(),
+        node: Some(node.to_owned()),
+    };
+    let api = server();
+    let mut one = process(&api, "one");
+    let mut other = process(&api, "other");
+    other.writer.write(node("n9"));
+    lead(&mut one).await;
+    changes(&mut other).await;
+    other.writer.write(node("n9"));
+    api.requests();
+    one.writer.write(condition("web", "uid-web"));
+    one.writer.write(node("n1"));
+    one.writer.write(status("web", "10.0.0.1"));
+    assert_eq!(one.writer.flush(SOON).await, 0);
+    let requests = api.requests();
+    let place = |what: &str| requests.iter().position(|request| request.contains(what));
+    let (open, addresses, assigned) =
+        (place("shop/web").unwrap(), place("10.0.0.1").unwrap(), place("l2-assigned").unwrap());
+    assert!(open < addresses && addresses < assigned && Some(assigned) < place("metallb-conditions"), "{requests:#?}");
+    assert!(requests[assigned].contains("\"resourceVersion\""), "{}", requests[assigned]);
+    assert_eq!(api.get(SERVICES, "shop/web")["metadata"]["annotations"]["metallb.io/l2-assigned-node"], json!("n1"));
+    assert_eq!(one.counters.write_retries.get(), 0);
+    // It hangs, and the next one makes sure that it comes to nothing.
+    api.fail("PATCH*/services/web/status", 1, Fault::Hang);
+    one.writer.write(node("n2"));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let late = api.requests().into_iter().find(|request| request.contains("/services/web/status")).unwrap();
+    drop(one);
+    lead(&mut other).await;
+    let named: Value = serde_json::from_str(late.splitn(3, ' ').last().unwrap()).unwrap();
+    let version = api.get(SERVICES, "shop/web")["metadata"]["resourceVersion"].clone();
+    assert_ne!(named["metadata"]["resourceVersion"], version, "it would be accepted");
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_cannot_renew_stops_before_another_one_begins() {
     let api = server();

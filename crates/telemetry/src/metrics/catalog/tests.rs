@@ -17,6 +17,7 @@ fn controller_text() -> String {
         pools: vec![PoolReport::default()],
         services_not_announced: vec![("NoEndpoints", 1)],
         webhook_certificate_end: Some(0),
+        addresses_assigned: vec![("n1".to_owned(), 1)],
         ..ControllerReport::default()
     };
     render(&[&report, &process_report()])
@@ -171,6 +172,7 @@ fn what_is_ours() {
         Controller metallb_controller_leader gauge
         Controller metallb_controller_webhook_certificate_expiry_timestamp_seconds gauge
         Controller metallb_controller_services_not_announced gauge reason
+        Controller metallb_controller_l2_addresses_assigned gauge node
         Speaker metallb_speaker_services_not_announced gauge protocol,reason
         Speaker metallb_layer2_gateway_sent_total counter ip
         Speaker metallb_layer2_foreign_claims_total counter ip
