@@ -185,9 +185,10 @@ impl Plight {
 
     /// Whether this is what a speaker says.
     pub(crate) fn is(&self, told: &Hindrances) -> bool {
-        let advertisements = self.advertisements.iter().map(|(family, name)| {
-            Hindrance::Advertisement { family: *family, name: name.clone() }
-        });
+        let advertisements = self
+            .advertisements
+            .iter()
+            .map(|(family, name)| Hindrance::Advertisement { family: *family, name: name.clone() });
         let ways = self.ways.iter().map(|family| Hindrance::WayOut(*family));
         *told == Hindrances::new(advertisements.chain(ways).collect())
     }

@@ -39,7 +39,10 @@ pub(crate) const KINDS: [Kind; 8] = [
 #[derive(Debug)]
 pub(crate) enum Effect {
     Write(Write),
-    Frame { interface: InterfaceIndex, bytes: Vec<u8> },
+    Frame {
+        interface: InterfaceIndex,
+        bytes: Vec<u8>,
+    },
     Session(sessions::Effect),
     /// The other speakers are to know this of the node.
     Statement(Hindrances),
@@ -296,10 +299,8 @@ impl SpeakerProcess {
         self.segment(now, input)?;
         let names = self.links.values().map(|interface| interface.name.clone());
         self.decide(now, Input::Interfaces(names.collect()))?;
-        let link = |(lan, interface): (&Lan, &l2::Interface)| Link {
-            interface: interface.clone(),
-            networks: lan.networks(),
-        };
+        let link =
+            |(lan, interface): (&Lan, &l2::Interface)| Link { interface: interface.clone(), networks: lan.networks() };
         self.decide(now, Input::Links(self.links.iter().map(link).collect()))
     }
 

@@ -241,7 +241,9 @@ impl Cluster {
             let is_new = before.get(&(lan, address)).is_none_or(|before| before.is_disjoint(&macs));
             let told = self.asker.told(lan, address);
             hold(!is_new || told.is_some_and(|mac| macs.contains(&mac)), Invariant::TakeoverIsTold, || {
-                format!("{macs:?} answers for {address} on {lan:?} since {node} is hindered, but {told:?} was told last")
+                format!(
+                    "{macs:?} answers for {address} on {lan:?} since {node} is hindered, but {told:?} was told last"
+                )
             })?;
         }
         self.rest()
