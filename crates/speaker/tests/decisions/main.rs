@@ -20,3 +20,4 @@ mod recalled;
 mod reports;
 mod scenario;
 mod sessions;
+mod takeover;
