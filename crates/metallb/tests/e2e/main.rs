@@ -33,6 +33,7 @@ mod restarts;
 mod routes;
 mod services;
 mod sessions;
+mod splits;
 mod status;
 
 use std::process::ExitCode;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         members::trials(),
         conflicts::trials(),
         hindrances::trials(),
+        splits::trials(),
         peering::trials(),
         failover::trials(),
         conditions::trials(),
