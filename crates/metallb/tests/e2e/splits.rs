@@ -65,24 +65,37 @@ fn mend(cluster: &Cluster) -> Result<()> {
 fn wait_agreed(cluster: &Cluster, node: &str, since: Instant, clock: Clock) -> Result<Duration> {
     let wanted = cluster.host(node).mac("eth0")?;
     eventually(LIMIT, || {
-        let began = clock.now();
         let macs = answerers(cluster)?;
         ensure!(macs == [wanted], "{macs:?} answer, not {wanted} of {node} alone");
-        Ok(began.since(since))
+        Ok(clock.now().since(since))
+    })
+}
+
+/// Waits until the metrics of a node say that it announces, or does not.
+fn wait_counted(cluster: &Cluster, node: &str, announces: bool) -> Result<()> {
+    eventually(LIMIT, || {
+        let metrics = cluster.host(node).output_ok("curl", &["-sk", "https://127.0.0.1:9120/metrics"])?;
+        let is_of_address = |line: &&str| line.starts_with("metallb_speaker_announced{") && line.contains(V4);
+        let found: Vec<&str> = metrics.lines().filter(is_of_address).collect();
+        ensure!(found.is_empty() != announces, "{node} counts {found:?}");
+        Ok(())
     })
 }
 
 /// The stations that answered when the client asked anew, three times each.
 fn answerers(cluster: &Cluster) -> Result<Vec<Mac>> {
     let capture = Capture::start(cluster.client(), "eth0", "arp or icmp6")?;
+    // What earlier captures on this host saw is there as well.
+    let before = capture.claims().len();
     for target in targets() {
         for _ in 0..3 {
             resolve(cluster.client(), target)?;
         }
     }
     let own = cluster.client().mac("eth0")?;
-    let claims = capture.claims().into_iter().filter(|it| targets().contains(&it.address) && it.destination == own);
-    let mut macs: Vec<Mac> = claims.map(|claim| claim.mac).collect();
+    let claims = capture.claims().into_iter().skip(before);
+    let answers = claims.filter(|it| targets().contains(&it.address) && it.destination == own);
+    let mut macs: Vec<Mac> = answers.map(|claim| claim.mac).collect();
     macs.sort();
     macs.dedup();
     Ok(macs)
@@ -105,6 +118,7 @@ fn half_open(lab: &Lab) -> Result<()> {
     cluster.wait_speaker_log("node-b", seen_b, &["memberChanged", "node-a", "dead"])?;
     cluster.wait_speaker_log("node-c", seen_c, &["serviceAnnounced", "layer2"])?;
     cluster.wait_event("web", "nodeAssigned", "node-c")?;
+    wait_counted(&cluster, "node-c", true)?;
 
     let seen_c = cluster.log_length("node-c");
     let back = clock.now();
@@ -132,6 +146,8 @@ fn partition(lab: &Lab) -> Result<()> {
     mend(&cluster)?;
     agreed(wait_agreed(&cluster, "node-a", back, clock)?, "the segment is whole again")?;
     cluster.wait_speaker_log("node-c", seen_c, &["serviceWithdrawn", "notOwner"])?;
+    wait_counted(&cluster, "node-c", false)?;
+    wait_counted(&cluster, "node-a", true)?;
     for target in targets() {
         let client = cluster.client().clone();
         cluster.reach(&client, at(target, 80)).with_context(|| format!("{target} after the segment is whole"))?;
