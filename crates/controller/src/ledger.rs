@@ -308,6 +308,16 @@ impl Ledger {
         let shown = Shown::in_status(&self.seen);
         match self.echo_until(now, &shown) {
             Some(until) if self.newest.is_none() => return Step::Pause(until, News::Stale),
+            // It did not pass by: a status from before our write was taken for its arrival.
+            None if is_due
+                && self.newest.is_none()
+                && self.was_written(&shown)
+                && self.contested_until(now).is_none() =>
+            {
+                self.expect(now, holding);
+                self.repeated = 0;
+                return Step::Write(now + REPEAT_PAUSE);
+            }
             None if !self.in_flight.contains(&shown) => return self.contest(now, holding),
             Some(_) | None => {}
         }
@@ -393,6 +403,11 @@ impl Ledger {
     fn echo_until(&self, now: Instant, shown: &Shown) -> Option<Instant> {
         let echoes = self.echoes.as_ref().filter(|echoes| now < echoes.until && echoes.written.contains(shown))?;
         Some(echoes.until)
+    }
+
+    /// Whether this was a write of ours, lately or before that and not forgotten.
+    fn was_written(&self, shown: &Shown) -> bool {
+        self.echoes.as_ref().is_some_and(|echoes| echoes.written.contains(shown))
     }
 
     /// Forgets them when their time is over, and when what is shown is all that was written lately: so it is with most

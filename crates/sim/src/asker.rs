@@ -17,6 +17,8 @@ pub(crate) struct Asker {
     answers: BTreeMap<(Lan, IpAddr), BTreeSet<Mac>>,
     /// Who said last, without being asked, that an address is its own.
     told: BTreeMap<(Lan, IpAddr), Mac>,
+    /// How often that was said since the count began.
+    tellings: BTreeMap<(Lan, IpAddr), u32>,
 }
 
 impl Asker {
@@ -62,12 +64,37 @@ impl Asker {
             self.answers.entry((lan, address)).or_default().insert(mac);
         } else if frame.destination.is_multicast() {
             self.told.insert((lan, address), mac);
+            let tellings = self.tellings.entry((lan, address)).or_default();
+            *tellings = tellings.saturating_add(1);
         }
     }
 
     /// Who answered since this was last asked.
     pub(crate) fn take_answers(&mut self) -> BTreeMap<(Lan, IpAddr), BTreeSet<Mac>> {
         std::mem::take(&mut self.answers)
+    }
+
+    /// Begins to count what is said without being asked.
+    pub(crate) fn count_tellings(&mut self) {
+        self.tellings.clear();
+    }
+
+    /// How often each address was told of since then.
+    pub(crate) fn tellings(&self) -> &BTreeMap<(Lan, IpAddr), u32> {
+        &self.tellings
+    }
+
+    /// Whether a frame says once more what was said last: that is no news.
+    pub(crate) fn repeats(&self, lan: Lan, frame: &Frame) -> bool {
+        let claim = match frame.payload {
+            Payload::Arp(arp) => Some((IpAddr::V4(arp.sender_address), arp.sender_mac)),
+            Payload::Ndp(Ndp { message: Message::Advertisement { target, target_mac: Some(mac), .. }, .. }) => {
+                Some((IpAddr::V6(target), mac))
+            }
+            Payload::Ndp(_) => None,
+        };
+        let is_for_all = frame.destination.is_multicast();
+        is_for_all && claim.is_some_and(|(address, mac)| self.told(lan, address) == Some(mac))
     }
 
     /// Forgets what was said without being asked.

@@ -78,6 +78,8 @@ pub struct Climate {
     pub drain_time: Duration,
     /// The taint that says that a node is drained (`--bgp-drain-taints`).
     pub drain_taint: Option<&'static str>,
+    /// How often the network is told of addresses about which nothing has happened (`--l2-refresh-interval`).
+    pub refresh: l2::Refresh,
 }
 
 /// How speakers know of each other.
@@ -110,6 +112,7 @@ impl Climate {
             membership: if rng.one_in(2) { Membership::Memberlist } else { Membership::Nodes },
             drain_time: Duration::from_secs(if rng.one_in(3) { 4 } else { 0 }),
             drain_taint: rng.one_in(2).then_some(DRAIN_TAINT),
+            refresh: if rng.one_in(2) { l2::Refresh::DEFAULT } else { l2::Refresh::Never },
         }
     }
 }

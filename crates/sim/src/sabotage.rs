@@ -23,6 +23,8 @@ pub enum Sabotage {
     ResetSessionsForServices,
     /// Everything that is sent to a router is sent twice.
     RepeatUpdates,
+    /// The network is told of every address again and again.
+    RefreshAllTheTime,
     /// Nothing is said without being asked, so that nobody hears of a new owner.
     NeverAnnounce,
     /// An invalid configuration counts as an empty one.

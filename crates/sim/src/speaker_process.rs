@@ -81,6 +81,9 @@ enum Leaving {
 /// process gives up.
 const TELLING_TIME: Duration = Duration::from_secs(2);
 
+/// What a speaker does that never leaves the network alone.
+const ALL_THE_TIME: l2::Refresh = l2::Refresh::Every(Duration::from_secs(10));
+
 /// The sockets of the responder.
 #[derive(Debug, Default)]
 struct Sockets {
@@ -140,8 +143,10 @@ impl SpeakerProcess {
             node,
             core: Speaker::new(options),
             configuration: Configuration::new(Reader::Speaker(node.name()), sabotage),
-            // A cluster at rest has nothing left to do.
-            responder: Responder::new(l2::Settings { refresh: l2::Refresh::Never, seed }),
+            responder: Responder::new(l2::Settings {
+                refresh: if sabotage == Some(Sabotage::RefreshAllTheTime) { ALL_THE_TIME } else { climate.refresh },
+                seed,
+            }),
             sockets: Sockets::default(),
             sessions: Sessions::new(node, epoch, seed),
             out: Outbox::with_limit(climate.speaker_outbox),

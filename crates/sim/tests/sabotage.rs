@@ -89,6 +89,18 @@ fn a_second_host_that_answers_is_found() {
 }
 
 #[test]
+fn a_hindrance_that_the_others_do_not_hear_of_is_found() {
+    let seed = seed_that_breaks(Sabotage::HideHindrances, Invariant::ElectedNodeAnswers);
+    assert!(seed.is_some(), "all is well although nobody says what hinders it");
+}
+
+#[test]
+fn addresses_that_are_told_of_all_the_time_are_found() {
+    let seed = seed_that_breaks(Sabotage::RefreshAllTheTime, Invariant::RestIsQuiet);
+    assert!(seed.is_some(), "all is well although the network is never left alone");
+}
+
+#[test]
 fn a_route_that_a_router_lost_is_found() {
     check_tampering(Tampering::LostRoute, Invariant::RoutersHaveTheRoutes);
 }

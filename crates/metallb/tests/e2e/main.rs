@@ -37,6 +37,7 @@ mod routes;
 mod services;
 mod sessions;
 mod spreading;
+mod splits;
 mod status;
 
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         conflicts::trials(),
         hindrances::trials(),
         spreading::trials(),
+        splits::trials(),
         peering::trials(),
         failover::trials(),
         conditions::trials(),

@@ -53,7 +53,9 @@ impl Cluster {
         frame: &Frame,
         bytes: &[u8],
     ) -> Result<(), Violation> {
-        self.is_active();
+        if !self.asker.repeats(lan, frame) {
+            self.is_active();
+        }
         self.say(|| format!("on {}: {frame}", lan.interface()));
         let hears = |(node, machine): (&NodeId, &crate::machine::Machine)| {
             let is_there = Some(*node) != from && machine.is_connected(lan);

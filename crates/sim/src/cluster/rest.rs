@@ -31,6 +31,8 @@ const REST_MAX: Duration = Duration::from_secs(900);
 const PLANS_MIN: Duration = Duration::from_secs(20);
 /// How long an answer to a question may take.
 const ANSWER: Duration = Duration::from_millis(50);
+/// In this time an address that has moved is told of for the last time, until it is refreshed.
+const ROUNDS: Duration = Duration::from_secs(6);
 /// For so long nothing is written at rest: longer than it takes a controller to repeat what was not seen to arrive.
 const QUIET: Duration = Duration::from_secs(65);
 
@@ -64,10 +66,21 @@ impl Cluster {
         Ok(())
     }
 
-    /// Nothing is written, and no route told, while nothing happens. The cluster has to be at rest.
+    /// Nothing is written, and no route told, while nothing happens; and of each address the network is told once at most, if it
+    /// is to be told at all. The cluster has to be at rest.
     pub fn check_quiet(&mut self) -> Result<(), Violation> {
+        // The last rounds of those that moved last.
+        self.run_for(ROUNDS)?;
         let before = (self.writes, self.update_count());
+        self.asker.count_tellings();
         self.run_for(QUIET)?;
+        for ((lan, address), times) in self.asker.tellings() {
+            let most = if self.climate.refresh == l2::Refresh::Never { 0 } else { l2::frames_per_round(address) };
+            // Where two answer (see `check_single_owners`) each hears the other claim the address.
+            hold(*times <= most || self.answering(*lan, *address) > 1, Invariant::RestIsQuiet, || {
+                format!("of {address} the network {lan:?} was told {times} times, and not {most}")
+            })?;
+        }
         let after = (self.writes, self.update_count());
         hold(before == after, Invariant::RestIsQuiet, || {
             format!("statuses written and UPDATEs sent went from {before:?} to {after:?}")
@@ -356,6 +369,11 @@ impl Cluster {
             }
         }
         expected
+    }
+
+    /// How many should answer for an address on a link.
+    fn answering(&self, lan: Lan, address: IpAddr) -> usize {
+        self.expected_answers().get(&(lan, address)).map_or(0, BTreeSet::len)
     }
 
     /// Asks everywhere for every address that any Service ever had, and for one that none has.

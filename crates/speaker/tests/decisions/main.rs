@@ -22,3 +22,4 @@ mod recalled;
 mod reports;
 mod scenario;
 mod sessions;
+mod takeover;

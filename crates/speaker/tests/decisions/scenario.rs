@@ -107,6 +107,11 @@ impl Scenario {
         said
     }
 
+    /// An interface on which everything is answered.
+    pub(crate) fn interface(name: &str) -> Interface {
+        link(name, &[]).interface
+    }
+
     /// The configuration that comes into force next.
     pub(crate) fn draft(&self) -> Arc<Config> {
         Arc::new(self.draft.clone())

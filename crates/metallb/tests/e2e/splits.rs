@@ -1,0 +1,179 @@
+//! Nodes that hear each other only in part, or not for a while: a link that carries frames out and none in, a segment in two
+//! parts, a speaker that is held still. Those who hear each other agree on one owner, and say so.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use kit::{Duration, Instant, Mac};
+use lab::capture::Capture;
+use lab::testing::Trial;
+use lab::{Lab, eventually};
+use netio::clock::Clock;
+use sys::process::Signal;
+
+use crate::cluster::{Cluster, LIMIT, Setup, address, at, resolve};
+use crate::objects::Service;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        Trial::new("a_link_that_carries_frames_out_and_none_in_costs_its_node_the_addresses", half_open),
+        Trial::new("a_segment_in_two_parts_has_an_owner_in_each_and_one_when_it_is_whole", partition),
+        Trial::new("a_speaker_that_is_held_still_is_succeeded_and_is_the_owner_again", paused),
+    ]
+}
+
+const NODES: [&str; 3] = ["node-a", "node-b", "node-c"];
+const V4: &str = "192.168.1.240";
+const V6: &str = "fc00:f853:ccd:e799::1";
+/// From a change until there is one owner among those who hear each other. Generous: the machine may be busy.
+const AGREED_WITHIN: Duration = Duration::from_secs(10);
+
+/// All nodes know each other, and `node-a` is the owner; `node-c` comes next.
+fn start(lab: &Lab) -> Result<Cluster> {
+    let mut cluster = Cluster::start_with(lab, Setup::members(&NODES))?;
+    cluster.announce_on_segment()?;
+    cluster.apply(&Service::dual("web").wants(&format!("{V4},{V6}")))?;
+    for node in NODES {
+        for other in NODES.into_iter().filter(|other| *other != node) {
+            cluster.wait_speaker_log(node, 0, &["memberChanged", other, "alive"])?;
+        }
+    }
+    let client = cluster.client().clone();
+    for target in targets() {
+        cluster.wait_owner(target, "node-a")?;
+        cluster.reach(&client, at(target, 80))?;
+    }
+    Ok(cluster)
+}
+
+fn targets() -> [IpAddr; 2] {
+    [address(V4), address(V6)]
+}
+
+/// Has the switch drop frames at the port of `node-a`.
+fn drop_at_port(cluster: &Cluster, directions: &[&str]) -> Result<()> {
+    let rules: String = directions.iter().map(|direction| format!("{direction} \"node-a.eth0\" drop; ")).collect();
+    let script = format!("table bridge split {{ chain forward {{ type filter hook forward priority 0; {rules}}}; }}");
+    cluster.segment().host().output_ok("nft", &[&script]).map(drop)
+}
+
+fn mend(cluster: &Cluster) -> Result<()> {
+    cluster.segment().host().output_ok("nft", &["delete table bridge split"]).map(drop)
+}
+
+/// Waits until a client that asks anew, several times, is answered by this node alone; returns how long that took.
+fn wait_agreed(cluster: &Cluster, node: &str, since: Instant, clock: Clock) -> Result<Duration> {
+    let wanted = cluster.host(node).mac("eth0")?;
+    eventually(LIMIT, || {
+        let macs = answerers(cluster)?;
+        ensure!(macs == [wanted], "{macs:?} answer, not {wanted} of {node} alone");
+        Ok(clock.now().since(since))
+    })
+}
+
+/// Waits until the metrics of a node say that it announces, or does not.
+fn wait_counted(cluster: &Cluster, node: &str, announces: bool) -> Result<()> {
+    eventually(LIMIT, || {
+        let metrics = cluster.host(node).output_ok("curl", &["-sk", "https://127.0.0.1:9120/metrics"])?;
+        let is_of_address = |line: &&str| line.starts_with("metallb_speaker_announced{") && line.contains(V4);
+        let found: Vec<&str> = metrics.lines().filter(is_of_address).collect();
+        ensure!(found.is_empty() != announces, "{node} counts {found:?}");
+        Ok(())
+    })
+}
+
+/// The stations that answered when the client asked anew, three times each.
+fn answerers(cluster: &Cluster) -> Result<Vec<Mac>> {
+    let capture = Capture::start(cluster.client(), "eth0", "arp or icmp6")?;
+    // What earlier captures on this host saw is there as well.
+    let before = capture.claims().len();
+    for target in targets() {
+        for _ in 0..3 {
+            resolve(cluster.client(), target)?;
+        }
+    }
+    let own = cluster.client().mac("eth0")?;
+    let claims = capture.claims().into_iter().skip(before);
+    let answers = claims.filter(|it| targets().contains(&it.address) && it.destination == own);
+    let mut macs: Vec<Mac> = answers.map(|claim| claim.mac).collect();
+    macs.sort();
+    macs.dedup();
+    Ok(macs)
+}
+
+fn agreed(took: Duration, what: &str) -> Result<()> {
+    eprintln!("measured: {what}: {} ms until one owner answers", took.as_millis());
+    ensure!(took <= AGREED_WITHIN, "{what}: one owner after {took}");
+    Ok(())
+}
+
+fn half_open(lab: &Lab) -> Result<()> {
+    let cluster = start(lab)?;
+    let clock = Clock::start();
+    let [seen_b, seen_c] = ["node-b", "node-c"].map(|node| cluster.log_length(node));
+    let cut = clock.now();
+    drop_at_port(&cluster, &["oifname"])?;
+    agreed(wait_agreed(&cluster, "node-c", cut, clock)?, "nothing reaches the owner any more")?;
+    cluster.wait_speaker_log("node-c", seen_c, &["memberChanged", "node-a", "dead"])?;
+    cluster.wait_speaker_log("node-b", seen_b, &["memberChanged", "node-a", "dead"])?;
+    cluster.wait_speaker_log("node-c", seen_c, &["serviceAnnounced", "layer2"])?;
+    cluster.wait_event("web", "nodeAssigned", "node-c")?;
+    wait_counted(&cluster, "node-c", true)?;
+
+    let seen_c = cluster.log_length("node-c");
+    let back = clock.now();
+    mend(&cluster)?;
+    agreed(wait_agreed(&cluster, "node-a", back, clock)?, "frames reach the owner again")?;
+    cluster.wait_speaker_log("node-c", seen_c, &["memberChanged", "node-a", "alive"])?;
+    cluster.wait_speaker_log("node-c", seen_c, &["serviceWithdrawn", "notOwner"]).map(drop)
+}
+
+fn partition(lab: &Lab) -> Result<()> {
+    let mut cluster = start(lab)?;
+    let clock = Clock::start();
+    let [seen_a, seen_c] = ["node-a", "node-c"].map(|node| cluster.log_length(node));
+    let cut = clock.now();
+    drop_at_port(&cluster, &["iifname", "oifname"])?;
+    agreed(wait_agreed(&cluster, "node-c", cut, clock)?, "the segment is in two parts")?;
+    // In its own part the old owner goes on: somebody may hear it there.
+    for other in ["node-b", "node-c"] {
+        cluster.wait_speaker_log("node-a", seen_a, &["memberChanged", other, "dead"])?;
+    }
+    let log = cluster.speaker("node-a").log();
+    ensure!(!log.lines().skip(seen_a).any(|line| line.contains("serviceWithdrawn")), "{log}");
+
+    let back = clock.now();
+    mend(&cluster)?;
+    agreed(wait_agreed(&cluster, "node-a", back, clock)?, "the segment is whole again")?;
+    cluster.wait_speaker_log("node-c", seen_c, &["serviceWithdrawn", "notOwner"])?;
+    wait_counted(&cluster, "node-c", false)?;
+    wait_counted(&cluster, "node-a", true)?;
+    for target in targets() {
+        let client = cluster.client().clone();
+        cluster.reach(&client, at(target, 80)).with_context(|| format!("{target} after the segment is whole"))?;
+    }
+    // It stays so.
+    let seen = cluster.log_length("node-c");
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let log = cluster.speaker("node-c").log();
+    ensure!(!log.lines().skip(seen).any(|line| line.contains("serviceAnnounced")), "node-c took the address again");
+    Ok(())
+}
+
+fn paused(lab: &Lab) -> Result<()> {
+    let mut cluster = start(lab)?;
+    let clock = Clock::start();
+    let seen_c = cluster.log_length("node-c");
+    let held = clock.now();
+    cluster.speaker("node-a").signal(Signal::Stop)?;
+    agreed(wait_agreed(&cluster, "node-c", held, clock)?, "the speaker of the owner is held still")?;
+    cluster.wait_speaker_log("node-c", seen_c, &["memberChanged", "node-a", "dead"])?;
+    cluster.wait_event("web", "nodeAssigned", "node-c")?;
+
+    let seen_c = cluster.log_length("node-c");
+    let back = clock.now();
+    cluster.speaker("node-a").signal(Signal::Continue)?;
+    agreed(wait_agreed(&cluster, "node-a", back, clock)?, "the speaker of the owner goes on")?;
+    cluster.wait_speaker_log("node-c", seen_c, &["memberChanged", "node-a", "alive"])?;
+    cluster.wait_speaker_log("node-c", seen_c, &["serviceWithdrawn", "notOwner"]).map(drop)
+}
