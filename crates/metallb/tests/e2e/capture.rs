@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use kit::Secret;
 use lab::router::{Router, RouterKind};
 use lab::testing::Trial;
 use lab::{Host, Lab, Output, eventually};
@@ -11,6 +12,8 @@ use lab::{Host, Lab, Output, eventually};
 use crate::cluster::{Cluster, LIMIT, PROGRAM};
 use crate::edge::{Edge, OURS, THEIRS, accepting, announce_routed, host_route, put_peers};
 use crate::objects::Service;
+
+const PASSWORD: &str = "not-for-the-file";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -51,11 +54,11 @@ fn bird(lab: &Lab) -> Result<()> {
 
 fn captured(lab: &Lab, kind: RouterKind) -> Result<()> {
     let mut cluster = Cluster::start(lab, &["node-a"])?;
-    let config = accepting(&cluster, THEIRS, OURS, |_| {})?;
+    let config = accepting(&cluster, THEIRS, OURS, |peer| peer.password = Some(Secret::new(PASSWORD)))?;
     let mut edge = Edge::start(lab, &cluster, 254, kind, &config)?;
     let host = cluster.host("node-a").clone();
     announce_routed(&cluster)?;
-    put_peers(&cluster, ", connectTime: 1s, enableGracefulRestart: true")?;
+    put_peers(&cluster, &format!(", connectTime: 1s, enableGracefulRestart: true, password: {PASSWORD}"))?;
     cluster.apply(&Service::dual("web").from("routed"))?;
     let addresses = cluster.wait_addresses("web")?;
     for target in &addresses {
@@ -83,6 +86,10 @@ fn captured(lab: &Lab, kind: RouterKind) -> Result<()> {
         ensure!(process.log().contains("packets captured"), "{}", process.log());
     }
 
+    for path in [&four, &all] {
+        let bytes = std::fs::read(path)?;
+        ensure!(!bytes.windows(PASSWORD.len()).any(|part| part == PASSWORD.as_bytes()), "the password is in the file");
+    }
     let said = told(&host, &four)?;
     // Once rebuilt, once as it was.
     for (what, least) in [("Open Message", 4), ("Keepalive Message", 4), ("Update Message", 1), ("Flags [S]", 2)] {
