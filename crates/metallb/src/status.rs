@@ -228,7 +228,7 @@ mod tests {
         let whole = format!("{HEAD}{SPEAKER}\"end\"\n");
         assert_eq!(answered(&whole).unwrap().speaker.node, "n");
         for length in 0..whole.len() {
-            assert!(matches!(read(&whole.as_bytes()[..length]), Err(AskError::CutShort)), "{length}");
+            assert!(matches!(answered(&whole[..length]), Err(AskError::CutShort)), "{length}");
         }
     }
 
