@@ -42,6 +42,8 @@ pub struct Recording {
     pub packets: u64,
     /// and how many messages of BGP.
     pub messages: u64,
+    /// How many packets it says are missing.
+    missing: u64,
 }
 
 /// One connection.
@@ -142,7 +144,7 @@ impl<K: Ord + Copy> Capture<K> {
 
     /// What was taken did not get into the file.
     pub fn lost(&mut self, recording: &Recording) {
-        self.lost = self.lost.saturating_add(recording.packets);
+        self.lost = self.lost.saturating_add(recording.packets).saturating_add(recording.missing);
     }
 
     /// The three packets of a new connection.
@@ -204,6 +206,8 @@ impl<K: Ord + Copy> Capture<K> {
         };
         let acknowledged = if flags & ACK == 0 { 0 } else { stream.half(direction.opposite()).next };
         let half = stream.half(direction);
+        let lost = std::mem::take(&mut self.lost);
+        self.recording.missing = self.recording.missing.saturating_add(lost);
         let data = Segment { source, destination, sequence: half.next, acknowledged, flags, payload }.encode();
         // Both ends of a connection count for one byte (RFC 9293 section 3.4).
         let ends = u32::from(flags & (SYN | FIN) != 0);
@@ -212,7 +216,7 @@ impl<K: Ord + Copy> Capture<K> {
             unix_micros: moment.unix_micros,
             direction,
             comment: (!moment.comment.is_empty()).then_some(moment.comment),
-            lost: std::mem::take(&mut self.lost),
+            lost,
             data: &data,
         };
         packet.encode(&mut self.recording.bytes);

@@ -214,8 +214,7 @@ fn line(answer: &mut impl BufRead) -> Result<String, AskError> {
 mod tests {
     use super::*;
 
-    fn answered(answer: &str) -> Result<Status, AskError> {
-        let mut answer = answer.as_bytes();
+    fn answered(mut answer: &[u8]) -> Result<Status, AskError> {
         head(&mut answer)?;
         read(answer)
     }
@@ -226,18 +225,21 @@ mod tests {
     #[test]
     fn an_answer_counts_when_it_is_complete() {
         let whole = format!("{HEAD}{SPEAKER}\"end\"\n");
-        assert_eq!(answered(&whole).unwrap().speaker.node, "n");
+        assert_eq!(answered(whole.as_bytes()).unwrap().speaker.node, "n");
         for length in 0..whole.len() {
-            assert!(matches!(read(&whole.as_bytes()[..length]), Err(AskError::CutShort)), "{length}");
+            assert!(matches!(answered(&whole.as_bytes()[..length]), Err(AskError::CutShort)), "{length}");
         }
     }
 
     #[test]
     fn a_refusal_is_told_as_it_is() {
         let answer = "HTTP/1.0 503 Service Unavailable\r\n\r\nthe speaker is busy; try again\n";
-        assert_eq!(answered(answer).unwrap_err().to_string(), "the speaker refuses: the speaker is busy; try again");
+        assert_eq!(
+            answered(answer.as_bytes()).unwrap_err().to_string(),
+            "the speaker refuses: the speaker is busy; try again"
+        );
         let other = format!("{HEAD}nonsense\n");
-        assert!(matches!(answered(&other), Err(AskError::Unreadable(_))));
+        assert!(matches!(answered(other.as_bytes()), Err(AskError::Unreadable(_))));
     }
 
     #[test]

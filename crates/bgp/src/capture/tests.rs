@@ -137,19 +137,21 @@ fn what_is_lost_is_said_by_the_next_packet() {
     let mut capture = Capture::new();
     capture.input(5, 1, "rack", &connected(dialed));
     let begin = capture.take();
-    capture.input(6, 1, "rack", &Input::Received { connection: dialed, bytes: keepalives(3) });
-    let lost = capture.take();
-    capture.lost(&lost);
+    for count in [3, 1] {
+        capture.input(6, 1, "rack", &Input::Received { connection: dialed, bytes: keepalives(count) });
+        let lost = capture.take();
+        capture.lost(&lost);
+    }
     capture.input(7, 1, "rack", &Input::Received { connection: dialed, bytes: keepalives(2) });
     check(
         &[begin.bytes, capture.take().bytes].concat(),
         expect![[r#"
-        5 Sent 40000->179 S seq 0 ack 0 0 bytes, BGPPeer rack
-        5 Received 179->40000 SA seq 0 ack 1 0 bytes
-        5 Sent 40000->179 A seq 1 ack 1 0 bytes
-        7 Received 179->40000 PA seq 58 ack 1 19 bytes, 3 lost before
-        7 Received 179->40000 PA seq 77 ack 1 19 bytes
-    "#]],
+            5 Sent 40000->179 S seq 0 ack 0 0 bytes, BGPPeer rack
+            5 Received 179->40000 SA seq 0 ack 1 0 bytes
+            5 Sent 40000->179 A seq 1 ack 1 0 bytes
+            7 Received 179->40000 PA seq 77 ack 1 19 bytes, 4 lost before
+            7 Received 179->40000 PA seq 96 ack 1 19 bytes
+        "#]],
     );
 }
 

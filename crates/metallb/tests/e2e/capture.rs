@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use kit::Secret;
 use lab::router::{Router, RouterKind};
 use lab::testing::Trial;
 use lab::{Host, Lab, Output, eventually};
@@ -11,6 +12,8 @@ use lab::{Host, Lab, Output, eventually};
 use crate::cluster::{Cluster, LIMIT, PROGRAM};
 use crate::edge::{Edge, OURS, THEIRS, accepting, announce_routed, host_route, put_peers};
 use crate::objects::Service;
+
+const PASSWORD: &str = "not-for-the-file";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -51,11 +54,11 @@ fn bird(lab: &Lab) -> Result<()> {
 
 fn captured(lab: &Lab, kind: RouterKind) -> Result<()> {
     let mut cluster = Cluster::start(lab, &["node-a"])?;
-    let config = accepting(&cluster, THEIRS, OURS, |_| {})?;
+    let config = accepting(&cluster, THEIRS, OURS, |peer| peer.password = Some(Secret::new(PASSWORD)))?;
     let mut edge = Edge::start(lab, &cluster, 254, kind, &config)?;
     let host = cluster.host("node-a").clone();
     announce_routed(&cluster)?;
-    put_peers(&cluster, ", connectTime: 1s, enableGracefulRestart: true")?;
+    put_peers(&cluster, &format!(", connectTime: 1s, enableGracefulRestart: true, password: {PASSWORD}"))?;
     cluster.apply(&Service::dual("web").from("routed"))?;
     let addresses = cluster.wait_addresses("web")?;
     for target in &addresses {
@@ -69,8 +72,8 @@ fn captured(lab: &Lab, kind: RouterKind) -> Result<()> {
         (path, text)
     };
     let ((four, to_four), (all, to_all)) = (file("four.pcapng"), file("all.pcapng"));
-    let mut of_four = host.spawn("capture-four", command(&["four", "--output", &to_four, "--count", "9"]))?;
-    let mut of_all = host.spawn("capture-all", command(&["--output", &to_all, "--duration", "12s"]))?;
+    let mut of_four = host.spawn("capture-four", command(&["four", "--output", &to_four, "--count", "7"]))?;
+    let mut of_all = host.spawn("capture-all", command(&["--output", &to_all]))?;
     wait_begin(&four)?;
     wait_begin(&all)?;
     edge.router.stop()?;
@@ -78,11 +81,13 @@ fn captured(lab: &Lab, kind: RouterKind) -> Result<()> {
     for target in &addresses {
         edge.wait_nodes(&cluster, *target, &["node-a"])?;
     }
-    for process in [&mut of_four, &mut of_all] {
-        ensure!(process.wait(LIMIT)?.success(), "{}", process.log());
-        ensure!(process.log().contains("packets captured"), "{}", process.log());
-    }
+    ensure!(of_four.wait(LIMIT)?.success(), "{}", of_four.log());
+    ensure!(of_four.log().contains("packets captured"), "{}", of_four.log());
 
+    for path in [&four, &all] {
+        let bytes = std::fs::read(path)?;
+        ensure!(!bytes.windows(PASSWORD.len()).any(|part| part == PASSWORD.as_bytes()), "the password is in the file");
+    }
     let said = told(&host, &four)?;
     // Once rebuilt, once as it was.
     for (what, least) in [("Open Message", 4), ("Keepalive Message", 4), ("Update Message", 1), ("Flags [S]", 2)] {
@@ -91,9 +96,14 @@ fn captured(lab: &Lab, kind: RouterKind) -> Result<()> {
     ensure!(said.contains(&host_route(addresses[0])), "no route to {}:\n{said}", addresses[0]);
     ensure!(said.contains("192.168.1.11.") && said.contains("192.168.1.254.179"), "{said}");
     ensure!(!said.contains("IP6") && !said.contains("incorrect") && !said.contains("[|bgp"), "{said}");
-    let said = told(&host, &all)?;
-    ensure!(said.contains(&host_route(addresses[1])) && said.contains("IP6"), "{said}");
-    Ok(())
+    // A file is good whenever its capture ends, and however.
+    eventually(LIMIT, || {
+        let said = told(&host, &all)?;
+        ensure!(addresses.iter().all(|target| said.contains(&host_route(*target))) && said.contains("IP6"), "{said}");
+        Ok(())
+    })?;
+    of_all.kill()?;
+    told(&host, &all).map(drop)
 }
 
 fn capture(host: &Host, arguments: &[&str]) -> Result<Output> {

@@ -36,8 +36,8 @@ mod restarts;
 mod routes;
 mod services;
 mod sessions;
-mod spreading;
 mod splits;
+mod spreading;
 mod status;
 
 use std::process::ExitCode;

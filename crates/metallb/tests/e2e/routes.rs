@@ -1,5 +1,6 @@
 //! Routes by BGP, as FRR shows them (contract 6).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::Command;
 
@@ -18,6 +19,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::new("contract_6_6_frr_shows_every_attribute_of_ebgp_routes", ebgp),
         Trial::new("contract_6_6_frr_shows_the_local_preference_of_ibgp_routes_and_100_without_one", ibgp),
         Trial::new("contract_6_1_policy_readiness_conditions_and_selectors_choose_the_next_hops", next_hops),
+        Trial::new("frr_spreads_the_flows_of_a_client_over_all_nodes", |lab| spread(lab, RouterKind::Frr)),
+        Trial::new("bird_spreads_the_flows_of_a_client_over_all_nodes", |lab| spread(lab, RouterKind::Bird)),
         Trial::new("contract_6_2_one_session_carries_both_families_where_the_peer_says_so", dual_stack),
         Trial::new("contract_6_2_many_changes_of_services_never_touch_a_session", stability),
     ]
@@ -187,6 +190,31 @@ fn ibgp(lab: &Lab) -> Result<()> {
     }
     ensure!(wire.log().contains("Local Preference (5)"), "tcpdump has seen no LOCAL_PREF over iBGP:\n{}", wire.log());
     ensure!(edge.counters()? == before, "a session was touched: {:?}, before {before:?}", edge.counters()?);
+    Ok(())
+}
+
+/// Equal routes to all nodes (ECMP): each connection goes to one of them, and none is left out. With the policy `Local` who
+/// answers is where the router sent it.
+fn spread(lab: &Lab, kind: RouterKind) -> Result<()> {
+    const NODES: [&str; 3] = ["node-a", "node-b", "node-c"];
+    const FLOWS: usize = 90;
+    let mut cluster = Cluster::start(lab, &NODES)?;
+    let config = accepting(&cluster, THEIRS, OURS, |_| {})?;
+    let edge = Edge::start(lab, &cluster, 254, kind, &config)?;
+    announce_routed(&cluster)?;
+    put_peers(&cluster, "")?;
+    cluster.apply(&Service::dual("web").from("routed").local())?;
+    for target in cluster.wait_addresses("web")? {
+        edge.wait_nodes(&cluster, target, &NODES)?;
+        let mut counts = BTreeMap::new();
+        for _ in 0..FLOWS {
+            let answer = cluster.reach(&edge.remote, at(target, 80))?;
+            *counts.entry(answer.backend).or_insert(0) += 1;
+        }
+        // A third each; chance leaves one of them less than a tenth once in many million runs.
+        let is_spread = NODES.iter().all(|node| counts.get(*node).is_some_and(|count| *count >= FLOWS / 10));
+        ensure!(is_spread, "{target}: {counts:?} of {FLOWS} flows");
+    }
     Ok(())
 }
 

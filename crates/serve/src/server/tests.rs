@@ -15,7 +15,15 @@ use super::*;
 
 fn router() -> Router {
     let long = "x".repeat(8 * 1024 * 1024);
-    Router::new().route("/hello", get(|| async { "hello" })).route("/long", get(move || async { long }))
+    let patient = long.clone();
+    let patient = |Extension(limit): Extension<TimeLimit>| async move {
+        limit.set(CONNECTION_TIME_MAX * 3);
+        patient
+    };
+    Router::new()
+        .route("/hello", get(|| async { "hello" }))
+        .route("/long", get(move || async { long }))
+        .route("/patient", get(patient))
 }
 
 async fn plain_server() -> SocketAddr {
@@ -371,6 +379,21 @@ async fn who_does_not_read_the_answer_is_cut_off() {
     let mut answer = Vec::new();
     let _end = stream.read_to_end(&mut answer).await;
     assert!(answer.len() < 8 * 1024 * 1024, "all of it came");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_given_more_time_has_it_and_no_more() {
+    for (rounds, is_whole) in [(2, true), (3, false)] {
+        let mut stream = TcpStream::connect(plain_server().await).await.unwrap();
+        stream.write_all(request("/patient", "").as_bytes()).await.unwrap();
+        stream.readable().await.unwrap();
+        for _ in 0..rounds {
+            pass(CONNECTION_TIME_MAX).await;
+        }
+        let mut answer = Vec::new();
+        let _end = stream.read_to_end(&mut answer).await;
+        assert_eq!(answer.len() > 8 * 1024 * 1024, is_whole, "{} bytes after {rounds} rounds", answer.len());
+    }
 }
 
 #[tokio::test]

@@ -105,13 +105,10 @@ impl Bench {
     }
 
     fn connect(&mut self) -> ConnectionId {
-        let connection = match self.dialing.pop_first() {
-            Some(connection) => connection,
-            None => {
-                self.accepted += 1;
-                ConnectionId::Accepted(self.accepted)
-            }
-        };
+        let connection = self.dialing.pop_first().unwrap_or_else(|| {
+            self.accepted += 1;
+            ConnectionId::Accepted(self.accepted)
+        });
         let end = |last| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)), 179);
         self.open.insert(connection);
         self.input(Input::Connected { connection, local: end(1), remote: end(2) });

@@ -69,7 +69,7 @@ fn icmp_frame(ends: &[u8], message: &[u8]) -> Vec<u8> {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     if let Some(checksum) = message.get_mut(2..4) {
-        checksum.copy_from_slice(&(!(sum as u16)).to_be_bytes());
+        checksum.copy_from_slice(&(!u16::try_from(sum).unwrap_or_default()).to_be_bytes());
     }
     let header = [0x86, 0xdd, 0x60, 0, 0, 0, length[0], length[1], 58, 255];
     [hardware, &header, addresses, &message].concat()
