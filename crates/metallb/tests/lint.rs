@@ -122,25 +122,25 @@ fn stdin_is_a_file_named_so() {
         &child.wait_with_output().unwrap(),
         1,
         expect![[r#"
-            [
-              {
-                "code": "unknown-field",
-                "severity": "error",
-                "file": "stdin",
-                "line": 4,
-                "column": 8,
-                "object": {
-                  "kind": "L2Advertisement",
-                  "namespace": "x",
-                  "name": "all"
-                },
-                "pointer": "/spec/pools",
-                "message": "unknown field \"pools\"",
-                "hint": "the fields known here are interfaces, ipAddressPoolSelectors, ipAddressPools, nodeSelectors, ownerSelection, preferredNodeSelectors, serviceSelectors"
-              }
-            ]
-            1 error, 0 warnings in 1 object of 1 file
-        "#]],
+        [
+          {
+            "code": "unknown-field",
+            "severity": "error",
+            "file": "stdin",
+            "line": 4,
+            "column": 8,
+            "object": {
+              "kind": "L2Advertisement",
+              "namespace": "x",
+              "name": "all"
+            },
+            "pointer": "/spec/pools",
+            "message": "unknown field \"pools\"",
+            "hint": "the fields known here are interfaces, ipAddressPoolSelectors, ipAddressPools, nodeSelectors, ownerSelection, preferredNodeSelectors, serviceSelectors"
+          }
+        ]
+        1 error, 0 warnings in 1 object of 1 file
+    "#]],
     );
 }
 
