@@ -17,6 +17,7 @@ bench() {
 example() { cargo run --release --quiet -p "$1" --example "$2" -- "${@:3}"; }
 
 bench "controller: addresses for 100,000 Services" example controller allocation
+bench "controller: 10,000 addresses spread over 100 nodes" example speaker assigning
 bench "gossip: what membership costs, and how quickly and calmly the dead are found" example gossip swim_figures
 cargo build --release --quiet --bin metallb
 program=$(scripts/target.sh)/release/metallb

@@ -136,7 +136,7 @@ fn stdin_is_a_file_named_so() {
             },
             "pointer": "/spec/pools",
             "message": "unknown field \"pools\"",
-            "hint": "the fields known here are interfaces, ipAddressPoolSelectors, ipAddressPools, nodeSelectors, preferredNodeSelectors, serviceSelectors"
+            "hint": "the fields known here are interfaces, ipAddressPoolSelectors, ipAddressPools, nodeSelectors, ownerSelection, preferredNodeSelectors, serviceSelectors"
           }
         ]
         1 error, 0 warnings in 1 object of 1 file

@@ -27,7 +27,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(60);
 const PACE: u32 = 50;
 /// See [`PACE`].
 const PACE_SPAN: Duration = Duration::from_secs(1);
-/// What was asked for and does not show is asked for again after this.
+/// What was asked for and does not show, or not any more, is asked for again after this: nobody is fought about it.
 const RECHECK: Duration = Duration::from_secs(60);
 /// Services and addresses that are looked at in one step.
 const PORTION: usize = 256;
@@ -47,7 +47,7 @@ pub(super) struct Assigner {
     unsettled: BTreeSet<IpAddr>,
     /// Services that may show another node than they should.
     unwritten: BTreeSet<Key>,
-    /// What was asked for and is not seen yet.
+    /// What was asked for in the last [`RECHECK`].
     asked: BTreeMap<Key, Asked>,
     pace: Pace,
     recheck_at: Option<Instant>,
@@ -78,8 +78,17 @@ struct Member {
 struct Asked {
     uid: String,
     node: Option<String>,
+    at: Instant,
     /// What the Service showed last. What it shows all the time may be older than what was asked for before.
     seen: Option<Box<str>>,
+    effect: Effect,
+}
+
+/// Whether what was asked for has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    Awaited,
+    Seen,
 }
 
 /// What a Service is to show.
@@ -238,13 +247,24 @@ impl Assigner {
             self.by_address.entry(address).or_default().insert(service.clone());
         }
         // What was asked for comes late; what was not, whoever led before had under way, or somebody wants it.
-        let is_news = has_changed && !self.asked.contains_key(service);
+        let is_awaited = self.asked.get(service).is_some_and(|asked| asked.effect == Effect::Awaited);
+        let is_news = has_changed && !is_awaited;
         if let Some(node) = shown.as_deref().filter(|_| is_news || self.balance.node(&address).is_none()) {
             self.balance.adopt(address, node);
             self.unwritten.extend(self.by_address.get(&address).into_iter().flatten().cloned());
         }
         self.services.insert(service.clone(), Member { address, shown });
         self.unsettled.insert(address);
+    }
+
+    /// Forgets what was asked for long ago, and has it asked for again where it does not show.
+    fn recheck(&mut self, now: Instant) {
+        if self.recheck_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let old = self.asked.extract_if(.., |_, asked| now.since(asked.at) >= RECHECK);
+        self.unwritten.extend(old.map(|(service, _)| service));
+        self.recheck_at = self.asked.values().map(|asked| asked.at + RECHECK).min();
     }
 
     /// What a Service is to show.
@@ -356,7 +376,7 @@ impl Overview {
         {
             asked.seen.clone_from(&facts.assigned);
             if asked.uid == facts.uid && asked.node.as_deref() == shown {
-                assigner.asked.remove(service);
+                asked.effect = Effect::Seen;
             }
         }
         assigner.unwritten.insert(service.clone());
@@ -391,13 +411,10 @@ impl Overview {
 
     /// Has Services show where they are, if they do not.
     fn write_assignments(&self, now: Instant, assigner: &mut Assigner, out: &mut Outbox<Write>) {
-        if assigner.recheck_at.is_some_and(|at| at <= now) {
-            assigner.unwritten.extend(std::mem::take(&mut assigner.asked).into_keys());
-            assigner.recheck_at = None;
-        }
+        assigner.recheck(now);
         while out.room() > 0 {
             let Some(service) = assigner.unwritten.first().cloned() else { break };
-            let write = self.to_ask(&service, assigner);
+            let write = self.to_ask(now, &service, assigner);
             if write.is_some() && !assigner.pace.spend(now) {
                 break;
             }
@@ -409,13 +426,10 @@ impl Overview {
                 assigner.recheck_at.get_or_insert(now + RECHECK);
             }
         }
-        if assigner.asked.is_empty() {
-            assigner.recheck_at = None;
-        }
     }
 
     /// What has to be written at a Service, if it shows something else and was not asked for that.
-    fn to_ask(&self, service: &Key, assigner: &Assigner) -> Option<Asked> {
+    fn to_ask(&self, now: Instant, service: &Key, assigner: &Assigner) -> Option<Asked> {
         let facts = self.facts(service)?;
         let node = match assigner.wanted(service) {
             // What others serve is theirs.
@@ -424,13 +438,15 @@ impl Overview {
             Wanted::Node(node) => Some(node),
             Wanted::Nothing => None,
         };
+        let shows_another = node != facts.assigned.as_deref();
         let is_due = match assigner.asked.get(service) {
+            Some(before) if (before.uid.as_str(), before.node.as_deref()) == (facts.uid.as_str(), node) => false,
             // That may be under way, whatever is shown.
-            Some(before) => (before.uid.as_str(), before.node.as_deref()) != (facts.uid.as_str(), node),
-            None => node != facts.assigned.as_deref(),
+            Some(before) if before.effect == Effect::Awaited => true,
+            Some(_) | None => shows_another,
         };
-        let seen = facts.assigned.clone();
-        is_due.then(|| Asked { uid: facts.uid.clone(), node: node.map(str::to_owned), seen })
+        let (uid, seen) = (facts.uid.clone(), facts.assigned.clone());
+        is_due.then(|| Asked { uid, node: node.map(str::to_owned), at: now, seen, effect: Effect::Awaited })
     }
 
     fn facts(&self, service: &Key) -> Option<&ServiceFacts> {

@@ -301,7 +301,7 @@ impl Conditions {
                     event = "nodeChosen",
                     %service,
                     node = node.as_deref().unwrap_or_default(),
-                    "address is assigned to another node"
+                    "address is assigned to a node, or to none"
                 ),
                 _ => {}
             }

@@ -224,6 +224,7 @@ fn a_service_that_is_gone_or_has_no_address_or_is_not_ours_is_not_assigned() {
          svc web 10.0.0.1 class=other
          shows web n9
          svc web 10.0.0.1
+         wait 60
          delete svc web",
         expect![[r#"
             > lead
@@ -240,7 +241,7 @@ fn a_service_that_is_gone_or_has_no_address_or_is_not_ours_is_not_assigned() {
               web -> -
             > svc web 10.0.0.1
               web -> n2
-            > svc web 10.0.0.1
+            > wait 60
               web -> n2
         "#]],
     );
@@ -419,10 +420,13 @@ fn somebody_elses_choice_is_taken_over_where_it_is_possible_and_undone_where_not
         "lead
          shows web n1
          shows web n9
+         wait 60
          shows web
+         wait 60
          svc two 10.0.0.4
          eps two n1:ready
-         shows two n1",
+         shows two n1
+         wait 60",
         expect![[r#"
             > lead
               web -> n2
@@ -432,7 +436,7 @@ fn somebody_elses_choice_is_taken_over_where_it_is_possible_and_undone_where_not
               web -> n1
             > eps two n1:ready
               two -> n3
-            > shows two n1
+            > wait 60
               two -> n3
         "#]],
     );
