@@ -202,8 +202,10 @@ impl Connection {
             }
         };
         tokio::select! {
-            () = served => {}
+            // Who is busy with an answer may use up the turn, and a clock that is looked at after that says nothing.
+            biased;
             () = overdue(limits) => tracing::debug!("a client took too long"),
+            () = served => {}
         }
     }
 
