@@ -320,7 +320,10 @@ impl Cluster {
                 self.pool_statuses.insert(pool.name.clone(), status);
                 Some(Input::PoolStatus { pool: pool.name, status: Some(status) })
             }
-            Write::ServiceCondition { .. } | Write::Report { .. } | Write::ReportGone { .. } => {
+            Write::AssignedNode { .. }
+            | Write::ServiceCondition { .. }
+            | Write::Report { .. }
+            | Write::ReportGone { .. } => {
                 unreachable!("the controller's own core has no reports; those are of the program's")
             }
             Write::Event(event) => {
