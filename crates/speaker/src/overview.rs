@@ -3,6 +3,8 @@
 //! Who announces a Service shows in its ServiceL2Status and ServiceBGPStatus (contract 1.9); as long as one is there, nothing
 //! is asked. Else each node is asked by the same gates as its speaker asks, and if one passes them all, whether a speaker
 //! runs on it that could. What only a node itself knows is not asked here: its interfaces, its sessions, who is a member.
+//!
+//! From the same facts the controller assigns addresses to nodes, where that is asked for: see `assign.rs`.
 
 #[path = "assign.rs"]
 mod assign;
