@@ -2,8 +2,10 @@
 //!
 //! A stranger is reported; `l2` defends the address as far as it may. Another node of the cluster announces the address
 //! because it does not know of this one, or this one not of it: the election decides as if both knew. The first of the two
-//! tells everybody again. The other counts the first among the living for as long as that one answers for the address, so
-//! that the election has its usual result and everything that follows from it.
+//! tells everybody again. The other asks the first whether it answers for the address, and counts it among the living for as
+//! long as it does, so that the election has its usual result and everything that follows from it. Whoever claims an address and
+//! does not answer hears nobody, such as a node whose link carries frames out and none in: it gets nothing, and everybody is told
+//! again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -52,13 +54,25 @@ pub(crate) struct Conflicts {
     told: BTreeMap<IpAddr, Instant>,
 }
 
-/// A node that answers for an address although memberlist, or its condition, says that it is not alive.
+/// A node that has an address although memberlist, or its condition, says that it is not alive.
 #[derive(Debug)]
 struct Heard {
     address: IpAddr,
     fellow: IpAddr,
     ask_at: Instant,
     until: Instant,
+    proof: Proof,
+}
+
+/// Whether a node is there for those who ask it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// It said that the address is its own.
+    Claim,
+    /// The same, and it was asked since and is silent.
+    ClaimAsked,
+    /// It answers.
+    Answer,
 }
 
 impl Conflicts {
@@ -98,7 +112,7 @@ impl Conflicts {
 
     /// Whether the segment shows that the node is alive.
     pub(crate) fn hears(&self, node: &str) -> bool {
-        self.heard.contains_key(node)
+        self.heard.get(node).is_some_and(|heard| heard.proof == Proof::Answer)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -131,11 +145,11 @@ impl Speaker {
         match self.first_of(&node, service) {
             Some(First::Here) => out.push(Output::AddressRepeat { address: rival.address }),
             Some(First::There) => {
-                let (ask_at, until) = (now + ASK_INTERVAL, now + SILENCE_MAX);
-                let heard = Heard { address: rival.address, fellow, ask_at, until };
-                if self.conflicts.heard.insert(node.clone(), heard).is_none() {
-                    self.reconsider(&node);
-                }
+                let address = rival.address;
+                // It is asked at once. What is known of it stays so until it is silent.
+                let new = || Heard { address, fellow, ask_at: now, until: now, proof: Proof::Claim };
+                let heard = self.conflicts.heard.entry(node).or_insert_with(new);
+                (heard.address, heard.fellow, heard.until) = (address, fellow, now + SILENCE_MAX);
             }
             None => {}
         }
@@ -143,9 +157,11 @@ impl Speaker {
 
     /// A node that was asked for an address has answered.
     pub(super) fn answered(&mut self, now: Instant, fellow: IpAddr) {
-        let node = self.conflicts.by_address.get(&fellow);
-        if let Some(heard) = node.and_then(|node| self.conflicts.heard.get_mut(node)) {
-            heard.until = now + SILENCE_MAX;
+        let Some(node) = self.conflicts.by_address.get(&fellow).cloned() else { return };
+        let Some(heard) = self.conflicts.heard.get_mut(&node) else { return };
+        heard.until = now + SILENCE_MAX;
+        if std::mem::replace(&mut heard.proof, Proof::Answer) != Proof::Answer {
+            self.reconsider(&node);
         }
     }
 
@@ -159,6 +175,12 @@ impl Speaker {
         }
         for heard in self.conflicts.heard.values_mut().filter(|heard| heard.ask_at <= now) {
             heard.ask_at = now + ASK_INTERVAL;
+            match heard.proof {
+                Proof::Claim => heard.proof = Proof::ClaimAsked,
+                // Who believed it is sent here again.
+                Proof::ClaimAsked => out.push(Output::AddressRepeat { address: heard.address }),
+                Proof::Answer => {}
+            }
             out.push(Output::AddressAsk { address: heard.address, fellow: heard.fellow });
         }
     }

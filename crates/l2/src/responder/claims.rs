@@ -38,6 +38,15 @@ pub(super) struct Claim {
     pub(super) interface: InterfaceIndex,
     pub(super) mac: Mac,
     pub(super) kind: ClaimKind,
+    pub(super) audience: Audience,
+}
+
+/// To whom it was said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// To this host alone: whoever does that has heard of it.
+    Us,
+    Everybody,
 }
 
 /// Another machine has claimed an address within the last [`DEFEND_INTERVAL`].
@@ -64,7 +73,9 @@ enum State {
 
 impl Responder {
     pub(super) fn claim(&mut self, now: Instant, address: IpAddr, claim: Claim, out: &mut Outbox<Output>) {
-        if let Some(fellow) = self.fellows.at(claim.mac)
+        // What is said to everybody says nothing about whether its sender hears what it is asked.
+        if claim.audience == Audience::Us
+            && let Some(fellow) = self.fellows.at(claim.mac)
             && self.questions.remove(&address)
         {
             out.push(Output::Report(Report::Answer { address, fellow }));
@@ -192,7 +203,7 @@ impl Responder {
 
     fn conflict_report(&self, address: IpAddr, claim: Claim) -> Output {
         let claimant = self.fellows.at(claim.mac).map_or(Claimant::Stranger, Claimant::Fellow);
-        let Claim { interface, mac, kind } = claim;
+        let Claim { interface, mac, kind, audience: _ } = claim;
         Output::Report(Report::Conflict { address, interface, mac, kind, claimant })
     }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use kit::{Instant, InterfaceIndex, Mac, Outbox};
 
-use super::claims::Claim;
+use super::claims::{Audience, Claim};
 use super::{Announcement, Counters, Responder, send};
 use crate::answer;
 use crate::link::Placement;
@@ -54,7 +54,9 @@ impl Responder {
             Operation::Request => ClaimKind::ArpRequest,
             Operation::Reply => ClaimKind::ArpReply,
         };
-        self.heard(now, IpAddr::V4(arp.sender_address), Claim { interface: index, mac: arp.sender_mac, kind }, out);
+        let audience = if destination == own { Audience::Us } else { Audience::Everybody };
+        let claim = Claim { interface: index, mac: arp.sender_mac, kind, audience };
+        self.heard(now, IpAddr::V4(arp.sender_address), claim, out);
         if arp.operation == Operation::Request {
             let target = IpAddr::V4(arp.target_address);
             self.answer(index, target, &answer::arp_reply(own, arp), out);
@@ -89,7 +91,8 @@ impl Responder {
                 if !self.is_foreign(asker) {
                     return;
                 }
-                let claim = Claim { interface: index, mac: asker, kind: ClaimKind::NeighborSolicitation };
+                let (kind, audience) = (ClaimKind::NeighborSolicitation, audience(ndp));
+                let claim = Claim { interface: index, mac: asker, kind, audience };
                 self.heard(now, IpAddr::V6(ndp.source), claim, out);
                 let advertisement = answer::solicited_advertisement(own, link_local, target, (asker, ndp.source));
                 self.answer(index, IpAddr::V6(target), &advertisement, out);
@@ -100,7 +103,8 @@ impl Responder {
             Message::Advertisement { target, target_mac, .. } => {
                 let mac = target_mac.unwrap_or(frame_source);
                 if self.is_foreign(mac) {
-                    let claim = Claim { interface: index, mac, kind: ClaimKind::NeighborAdvertisement };
+                    let (kind, audience) = (ClaimKind::NeighborAdvertisement, audience(ndp));
+                    let claim = Claim { interface: index, mac, kind, audience };
                     self.heard(now, IpAddr::V6(target), claim, out);
                 }
             }
@@ -137,4 +141,8 @@ impl Responder {
         self.fellows.heard(address, claim.mac);
         self.claim(now, address, claim, out);
     }
+}
+
+fn audience(ndp: &Ndp) -> Audience {
+    if ndp.destination.is_multicast() { Audience::Everybody } else { Audience::Us }
 }

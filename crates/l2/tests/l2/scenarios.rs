@@ -1227,6 +1227,7 @@ fn who_asks_for_an_address_that_it_does_not_have_hears_which_fellow_has_it() {
         1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 fe80::2 > fe80::1 neighbor advertisement fc00::7 is-at 02:00:00:00:00:b2 flags [solicited]
         1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 fe80::2 > fe80::1 neighbor advertisement fc00::7 is-at 02:00:00:00:00:b2 flags [solicited]
         ask 10.0.0.2 for 10.0.0.7
+        1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:b2 to 10.0.0.7
         1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 arp reply 10.0.0.7 is-at 02:00:00:00:00:b2 to 0.0.0.0
         ",
         expect![[r#"
@@ -1245,6 +1246,7 @@ fn who_asks_for_an_address_that_it_does_not_have_hears_which_fellow_has_it() {
             ask 10.0.0.2 for 10.0.0.7
                 1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 arp who-has 10.0.0.7 tell 0.0.0.0
                 2: 02:00:00:00:00:02 > 02:00:00:00:00:b2 arp who-has 10.0.0.7 tell 0.0.0.0
+            1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.7 is-at 02:00:00:00:00:b2 to 10.0.0.7
             1: 02:00:00:00:00:b2 > 02:00:00:00:00:01 arp reply 10.0.0.7 is-at 02:00:00:00:00:b2 to 0.0.0.0
                 10.0.0.7 is with 10.0.0.2
         "#]],

@@ -28,9 +28,10 @@ const V6: &str = "fc00:f853:ccd:e799::1";
 /// From a change until there is one owner among those who hear each other. Generous: the machine may be busy.
 const AGREED_WITHIN: Duration = Duration::from_secs(10);
 
-/// All nodes know each other, and `node-a` is the owner; `node-c` comes next.
+/// All nodes know each other, and `node-a` is the owner; `node-c` comes next. Owners tell the network often.
 fn start(lab: &Lab) -> Result<Cluster> {
-    let mut cluster = Cluster::start_with(lab, Setup::members(&NODES))?;
+    let speaker = vec!["--l2-refresh-interval=10s".to_owned()];
+    let mut cluster = Cluster::start_with(lab, Setup { speaker, ..Setup::members(&NODES) })?;
     cluster.announce_on_segment()?;
     cluster.apply(&Service::dual("web").wants(&format!("{V4},{V6}")))?;
     for node in NODES {
@@ -108,7 +109,7 @@ fn agreed(took: Duration, what: &str) -> Result<()> {
 }
 
 fn half_open(lab: &Lab) -> Result<()> {
-    let cluster = start(lab)?;
+    let mut cluster = start(lab)?;
     let clock = Clock::start();
     let [seen_b, seen_c] = ["node-b", "node-c"].map(|node| cluster.log_length(node));
     let cut = clock.now();
@@ -119,6 +120,24 @@ fn half_open(lab: &Lab) -> Result<()> {
     cluster.wait_speaker_log("node-c", seen_c, &["serviceAnnounced", "layer2"])?;
     cluster.wait_event("web", "nodeAssigned", "node-c")?;
     wait_counted(&cluster, "node-c", true)?;
+    // It still says that the addresses are its own. Whoever believes it is told otherwise; nobody gives way to it.
+    cluster.wait_speaker_log(
+        "node-c",
+        seen_c,
+        &["addressConflict", &cluster.host("node-a").mac("eth0")?.to_string()],
+    )?;
+    let claimed = clock.now();
+    for target in targets() {
+        let heir = cluster.host("node-c").mac("eth0")?;
+        eventually(LIMIT, || {
+            let held = cluster.client().neighbour_mac(target)?;
+            ensure!(held == Some(heir), "the client holds {held:?} for {target}, not {heir} of node-c");
+            Ok(())
+        })?;
+    }
+    agreed(clock.now().since(claimed), "a claim of a node that hears nobody")?;
+    let log = cluster.speaker("node-c").log();
+    ensure!(!log.lines().skip(seen_c).any(|line| line.contains("serviceWithdrawn")), "node-c gave way: {log}");
 
     let seen_c = cluster.log_length("node-c");
     let back = clock.now();

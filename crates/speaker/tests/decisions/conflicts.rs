@@ -99,6 +99,7 @@ fn the_first_of_two_nodes_says_again_where_the_address_is() {
 fn the_second_of_two_nodes_gives_way_for_as_long_as_the_first_answers() {
     check(
         "conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+         answered 10.9.0.2
          wait 1
          answered 10.9.0.2
          wait 1
@@ -112,6 +113,8 @@ fn the_second_of_two_nodes_gives_way_for_as_long_as_the_first_answers() {
         expect![[r#"
             > conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
               event Warning addressConflict on Service default/web: node "n2" (02:00:00:00:00:b2) answers for 10.0.0.1 as well, seen on interface "eth0"; hint: see whether the speakers reach each other by memberlist (port 7946, TCP and UDP)
+              ask 10.9.0.2 for 10.0.0.1
+            > answered 10.9.0.2
               no answer for 10.0.0.1 when another machine has announced it
               withdrawn default/web by layer2 with [10.0.0.1]: node "n2" announces it
               watch {"n2"}
@@ -138,10 +141,45 @@ fn the_second_of_two_nodes_gives_way_for_as_long_as_the_first_answers() {
     );
 }
 
+/// Its link carries frames out and none in: it claims and never answers.
+#[test]
+fn a_node_that_claims_and_does_not_answer_gets_nothing_and_everybody_is_told_again() {
+    check(
+        "conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+         wait 1
+         conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+         wait 1
+         wait 1
+         wait 1
+         wait 1
+         why web",
+        expect![[r#"
+            > conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+              event Warning addressConflict on Service default/web: node "n2" (02:00:00:00:00:b2) answers for 10.0.0.1 as well, seen on interface "eth0"; hint: see whether the speakers reach each other by memberlist (port 7946, TCP and UDP)
+              ask 10.9.0.2 for 10.0.0.1
+            > wait 1
+              say again where 10.0.0.1 is
+              ask 10.9.0.2 for 10.0.0.1
+            > wait 1
+              say again where 10.0.0.1 is
+              ask 10.9.0.2 for 10.0.0.1
+            > wait 1
+              say again where 10.0.0.1 is
+              ask 10.9.0.2 for 10.0.0.1
+            > wait 1
+              say again where 10.0.0.1 is
+              ask 10.9.0.2 for 10.0.0.1
+            web layer2 announced
+            web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+        "#]],
+    );
+}
+
 #[test]
 fn a_node_that_memberlist_finds_again_needs_no_questions_any_more() {
     check(
         "conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+         answered 10.9.0.2
          members n1 n2
          wait 4
          wait 1
@@ -149,6 +187,8 @@ fn a_node_that_memberlist_finds_again_needs_no_questions_any_more() {
         expect![[r#"
             > conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
               event Warning addressConflict on Service default/web: node "n2" (02:00:00:00:00:b2) answers for 10.0.0.1 as well, seen on interface "eth0"; hint: see whether the speakers reach each other by memberlist (port 7946, TCP and UDP)
+              ask 10.9.0.2 for 10.0.0.1
+            > answered 10.9.0.2
               no answer for 10.0.0.1 when another machine has announced it
               withdrawn default/web by layer2 with [10.0.0.1]: node "n2" announces it
               watch {"n2"}
