@@ -227,6 +227,9 @@ fn last_error(lab: &Lab, kind: RouterKind) -> Result<()> {
     let router = Router::start(&host, kind, &config)?;
     let mut dialer = Router::start(&dialers[0], RouterKind::Bird, &dialing("10.0.0.2", |_| {})?)?;
     router.wait_established(&[address("10.0.0.2"), address("fd00::2")], LIMIT)?;
+    router.wait_next_hops("2001:db8::/64", &[address("fd00::2")], LIMIT)?;
+    // A connection that is closed before all is read is reset, and that overtakes the reason.
+    std::thread::sleep(std::time::Duration::from_secs(1));
     dialer.stop()?;
     eventually(LIMIT, || {
         let sessions = router.sessions()?;
