@@ -308,15 +308,17 @@ impl Ledger {
         let shown = Shown::in_status(&self.seen);
         match self.echo_until(now, &shown) {
             Some(until) if self.newest.is_none() => return Step::Pause(until, News::Stale),
-            // It did not pass by: a status from before our write was taken for its arrival.
+            // It did not pass by. It may be somebody else's, or ours, when a status from before it was taken for its arrival:
+            // then nobody insists, and there is no hurry.
             None if is_due
                 && self.newest.is_none()
                 && self.was_written(&shown)
                 && self.contested_until(now).is_none() =>
             {
-                self.expect(now, holding);
-                self.repeated = 0;
-                return Step::Write(now + REPEAT_PAUSE);
+                return match self.contest(now, holding) {
+                    Step::Restore(_, news) => Step::Restore(now + REPEAT_PAUSE, news),
+                    step => step,
+                };
             }
             None if !self.in_flight.contains(&shown) => return self.contest(now, holding),
             Some(_) | None => {}

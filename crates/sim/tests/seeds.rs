@@ -11,8 +11,10 @@ const SEEDS: u64 = 4000;
 const LINES_SHOWN: usize = 40;
 
 /// Seeds that once failed, each with what was wrong. They mean this as long as histories are made up as they are now.
-const ONCE_FAILED: [(u64, &str); 1] =
-    [(2924, "the controller took a status from before its write for its arrival, and later for somebody else's")];
+const ONCE_FAILED: [(u64, &str); 1] = [(
+    2924,
+    "the controller took a status from before its write for its arrival, and wrote it twice in a second later",
+)];
 
 fn run(seed: u64) -> Result<(), String> {
     let plan = Plan::of_seed(seed);
