@@ -5,7 +5,7 @@
 #   scripts/fuzz.sh [RUNS] [TARGET...]
 #   scripts/fuzz.sh pack [TARGET...]
 #
-# RUNS is the number of executions of each target, 50 million unless given. Inputs are kept in .cache/fuzz, so that the
+# RUNS is the number of executions of each target, 10 million unless given: an hour or two. Inputs are kept in .cache/fuzz, so that the
 # next run begins where this one ended, and the first one with what is in tests/corpus. An input that breaks something is
 # left there too; give it to the program as its argument to see it again, with FUZZ_TARGET set.
 #
@@ -15,7 +15,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_BUILD_JOBS="${CARGO_BUILD_JOBS:-2}"
 
-runs=${1:-50000000}
+runs=${1:-10000000}
 shift || true
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] ||
