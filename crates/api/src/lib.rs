@@ -34,7 +34,7 @@ pub use bfd::{BFDProfile, BFDProfileSpec};
 pub use community::{Community, CommunityAlias, CommunitySpec};
 pub use document::{Document, ReadObject, read};
 pub use duration::{GoDuration, GoDurationError};
-pub use meta::{Key, LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference};
+pub use meta::{Key, KeyText, LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference};
 pub use object::{GROUP, Kind, Object, ObjectRef, Resource};
 pub use peer::{BGPPeer, BGPPeerSpec, SecretReference, v1beta1};
 pub use pool::{IPAddressPool, IPAddressPoolSpec, PoolCounters, ServiceAllocation};

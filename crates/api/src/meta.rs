@@ -32,6 +32,25 @@ impl fmt::Display for Key {
     }
 }
 
+/// A [`Key`] as one piece of text, for tables of thousands: it takes a third of the room.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyText(Box<str>);
+
+impl KeyText {
+    /// The key again: neither a namespace nor a name can hold a slash.
+    pub fn key(&self) -> Key {
+        let (namespace, name) = self.0.split_once('/').unwrap_or(("", &self.0));
+        Key::new(namespace, name)
+    }
+}
+
+impl From<&Key> for KeyText {
+    fn from(key: &Key) -> Self {
+        let slash = if key.namespace.is_empty() { "" } else { "/" };
+        KeyText([&key.namespace, slash, &key.name].concat().into())
+    }
+}
+
 /// The part of an object's metadata that MetalLB reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

@@ -50,7 +50,8 @@ pub struct Settings {
 pub struct Responder {
     settings: Settings,
     links: BTreeMap<InterfaceIndex, Link>,
-    addresses: BTreeMap<IpAddr, Announcement>,
+    /// Boxed, for a map has room for twice as many as it holds.
+    addresses: BTreeMap<IpAddr, Box<Announcement>>,
     /// Every Ethernet address of this host, and how many interfaces have it.
     own_macs: BTreeMap<Mac, usize>,
     gateways: Gateways,
@@ -242,12 +243,14 @@ impl Responder {
             return;
         }
         self.replace(now, address, before.as_ref(), Some(&interfaces), out);
-        let announcement = self.addresses.entry(address).or_insert_with(|| Announcement {
-            interfaces: interfaces.clone(),
-            counters: Counters::default(),
-            conflict: None,
-            repeated: None,
-            stage: Stage::Kept,
+        let announcement = self.addresses.entry(address).or_insert_with(|| {
+            Box::new(Announcement {
+                interfaces: interfaces.clone(),
+                counters: Counters::default(),
+                conflict: None,
+                repeated: None,
+                stage: Stage::Kept,
+            })
         });
         announcement.interfaces = interfaces;
     }

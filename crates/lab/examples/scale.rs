@@ -112,6 +112,7 @@ impl Figures {
         };
         check("time in ms", self.time.as_millis(), budget.time.as_millis());
         check("processor time in ms", self.processor.as_millis(), budget.processor.as_millis());
+        check("most memory of the controller in KiB", self.controller_peak_kib, budget.controller_kib);
         check("memory of the controller in KiB", self.controller_kib, budget.controller_kib);
         check("memory of the speaker in KiB", self.speaker_kib, budget.speaker_kib);
         is_good
@@ -130,6 +131,9 @@ fn measure(program: &Path, services: usize) -> Result<Figures> {
     let node = host("node1", "10.0.0.1/16")?;
     let cluster = Cluster::start(&control, ADDRESS.parse()?)?;
     prepare(&cluster, program, &node)?;
+    for (host, face) in [(&manager, Face::Controller), (&node, Face::Speaker)] {
+        pod(&cluster, host, face)?;
+    }
     fill(&cluster, services)?;
 
     let clock = Clock::start();
@@ -154,6 +158,8 @@ fn measure(program: &Path, services: usize) -> Result<Figures> {
         Ok(())
     })?;
     let writes = settle(&cluster)?;
+    let reports = reported(&cluster)?;
+    ensure!(reports == services, "{reports} of {services} Services have a ServiceL2Status");
     Ok(Figures {
         services,
         time,
@@ -183,6 +189,9 @@ fn prepare(cluster: &Cluster, program: &Path, node: &Host) -> Result<()> {
     ensure!(output.status.success(), "crds: {}", String::from_utf8_lossy(&output.stderr));
     cluster.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}"))?;
     cluster.apply(&String::from_utf8(output.stdout)?)?;
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: default, namespace: {NAMESPACE}}}}}"
+    ))?;
     cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"])?;
     // Who may do what is asked of them costs the same as who may do everything.
     let subject = format!("--group=system:serviceaccounts:{NAMESPACE}");
@@ -196,6 +205,16 @@ fn prepare(cluster: &Cluster, program: &Path, node: &Host) -> Result<()> {
     };
     let pool = of_ours("IPAddressPool", json!({"addresses": ["10.0.128.0/17"]}));
     cluster.apply(&format!("{pool}\n---\n{}", of_ours("L2Advertisement", json!({}))))
+}
+
+/// Makes a pod for a process: what it reports belongs to that, and without it nothing is reported.
+fn pod(cluster: &Cluster, host: &Host, face: Face) -> Result<()> {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": Cluster::pod_of(host, face), "namespace": NAMESPACE},
+        "spec": {"automountServiceAccountToken": false, "containers": [{"name": "metallb", "image": "metallb"}]},
+    });
+    cluster.create(&format!("/api/v1/namespaces/{NAMESPACE}/pods"), &pod).map(drop)
 }
 
 /// Makes the Services, with a slice each.
@@ -242,6 +261,13 @@ fn writes(cluster: &Cluster) -> Result<Vec<AuditedRequest>> {
 fn written(cluster: &Cluster) -> Result<usize> {
     let statuses = writes(cluster)?.into_iter().filter(|request| request.resource == "services/status");
     Ok(statuses.map(|request| request.name).collect::<BTreeSet<_>>().len())
+}
+
+/// How many ServiceL2Statuses have a content.
+fn reported(cluster: &Cluster) -> Result<usize> {
+    let list = cluster.get(&format!("/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}/servicel2statuses"))?;
+    let items = list["items"].as_array().context("a list without items")?;
+    Ok(items.iter().filter(|item| item["status"]["node"].is_string()).count())
 }
 
 /// All addresses that Services have.

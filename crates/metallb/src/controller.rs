@@ -27,10 +27,10 @@ use conditions::{Conditions, Verdicts};
 const KINDS: [Kind; 4] = [Kind::Service, Kind::Namespace, Kind::IPAddressPool, Kind::Community];
 
 /// Changes taken in before timers get their turn again.
-const CHANGES_PER_TURN: usize = 256;
+const CHANGES_PER_TURN: usize = 64;
 
 /// What one turn may want written; the rest follows in the next one.
-const OUTBOX_LIMIT: usize = 1024;
+const OUTBOX_LIMIT: usize = 256;
 
 /// Time between two writes of one pool's counters: soon enough for whoever looks at them.
 const POOL_STATUS_PACE: Duration = Duration::from_secs(1);
@@ -102,8 +102,11 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
     cluster.reports.configuration(clock.now(), cluster.configuration.verdict());
     cluster.owned(clock.now());
     let (mut changes, mut changes_beside) = (Vec::with_capacity(CHANGES_PER_TURN), Vec::new());
+    let writer = source.writer.clone();
     let signal = loop {
         let now = clock.now();
+        cluster.carry_out();
+        cluster.reports.carry_out();
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         if is_due(cluster.decisions.next_deadline()) {
             cluster.decide(now, Input::Tick);
@@ -117,6 +120,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         tokio::select! {
             signal = shutdown.wait() => break signal,
             () = clock.sleep_until(cluster.next_deadline()) => {}
+            () = writer.room(), if cluster.is_held_back() => cluster.show(clock.now()),
             Ok(()) = source.owner.changed() => {
                 cluster.owner = source.owner.borrow_and_update().clone();
                 cluster.owned(clock.now());
@@ -229,8 +233,15 @@ struct Cluster {
 
 impl Cluster {
     fn next_deadline(&self) -> Option<Instant> {
-        let cores = [self.decisions.next_deadline(), self.reports.next_deadline(), self.conditions.next_deadline()];
+        // What the decisions still have to do waits until there is room for it.
+        let decisions = self.decisions.next_deadline().filter(|_| self.out.is_empty());
+        let cores = [decisions, self.reports.next_deadline(), self.conditions.next_deadline()];
         cores.into_iter().flatten().min()
+    }
+
+    /// Something is decided and waits until there is room for it.
+    fn is_held_back(&self) -> bool {
+        !self.out.is_empty() || self.conditions.is_held_back() || self.reports.is_held_back()
     }
 
     /// Has what is wrong with Services told.
@@ -260,12 +271,14 @@ impl Cluster {
                 Change::ReportsSynced => self.reports.tell(now, report::Input::Listed),
                 Change::Leading(term) => {
                     self.leads = true;
+                    self.forget();
                     self.writer.begin(term);
                     self.owned(now);
                     self.lead(now);
                 }
                 Change::Following => {
                     self.leads = false;
+                    self.forget();
                     self.writer.pause();
                     self.reports.resign(now);
                     self.decide(now, Input::Resigned);
@@ -333,10 +346,27 @@ impl Cluster {
         }
     }
 
+    /// Forgets what was decided in an earlier turn and not written yet.
+    fn forget(&mut self) {
+        self.out.drain().for_each(drop);
+        self.conditions.forget();
+    }
+
     /// Gives the decisions one input, and has written what they want.
     fn decide(&mut self, now: Instant, input: Input) {
         self.decisions.handle(now, input, &mut self.out);
-        while let Some(write) = self.out.pop() {
+        self.carry_out();
+        while let Some(service) = self.decisions.next_news() {
+            self.conditions.decided(&service);
+        }
+    }
+
+    /// Has written what the decisions want, as long as there is room. What there is none for stays in the outbox, so that the
+    /// decisions wait too, and not thousands of writes and what is said of them.
+    fn carry_out(&mut self) {
+        while self.writer.has_room()
+            && let Some(write) = self.out.pop()
+        {
             match &write {
                 Write::ServiceStatus { service, ingress, pool, .. } => {
                     let ips: Vec<&str> = ingress.iter().filter_map(|it| it.ip.as_deref()).collect();
@@ -358,9 +388,6 @@ impl Cluster {
                 | Write::ReportGone { .. } => {}
             }
             self.writer.write(write);
-        }
-        while let Some(service) = self.decisions.next_news() {
-            self.conditions.decided(&service);
         }
     }
 

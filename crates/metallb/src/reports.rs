@@ -2,6 +2,7 @@
 
 use api::{Component, ConfigurationVerdict, Kind, Object, ObjectRef, Report};
 use kit::{Instant, Outbox};
+use netio::clock::Clock;
 use report::{Book, Input};
 use source::{Owner, Writer};
 
@@ -76,20 +77,49 @@ impl Reports {
 
     /// Another process says it from now on, until the owner is told again.
     pub(crate) fn resign(&mut self, now: Instant) {
+        self.out.drain().for_each(drop);
         self.tell(now, Input::Resigned);
     }
 
     /// Gives the book one input, and has written what it wants.
     pub(crate) fn tell(&mut self, now: Instant, input: Input) {
         self.book.handle(now, input, &mut self.out);
-        while let Some(write) = self.out.pop() {
+        self.carry_out();
+    }
+
+    /// Has written what the book wants, as long as there is room. What there is none for stays in the book, where it takes
+    /// less.
+    pub(crate) fn carry_out(&mut self) {
+        while self.writer.has_room()
+            && let Some(write) = self.out.pop()
+        {
             self.writer.write(write);
         }
     }
 
-    /// When [`Input::Tick`] is due.
+    /// Something is to be written and waits until there is room for it.
+    pub(crate) fn is_held_back(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// When [`Input::Tick`] is due. What is held back waits for room, and not for a time.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.book.next_deadline()
+        self.book.next_deadline().filter(|_| self.out.is_empty())
+    }
+
+    /// Has the last of it written, at most this long.
+    pub(crate) async fn finish(&mut self, clock: &Clock, within: std::time::Duration) {
+        let all = async {
+            loop {
+                self.tell(clock.now(), Input::Tick);
+                if self.out.is_empty() && self.next_deadline().is_none_or(|deadline| deadline > clock.now()) {
+                    return self.writer.flush(within).await;
+                }
+                self.writer.room().await;
+            }
+        };
+        // What is left is left to those who come after.
+        let _in_time = tokio::time::timeout(within, all).await;
     }
 }
 

@@ -128,12 +128,14 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
     node.reports.owned(clock.now(), &source.owner.borrow_and_update());
     node.decide(clock.now(), Input::Members(node.members.at_first()));
     let mut changes = Vec::with_capacity(CHANGES_PER_TURN);
+    let writer = source.writer.clone();
     while !node.has_left(clock.now()) {
         node.tick(clock.now());
         let planned = node.next_deadline().map(|deadline| deadline.max(clock.now()));
         tokio::select! {
             signal = shutdown.wait() => node.leave(clock.now(), signal),
             () = clock.sleep_until(node.next_deadline()) => {}
+            () = writer.room(), if node.reports.is_held_back() => node.reports.carry_out(),
             Ok(()) = source.connection.changed() => {
                 process::report_source(&health, &source.connection.borrow_and_update());
             }
@@ -169,7 +171,7 @@ async fn serve(flags: &SpeakerFlags) -> Result<()> {
     tracing::info!(op = "shutdown", "done");
     node.sessions.finish(clock.now()).await;
     node.members.finish().await;
-    source.writer.flush(process::FLUSH_TIMEOUT).await;
+    node.reports.finish(&clock, process::FLUSH_TIMEOUT).await;
     Ok(())
 }
 

@@ -41,7 +41,7 @@ const QUESTIONS_MAX: usize = 16;
 /// After how long a refusal is looked at again before it is told: what it is about may be gone, and the watch a little behind.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 /// Changes taken in before questions get their turn again.
-const CHANGES_PER_TURN: usize = 256;
+const CHANGES_PER_TURN: usize = 64;
 /// How often to look whether somebody has made a certificate.
 const DIRECTORY_INTERVAL: Duration = Duration::from_secs(2);
 

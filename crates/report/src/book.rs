@@ -1,8 +1,9 @@
 //! What is to be said, what is said, and the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use api::{ConfigurationVerdict, Kind, Object, ObjectRef, Report, ReportParts, Write};
+use api::{ConfigurationVerdict, KeyText, Kind, Object, ObjectRef, Report, ReportParts, Write};
 use kit::{Duration, Instant, Outbox, TimerTable};
 
 /// A write that showed no effect is repeated after this time: another writer may have undone it unseen.
@@ -55,23 +56,34 @@ pub struct Book {
     /// The uid of the pod that owns the objects, empty for none. Nothing is written before it is known.
     owner: Option<String>,
     /// Boxed, for a map has room for twice as many as it holds.
-    pages: BTreeMap<ObjectRef, Box<Page>>,
+    pages: BTreeMap<Name, Box<Page>>,
     /// ServiceL2Statuses that are there, by Service: at most one may be.
-    layer2: BTreeMap<api::Key, BTreeSet<ObjectRef>>,
+    layer2: BTreeMap<KeyText, Vec<Name>>,
     /// The node whose reports are ours; none for the controller.
     node: Option<String>,
-    dirty: BTreeSet<ObjectRef>,
-    timers: TimerTable<ObjectRef>,
+    dirty: BTreeSet<Name>,
+    timers: TimerTable<Name>,
     /// All that is to be said at the start has been said.
     said: bool,
     /// All objects that are there have been seen.
     listed: bool,
 }
 
-/// One object.
+/// What an object is called, in tables of thousands.
+type Name = (Kind, KeyText);
+
+fn name_of(object: &ObjectRef) -> Name {
+    (object.kind, KeyText::from(&object.key))
+}
+
+fn reference((kind, text): &Name) -> ObjectRef {
+    ObjectRef { kind: *kind, key: text.key() }
+}
+
+/// One object. There are as many as Services; what is wanted, asked for and seen is the same for nearly all, and kept once.
 #[derive(Debug, Default)]
 struct Page {
-    wanted: Option<Report>,
+    wanted: Option<Arc<Report>>,
     seen: Option<Seen>,
     /// What was asked for and has not been seen yet.
     asked: Option<Box<Ask>>,
@@ -100,24 +112,47 @@ impl Pace {
 
 #[derive(Debug)]
 struct Seen {
-    uid: String,
+    uid: Box<str>,
     /// What it says; none if that is not what would be written here for anything.
-    report: Option<Report>,
-    /// A map for three labels would be mostly room.
-    labels: Box<[(String, String)]>,
-    owners: Box<[String]>,
+    report: Option<Arc<Report>>,
+    /// The labels that count here, as lines `key=value`: a map for three would be mostly room.
+    labels: Box<str>,
+    owners: Box<[Box<str>]>,
 }
 
+/// The labels by which the objects are looked up.
+const LABELS: [&str; 5] = [
+    api::STATUS_NODE,
+    api::STATUS_SERVICE_NAME,
+    api::STATUS_SERVICE_NAMESPACE,
+    api::STATUS_COMPONENT,
+    api::STATUS_CONFIGURATION_NODE,
+];
+
 impl Seen {
+    /// What an object of the API says. Is it what is wanted, that is not kept twice.
+    fn of(object: &Object, wanted: Option<&Arc<Report>>) -> Self {
+        let metadata = object.metadata();
+        let labels = metadata.labels.iter().filter(|(key, _)| LABELS.contains(&key.as_str()));
+        let labels: Vec<&str> = labels.flat_map(|(key, value)| [key, "=", value, "\n"]).collect();
+        let report = Report::read(object);
+        Seen {
+            uid: metadata.uid.as_str().into(),
+            report: report.map(|report| wanted.filter(|it| ***it == report).cloned().unwrap_or_else(|| report.into())),
+            labels: labels.concat().into(),
+            owners: metadata.owner_references.iter().map(|owner| owner.uid.as_str().into()).collect(),
+        }
+    }
+
     fn label(&self, key: &str) -> Option<&str> {
-        self.labels.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.labels.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Ask {
-    Write(Report, ReportParts),
-    Delete(String),
+    Write(Arc<Report>, ReportParts),
+    Delete(Box<str>),
 }
 
 impl Book {
@@ -141,14 +176,14 @@ impl Book {
         match input {
             Input::Say(report) => self.say(report),
             Input::Unsay(report) => {
-                let object = report.object(&self.namespace);
+                let object = name_of(&report.object(&self.namespace));
                 if let Some(page) = self.pages.get_mut(&object) {
                     page.wanted = None;
                     self.dirty.insert(object);
                 }
             }
             Input::Seen(object) => self.seen(&object),
-            Input::Gone(object) => self.gone(object),
+            Input::Gone(object) => self.gone(name_of(&object)),
             Input::Owner(uid) => {
                 self.owner = Some(uid);
                 self.dirty.extend(self.pages.keys().cloned());
@@ -186,44 +221,48 @@ impl Book {
     }
 
     fn say(&mut self, report: Report) {
-        let object = report.object(&self.namespace);
-        let of_service = report.service().filter(|_| object.kind == Kind::ServiceL2Status);
-        self.dirty.extend(of_service.and_then(|service| self.layer2.get(service)).into_iter().flatten().cloned());
-        self.pages.entry(object.clone()).or_default().wanted = Some(report);
+        let object = name_of(&report.object(&self.namespace));
+        let of_service = report.service().filter(|_| object.0 == Kind::ServiceL2Status);
+        let others = of_service.and_then(|service| self.layer2.get(&service.into()));
+        self.dirty.extend(others.into_iter().flatten().cloned());
+        let page = self.pages.entry(object.clone()).or_default();
+        let seen = page.seen.as_ref().and_then(|seen| seen.report.clone()).filter(|seen| **seen == report);
+        page.wanted = Some(seen.unwrap_or_else(|| report.into()));
         self.dirty.insert(object);
     }
 
     fn seen(&mut self, object: &Object) {
-        let (reference, metadata) = (object.reference(), object.metadata());
-        let seen = Seen {
-            uid: metadata.uid.clone(),
-            report: Report::read(object),
-            labels: metadata.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
-            owners: metadata.owner_references.iter().map(|owner| owner.uid.clone()).collect(),
-        };
-        if let Some(service) = layer2_service(&reference, &seen) {
-            self.layer2.entry(service).or_default().insert(reference.clone());
-        }
-        self.pages.entry(reference.clone()).or_default().seen = Some(seen);
-        self.dirty.insert(reference);
-    }
-
-    fn gone(&mut self, reference: ObjectRef) {
-        let Some(page) = self.pages.get_mut(&reference) else { return };
-        let seen = page.seen.take();
-        page.asked = None;
-        if let Some(service) = seen.and_then(|seen| layer2_service(&reference, &seen))
-            && let Some(objects) = self.layer2.get_mut(&service)
-        {
-            objects.remove(&reference);
-            // What this one stood in the way of may be written now.
-            let ours = Report::Layer2 { node: String::new(), service: service.clone(), interfaces: Vec::new() };
-            self.dirty.insert(ours.object(&self.namespace));
-            if objects.is_empty() {
-                self.layer2.remove(&service);
+        let name = name_of(&object.reference());
+        let page = self.pages.entry(name.clone()).or_default();
+        let seen = Seen::of(object, page.wanted.as_ref());
+        let service = layer2_service(&name, &seen);
+        page.seen = Some(seen);
+        if let Some(service) = service {
+            let objects = self.layer2.entry((&service).into()).or_default();
+            if !objects.contains(&name) {
+                objects.reserve_exact(1);
+                objects.push(name.clone());
             }
         }
-        self.dirty.insert(reference);
+        self.dirty.insert(name);
+    }
+
+    fn gone(&mut self, name: Name) {
+        let Some(page) = self.pages.get_mut(&name) else { return };
+        let seen = page.seen.take();
+        page.asked = None;
+        if let Some(service) = seen.and_then(|seen| layer2_service(&name, &seen))
+            && let Some(objects) = self.layer2.get_mut(&(&service).into())
+        {
+            objects.retain(|object| *object != name);
+            if objects.is_empty() {
+                self.layer2.remove(&(&service).into());
+            }
+            // What this one stood in the way of may be written now.
+            let ours = Report::Layer2 { node: String::new(), service, interfaces: Vec::new() };
+            self.dirty.insert(name_of(&ours.object(&self.namespace)));
+        }
+        self.dirty.insert(name);
     }
 
     fn work(&mut self, now: Instant, out: &mut Outbox<Write>) {
@@ -240,7 +279,7 @@ impl Book {
     }
 
     /// Brings one object nearer to what it should be, by one write at most.
-    fn settle(&mut self, now: Instant, object: ObjectRef, out: &mut Outbox<Write>) {
+    fn settle(&mut self, now: Instant, object: Name, out: &mut Outbox<Write>) {
         let ask = self.needed(&object).map(Box::new);
         let pacer = self.pacer(&object);
         let due = self.pages.get(&pacer).map_or(Instant::ZERO, |page| page.pace.due());
@@ -253,11 +292,12 @@ impl Book {
         if page.asked != ask {
             match ask.as_deref() {
                 Some(Ask::Write(report, parts)) => {
-                    out.push(Write::Report { object: object.clone(), report: report.clone(), parts: *parts });
+                    let report = Report::clone(report);
+                    out.push(Write::Report { object: reference(&object), report, parts: *parts });
                     self.timers.set(object.clone(), now + RECHECK);
                 }
                 Some(Ask::Delete(uid)) => {
-                    out.push(Write::ReportGone { object: object.clone(), uid: uid.clone() });
+                    out.push(Write::ReportGone { object: reference(&object), uid: uid.to_string() });
                     self.timers.set(object.clone(), now + RECHECK);
                 }
                 None => self.timers.clear(&object),
@@ -276,18 +316,19 @@ impl Book {
     }
 
     /// The object whose writes count: our own for all that say who answers for a Service.
-    fn pacer(&self, object: &ObjectRef) -> ObjectRef {
+    fn pacer(&self, object: &Name) -> Name {
         let seen = self.pages.get(object).and_then(|page| page.seen.as_ref());
         match (&self.node, seen.and_then(|seen| layer2_service(object, seen))) {
             (Some(node), Some(service)) => {
-                Report::Layer2 { node: node.clone(), service, interfaces: Vec::new() }.object(&self.namespace)
+                let ours = Report::Layer2 { node: node.clone(), service, interfaces: Vec::new() };
+                name_of(&ours.object(&self.namespace))
             }
             _ => object.clone(),
         }
     }
 
     /// What has to be written for one object now.
-    fn needed(&self, object: &ObjectRef) -> Option<Ask> {
+    fn needed(&self, object: &Name) -> Option<Ask> {
         let page = self.pages.get(object)?;
         match (&page.wanted, &page.seen) {
             (None, None) => None,
@@ -297,9 +338,10 @@ impl Book {
             (None, Some(seen)) => self.is_to_go(object, seen).then(|| Ask::Delete(seen.uid.clone())),
             (Some(wanted), Some(seen)) => {
                 // The node in its status can never change (contract 1.9): an object of another's has to go first.
-                let node = seen.report.as_ref().map_or(seen.label(api::STATUS_NODE), Report::node);
-                let is_of_another = object.kind != Kind::ConfigurationState && node.is_some() && node != wanted.node();
-                let is_owned = self.owner.as_ref().is_none_or(|owner| owner.is_empty() || seen.owners.contains(owner));
+                let node = seen.report.as_ref().map_or(seen.label(api::STATUS_NODE), |report| report.node());
+                let is_of_another = object.0 != Kind::ConfigurationState && node.is_some() && node != wanted.node();
+                let is_owner = |owner: &String| owner.is_empty() || seen.owners.iter().any(|it| **it == **owner);
+                let is_owned = self.owner.as_ref().is_none_or(is_owner);
                 let is_framed = is_owned && wanted.labels().iter().all(|(key, value)| seen.label(key) == Some(value));
                 if is_of_another {
                     Some(Ask::Delete(seen.uid.clone()))
@@ -315,26 +357,25 @@ impl Book {
     }
 
     /// A ServiceL2Status is made when no other of its Service is there.
-    fn has_room(&self, object: &ObjectRef, wanted: &Report) -> bool {
-        let others =
-            wanted.service().filter(|_| object.kind == Kind::ServiceL2Status).and_then(|it| self.layer2.get(it));
-        others.is_none_or(BTreeSet::is_empty)
+    fn has_room(&self, object: &Name, wanted: &Report) -> bool {
+        let of_service = wanted.service().filter(|_| object.0 == Kind::ServiceL2Status);
+        of_service.is_none_or(|service| !self.layer2.contains_key(&service.into()))
     }
 
     /// Whether an object that we have nothing to say by is ours to delete: one of this node, or, where this node answers
     /// for the Service, any of the Service (contract 1.9). What lacks a label is nobody's.
-    fn is_to_go(&self, object: &ObjectRef, seen: &Seen) -> bool {
+    fn is_to_go(&self, object: &Name, seen: &Seen) -> bool {
         let (Some(node), true) = (&self.node, self.said) else { return false };
-        if object.kind == Kind::ConfigurationState {
+        if object.0 == Kind::ConfigurationState {
             return false;
         }
         let Some(service) = service_of(seen) else { return false };
         let says = |service: api::Key| {
             let ours = Report::Layer2 { node: node.clone(), service, interfaces: Vec::new() };
-            self.pages.get(&ours.object(&self.namespace)).is_some_and(|page| page.wanted.is_some())
+            self.pages.get(&name_of(&ours.object(&self.namespace))).is_some_and(|page| page.wanted.is_some())
         };
         let is_of_this_node = seen.label(api::STATUS_NODE) == Some(node);
-        is_of_this_node || (object.kind == Kind::ServiceL2Status && says(service))
+        is_of_this_node || (object.0 == Kind::ServiceL2Status && says(service))
     }
 }
 
@@ -343,8 +384,8 @@ fn is_unknown(report: &Report) -> bool {
     matches!(report, Report::Configuration { verdict: ConfigurationVerdict::Unknown, .. })
 }
 
-fn layer2_service(reference: &ObjectRef, seen: &Seen) -> Option<api::Key> {
-    if reference.kind == Kind::ServiceL2Status { service_of(seen) } else { None }
+fn layer2_service(name: &Name, seen: &Seen) -> Option<api::Key> {
+    if name.0 == Kind::ServiceL2Status { service_of(seen) } else { None }
 }
 
 /// The Service that the labels name; none if they are not complete (contract 2.2).

@@ -5,8 +5,9 @@
 //! condition goes. Why something is wrong is decided elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use api::{Condition, Event, EventType, Key, Kind, ObjectRef, Write};
+use api::{Condition, Event, EventType, Key, KeyText, Kind, ObjectRef, Write};
 use kit::{Duration, Instant, Outbox, TimerTable};
 
 /// Two writes of one condition are at least this far apart, whoever undoes the first.
@@ -27,7 +28,7 @@ pub struct Notice {
     /// A word that programs read, in CamelCase.
     pub reason: &'static str,
     /// A sentence that people read: what it is, and what to do.
-    pub message: String,
+    pub message: Arc<str>,
     /// How long it may take to heal by itself.
     pub patience: Duration,
     /// Whether an event tells it too.
@@ -46,7 +47,8 @@ pub enum ToldBy {
 /// What the notices are told.
 #[derive(Clone, Debug)]
 pub enum Notification {
-    /// The Service is there and shows this condition, if any.
+    /// The Service is there and shows this condition, if any. If it does, whether it is well has to be told after that, even
+    /// if that was told before: nothing is remembered of those that are well and show nothing.
     Seen {
         /// The Service.
         service: Key,
@@ -58,7 +60,14 @@ pub enum Notification {
     /// The Service is gone.
     Gone(Key),
     /// This is wrong with the Service.
-    Wrong(Key, Notice),
+    Wrong {
+        /// The Service.
+        service: Key,
+        /// Its uid.
+        uid: String,
+        /// What it is.
+        notice: Notice,
+    },
     /// All is well with the Service, or it is none of our business.
     Well(Key),
     /// Nobody knows any more what is wrong with any Service: what they show stays as it is.
@@ -70,15 +79,17 @@ pub enum Notification {
 /// The notices of one process.
 #[derive(Debug, Default)]
 pub struct Notices {
-    services: BTreeMap<Key, Entry>,
-    dirty: BTreeSet<Key>,
-    timers: TimerTable<Key>,
+    /// Those of which there is anything to remember: nearly all Services are well and show nothing.
+    services: BTreeMap<KeyText, Box<Entry>>,
+    dirty: BTreeSet<KeyText>,
+    timers: TimerTable<KeyText>,
 }
 
-/// Nearly all Services are well: what is wrong with others is in boxes.
+/// What is remembered of a Service.
 #[derive(Debug, Default)]
 struct Entry {
     uid: Box<str>,
+    /// Boxed, as is what was written: for most it is only a matter of patience.
     shown: Option<Box<Condition>>,
     /// None while nobody has said.
     verdict: Option<Verdict>,
@@ -100,7 +111,7 @@ struct Written {
 enum Verdict {
     Well,
     Wrong {
-        notice: Box<Notice>,
+        notice: Notice,
         /// Since when what is shown is not what should be.
         since: Instant,
     },
@@ -109,6 +120,8 @@ enum Verdict {
 /// What to do about a Service.
 enum Step {
     Nothing,
+    /// There is nothing to remember of it.
+    Forget,
     Wait(Instant),
     Write(Option<Condition>),
 }
@@ -122,23 +135,26 @@ impl Notices {
     /// Takes in one thing and leaves in `out` what has to be written.
     pub fn handle(&mut self, now: Instant, input: Notification, out: &mut Outbox<Write>) {
         match input {
-            Notification::Seen { service, uid, condition } => self.seen(service, uid, condition),
+            Notification::Seen { service, uid, condition } => self.seen(KeyText::from(&service), &uid, condition),
             Notification::Gone(service) => {
+                let service = KeyText::from(&service);
                 self.services.remove(&service);
                 self.dirty.remove(&service);
                 self.timers.clear(&service);
             }
-            Notification::Wrong(service, notice) => self.wrong(now, service, notice),
+            Notification::Wrong { service, uid, notice } => self.wrong(now, KeyText::from(&service), &uid, notice),
             Notification::Well(service) => {
+                let service = KeyText::from(&service);
                 if let Some(entry) = self.services.get_mut(&service) {
                     (entry.verdict, entry.told) = (Some(Verdict::Well), "");
                     self.dirty.insert(service);
                 }
             }
             Notification::Forget => {
-                for entry in self.services.values_mut() {
+                self.services.retain(|_, entry| {
                     (entry.verdict, entry.written, entry.told) = (None, None, "");
-                }
+                    entry.shown.is_some()
+                });
                 self.dirty.clear();
                 self.timers = TimerTable::new();
             }
@@ -169,29 +185,28 @@ impl Notices {
         numbers
     }
 
-    fn seen(&mut self, service: Key, uid: String, condition: Option<Condition>) {
-        let entry = self.services.entry(service.clone()).or_default();
-        if *entry.uid != *uid {
-            // Another Service of the same name.
-            *entry = Entry { uid: uid.into(), ..Entry::default() };
+    fn seen(&mut self, service: KeyText, uid: &str, condition: Option<Condition>) {
+        if condition.is_none() && !self.services.contains_key(&service) {
+            return;
         }
+        let entry = Entry::of(&mut self.services, &service, uid);
         if entry.shown.as_deref() != condition.as_ref() {
             if let Some(written) = entry.written.as_deref_mut().filter(|written| written.says(condition.as_ref())) {
                 written.repeats = 0;
             }
             entry.shown = condition.map(Box::new);
-            self.dirty.insert(service);
         }
+        self.dirty.insert(service);
     }
 
-    fn wrong(&mut self, now: Instant, service: Key, notice: Notice) {
-        let Some(entry) = self.services.get_mut(&service) else { return };
+    fn wrong(&mut self, now: Instant, service: KeyText, uid: &str, notice: Notice) {
+        let entry = Entry::of(&mut self.services, &service, uid);
         let since = match &entry.verdict {
             // What is said changes; since when it should be said does not.
             Some(Verdict::Wrong { since, notice: before }) if !says(entry.shown.as_deref(), before) => *since,
             Some(Verdict::Wrong { .. } | Verdict::Well) | None => now,
         };
-        entry.verdict = Some(Verdict::Wrong { notice: Box::new(notice), since });
+        entry.verdict = Some(Verdict::Wrong { notice, since });
         self.dirty.insert(service);
     }
 
@@ -203,10 +218,14 @@ impl Notices {
         }
     }
 
-    fn settle(&mut self, now: Instant, service: Key, out: &mut Outbox<Write>) {
+    fn settle(&mut self, now: Instant, service: KeyText, out: &mut Outbox<Write>) {
         let Some(entry) = self.services.get_mut(&service) else { return };
         match entry.step(now) {
             Step::Nothing => self.timers.clear(&service),
+            Step::Forget => {
+                self.timers.clear(&service);
+                self.services.remove(&service);
+            }
             Step::Wait(until) => self.timers.set(service, until),
             Step::Write(condition) => {
                 let before = entry.written.as_deref().filter(|written| written.says(condition.as_ref()));
@@ -214,7 +233,7 @@ impl Notices {
                 let written = Written { at: now, condition: condition.clone(), repeats };
                 let again = now + written.pause();
                 entry.written = Some(Box::new(written));
-                out.push(Write::ServiceCondition { service: service.clone(), uid: entry.uid.to_string(), condition });
+                out.push(Write::ServiceCondition { service: service.key(), uid: entry.uid.to_string(), condition });
                 if let Some(Verdict::Wrong { notice, .. }) = &entry.verdict
                     && entry.told != notice.reason
                 {
@@ -222,7 +241,7 @@ impl Notices {
                     // Before a restart, it was told by whoever wrote the condition.
                     let is_shown = entry.shown.as_ref().is_some_and(|shown| shown.reason == notice.reason);
                     if notice.told_by == ToldBy::Us && !is_shown {
-                        out.push(Write::Event(event(&service, &entry.uid, notice)));
+                        out.push(Write::Event(event(service.key(), &entry.uid, notice)));
                     }
                 }
                 // A write that shows no effect is repeated: another writer may have undone it unseen.
@@ -245,10 +264,19 @@ impl Written {
 }
 
 impl Entry {
+    /// What is remembered of the Service of this name and uid, from now on; nothing of an earlier one of the name.
+    fn of<'a>(services: &'a mut BTreeMap<KeyText, Box<Entry>>, service: &KeyText, uid: &str) -> &'a mut Entry {
+        let entry = services.entry(service.clone()).or_default();
+        if *entry.uid != *uid {
+            **entry = Entry { uid: uid.into(), ..Entry::default() };
+        }
+        entry
+    }
+
     fn step(&self, now: Instant) -> Step {
         let (condition, due) = match &self.verdict {
+            None | Some(Verdict::Well) if self.shown.is_none() => return self.rest(now),
             None => return Step::Nothing,
-            Some(Verdict::Well) if self.shown.is_none() => return Step::Nothing,
             Some(Verdict::Well) => (None, now),
             Some(Verdict::Wrong { notice, .. }) if says(self.shown.as_deref(), notice) => return Step::Nothing,
             Some(Verdict::Wrong { notice, since }) => (Some(self.condition(notice)), *since + notice.patience),
@@ -259,6 +287,12 @@ impl Entry {
             .map(|written| written.at + if written.says(condition.as_ref()) { written.pause() } else { PACE });
         let due = paced.map_or(due, |paced| due.max(paced));
         if due > now { Step::Wait(due) } else { Step::Write(condition) }
+    }
+
+    /// It shows nothing, as it should: how lately something was written is all that counts.
+    fn rest(&self, now: Instant) -> Step {
+        let until = self.written.as_deref().map(|written| written.at + written.pause());
+        until.filter(|until| *until > now).map_or(Step::Forget, Step::Wait)
     }
 
     fn condition(&self, notice: &Notice) -> Condition {
@@ -290,9 +324,9 @@ fn text(notice: &Notice) -> &str {
     notice.message.get(..end).unwrap_or_default()
 }
 
-fn event(service: &Key, uid: &str, notice: &Notice) -> Event {
+fn event(service: Key, uid: &str, notice: &Notice) -> Event {
     Event {
-        object: ObjectRef { kind: Kind::Service, key: service.clone() },
+        object: ObjectRef { kind: Kind::Service, key: service },
         uid: uid.to_owned(),
         type_: EventType::Warning,
         reason: NOT_ANNOUNCED,

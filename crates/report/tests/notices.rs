@@ -26,6 +26,8 @@ struct Scene {
     shown: Option<Condition>,
     asked: Vec<Option<Condition>>,
     uid: String,
+    /// It was said last that the Service is well.
+    is_well: bool,
     /// How many conditions and events were written.
     conditions: usize,
     events: usize,
@@ -41,6 +43,7 @@ impl Scene {
             shown: None,
             asked: Vec::new(),
             uid: "1".to_owned(),
+            is_well: false,
             conditions: 0,
             events: 0,
         }
@@ -66,11 +69,11 @@ impl Scene {
                 let seconds = rest.first().map_or(5, |text| text.parse().unwrap());
                 let notice = Notice {
                     reason: REASONS.into_iter().find(|known| known == reason).unwrap(),
-                    message: (*message).to_owned(),
+                    message: (*message).into(),
                     patience: Duration::from_secs(seconds),
                     told_by: if *who == "wrong" { ToldBy::Us } else { ToldBy::Others },
                 };
-                Notification::Wrong(key(), notice)
+                Notification::Wrong { service: key(), uid: self.uid.clone(), notice }
             }
             ["well", "web"] => Notification::Well(key()),
             ["gone", "web"] => Notification::Gone(key()),
@@ -91,8 +94,15 @@ impl Scene {
             }
             _ => panic!("not a line of the language: {line:?}"),
         };
+        let shows = matches!(&input, Notification::Seen { condition: Some(_), .. });
+        match &input {
+            Notification::Well(_) => self.is_well = true,
+            Notification::Wrong { .. } | Notification::Gone(_) | Notification::Forget => self.is_well = false,
+            Notification::Seen { .. } | Notification::Tick => {}
+        }
         let mut said = String::new();
-        for write in self.tell(input) {
+        let again = (shows && self.is_well).then(|| Notification::Well(key()));
+        for write in [input].into_iter().chain(again).flat_map(|input| self.tell(input)) {
             writeln!(said, "{line}: {write}").unwrap();
         }
         said

@@ -4,7 +4,7 @@
 //! Pure: it is told the time, and gives back what to write. A *series* is one event (object, reason, message) with its
 //! repeats; of a series at most one write is under way, and repeats that come meanwhile are counted in the next one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::backoff::{Backoff, later};
-use crate::queue::Outcome;
+use crate::queue::{Outcome, give_back};
 
 /// Repeats within this time after the last one raise the count; later ones start over.
 pub(crate) const SERIES_WINDOW: Duration = Duration::from_mins(10);
@@ -50,9 +50,11 @@ pub(crate) struct EventWrite {
     pub(crate) is_repeat: bool,
 }
 
-/// What is known of a series. The event itself is kept only while it waits.
+/// What is known of a series.
 #[derive(Debug)]
 struct Series {
+    /// The event, while it waits to be written; boxed, for most series are at rest.
+    event: Option<Box<Event>>,
     count: u32,
     /// The count that was written last; 0 for none.
     written: u32,
@@ -67,9 +69,10 @@ struct Series {
 #[derive(Debug)]
 pub(crate) struct Events {
     hasher: RandomState,
-    series: HashMap<u64, Series>,
-    waiting: VecDeque<(u64, Event)>,
-    delayed: VecDeque<(Instant, u64, Event)>,
+    /// A map that gives back the room of what leaves it: at times there are thousands of series.
+    series: BTreeMap<u64, Series>,
+    waiting: VecDeque<u64>,
+    delayed: VecDeque<(Instant, u64)>,
     /// The theoretical arrival time of the generic cell rate algorithm: how far the allowance is used up.
     allowance_used_until: Option<Instant>,
     in_flight: usize,
@@ -80,7 +83,7 @@ impl Default for Events {
     fn default() -> Self {
         Events {
             hasher: RandomState::new(),
-            series: HashMap::new(),
+            series: BTreeMap::new(),
             waiting: VecDeque::new(),
             delayed: VecDeque::new(),
             allowance_used_until: None,
@@ -105,7 +108,8 @@ impl Events {
                 return;
             }
             series.is_busy = true;
-            self.waiting.push_back((id, event));
+            series.event = Some(Box::new(event));
+            self.waiting.push_back(id);
             return;
         }
         if self.len() >= EVENTS_WAITING_MAX {
@@ -114,6 +118,7 @@ impl Events {
         }
         self.forget_some(now);
         let series = Series {
+            event: Some(Box::new(event)),
             count: 1,
             written: 0,
             failures: 0,
@@ -124,7 +129,7 @@ impl Events {
             nonce: self.hasher.hash_one((id, wall.as_nanosecond())),
         };
         self.series.insert(id, series);
-        self.waiting.push_back((id, event));
+        self.waiting.push_back(id);
     }
 
     /// The next event to write, if one may leave now. Each that is taken comes back through [`Events::done`].
@@ -133,8 +138,10 @@ impl Events {
         if self.allowed_from().is_some_and(|from| now < from) {
             return None;
         }
-        let (id, event) = self.waiting.pop_front()?;
-        let series = self.series.get(&id)?;
+        let id = self.waiting.pop_front()?;
+        give_back(&mut self.waiting);
+        let series = self.series.get_mut(&id)?;
+        let event = *series.event.take()?;
         let used_until = self.allowance_used_until.map_or(now, |until| until.max(now));
         self.allowance_used_until = Some(later(used_until, EVENT_SPACING));
         self.in_flight = self.in_flight.saturating_add(1);
@@ -158,7 +165,8 @@ impl Events {
                 series.written = write.count;
                 series.failures = 0;
                 if series.count > series.written {
-                    self.waiting.push_back((write.series, write.event));
+                    series.event = Some(Box::new(write.event));
+                    self.waiting.push_back(write.series);
                 } else {
                     series.is_busy = false;
                 }
@@ -166,7 +174,10 @@ impl Events {
             Outcome::Refused => {
                 self.series.remove(&write.series);
             }
-            Outcome::Unreachable { .. } => self.waiting.push_back((write.series, write.event)),
+            Outcome::Unreachable { .. } => {
+                series.event = Some(Box::new(write.event));
+                self.waiting.push_back(write.series);
+            }
             Outcome::Later { after } => {
                 series.failures = series.failures.saturating_add(1);
                 if series.failures >= TRIES_MAX {
@@ -174,7 +185,8 @@ impl Events {
                     self.dropped = self.dropped.saturating_add(1);
                 } else {
                     let wait = RETRY.delay(series.failures).max(after.unwrap_or_default());
-                    self.delayed.push_back((later(now, wait), write.series, write.event));
+                    series.event = Some(Box::new(write.event));
+                    self.delayed.push_back((later(now, wait), write.series));
                 }
             }
         }
@@ -183,7 +195,7 @@ impl Events {
     /// When [`Events::take`] should be asked again, if nothing else happens.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let allowed = if self.waiting.is_empty() { None } else { self.allowed_from() };
-        allowed.into_iter().chain(self.delayed.iter().map(|(at, ..)| *at)).min()
+        allowed.into_iter().chain(self.delayed.iter().map(|(at, _)| *at)).min()
     }
 
     /// How many are waiting or under way.
@@ -203,11 +215,11 @@ impl Events {
 
     fn wake_delayed(&mut self, now: Instant) {
         let mut still_delayed = VecDeque::new();
-        for (at, id, event) in self.delayed.drain(..) {
+        for (at, id) in self.delayed.drain(..) {
             if at <= now {
-                self.waiting.push_back((id, event));
+                self.waiting.push_back(id);
             } else {
-                still_delayed.push_back((at, id, event));
+                still_delayed.push_back((at, id));
             }
         }
         self.delayed = still_delayed;

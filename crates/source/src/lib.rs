@@ -71,7 +71,7 @@ pub use kube::Lease;
 pub use writer::Writer;
 
 /// Changes that wait for the reader; the source waits when there are that many.
-pub const CHANGES_WAITING_MAX: usize = 1_024;
+pub const CHANGES_WAITING_MAX: usize = 64;
 
 /// What happened to the objects.
 #[derive(Clone, Debug, PartialEq)]

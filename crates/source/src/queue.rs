@@ -9,7 +9,7 @@
 //!   or asks for a pause, everything waits, and a single write probes from time to time whether it is back.
 //! - Where only one of several processes writes, what waits belongs to a *term* of it, and is forgotten with that.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use api::core::Ingress;
@@ -23,6 +23,13 @@ use crate::events::{EventWrite, Events};
 
 /// Statuses that wait to be written; more targets than this are refused and counted. A cluster has fewer Services.
 pub(crate) const STATUSES_WAITING_MAX: usize = 131_072;
+
+/// Statuses that are ready to be written, from which on whoever has more should wait: what waits to be decided takes less
+/// memory than what waits to be written.
+pub(crate) const STATUSES_READY: usize = 256;
+
+/// So much room a queue of the waiting keeps when they are gone.
+const ROOM_KEPT: usize = 64;
 
 /// How long a status waits that failed for a reason of its own.
 const RETRY: Backoff = Backoff { min: Duration::from_millis(500), max: Duration::from_mins(1) };
@@ -98,8 +105,9 @@ pub(crate) enum Outcome {
 
 #[derive(Debug)]
 struct Waiting {
-    /// The latest one; none while it is under way and no newer one came.
-    status: Option<Status>,
+    /// The latest one; none while it is under way and no newer one came. Boxed, for a map has room for twice as many as it
+    /// holds.
+    status: Option<Box<Status>>,
     failures: u32,
     is_under_way: bool,
     /// It is ready and waits for another part of its Service.
@@ -119,7 +127,8 @@ enum Gate {
 
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    statuses: HashMap<Target, Waiting>,
+    /// A map that gives back the room of what leaves it: at times there are thousands of targets.
+    statuses: BTreeMap<Target, Waiting>,
     ready: VecDeque<Target>,
     /// By the time of the next try; the number keeps equal times apart.
     delayed: BTreeMap<(Instant, u64), Target>,
@@ -175,11 +184,11 @@ impl Queue {
         };
         let target = status.target();
         if let Some(waiting) = self.statuses.get_mut(&target) {
-            waiting.status = Some(status);
+            waiting.status = Some(Box::new(status));
         } else if self.statuses.len() < STATUSES_WAITING_MAX {
             self.ready.push_back(target.clone());
-            self.statuses
-                .insert(target, Waiting { status: Some(status), failures: 0, is_under_way: false, is_held: false });
+            let status = Some(Box::new(status));
+            self.statuses.insert(target, Waiting { status, failures: 0, is_under_way: false, is_held: false });
         } else {
             self.statuses_dropped = self.statuses_dropped.saturating_add(1);
         }
@@ -207,12 +216,13 @@ impl Queue {
             self.ready.push_back(entry.remove());
         }
         while let Some(target) = self.ready.pop_front() {
+            give_back(&mut self.ready);
             let is_held = self.has_to_wait(&target);
             let Some(waiting) = self.statuses.get_mut(&target) else { continue };
             waiting.is_held = is_held;
             if !is_held {
                 waiting.is_under_way = true;
-                return waiting.status.take().map(Job::Status);
+                return waiting.status.take().map(|status| Job::Status(*status));
             }
         }
         None
@@ -252,12 +262,12 @@ impl Queue {
                 }
             }
             Outcome::Unreachable { .. } => {
-                waiting.status.get_or_insert(status);
+                waiting.status.get_or_insert_with(|| Box::new(status));
                 // At the end: a target that is the only one to get no answer must not probe for all of them.
                 self.ready.push_back(target);
             }
             Outcome::Later { after } => {
-                waiting.status.get_or_insert(status);
+                waiting.status.get_or_insert_with(|| Box::new(status));
                 waiting.failures = waiting.failures.saturating_add(1);
                 let wait = RETRY.delay(waiting.failures).max(after.unwrap_or_default());
                 self.delayed_count = self.delayed_count.wrapping_add(1);
@@ -309,6 +319,11 @@ impl Queue {
         matches!(self.gate, Gate::Open)
     }
 
+    /// How many statuses wait for nothing but their turn.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// How many writes are waiting or under way.
     pub(crate) fn len(&self) -> usize {
         self.statuses.len().saturating_add(self.events.len())
@@ -317,6 +332,13 @@ impl Queue {
     /// How many statuses and how many events were dropped since the last call.
     pub(crate) fn take_dropped(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.statuses_dropped), self.events.take_dropped())
+    }
+}
+
+/// Gives back most of the room that is not used any more, once that is three quarters of all.
+pub(crate) fn give_back<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > ROOM_KEPT && queue.len() < queue.capacity() / 4 {
+        queue.shrink_to(queue.capacity() / 2);
     }
 }
 
@@ -340,6 +362,34 @@ mod tests {
 
     fn node(service: &str) -> Write {
         Write::AssignedNode { service: Key::new("shop", service), uid: "u".to_owned(), node: Some("n1".to_owned()) }
+    }
+
+    #[test]
+    fn what_waits_for_another_try_takes_no_room() {
+        let mut bench = Bench::new();
+        for n in 0..STATUSES_READY {
+            bench.push(status(&format!("web-{n}"), "10.0.0.1"));
+        }
+        assert_eq!(bench.queue.ready(), STATUSES_READY);
+        assert_eq!(bench.take_all().len(), STATUSES_READY);
+        assert_eq!(bench.queue.ready(), 0, "they are under way");
+        for _ in 0..STATUSES_READY {
+            bench.done(Outcome::Later { after: None });
+        }
+        assert_eq!((bench.queue.ready(), bench.queue.len()), (0, STATUSES_READY));
+        bench.wait(3_600);
+        assert_eq!(bench.take_all().len(), STATUSES_READY);
+    }
+
+    #[test]
+    fn the_room_of_a_crowd_is_given_back() {
+        let mut bench = Bench::new();
+        for n in 0..4_096 {
+            bench.push(status(&format!("web-{n}"), "10.0.0.1"));
+        }
+        assert!(bench.queue.ready.capacity() >= 4_096);
+        bench.take_all();
+        assert!(bench.queue.ready.capacity() <= ROOM_KEPT, "{}", bench.queue.ready.capacity());
     }
 
     fn pool(name: &str) -> Write {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 
-use api::{Key, Object};
+use api::{Key, KeyText, Object};
 
 /// What an object is in comparison with what was there under its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,11 @@ struct Entry {
     round: u32,
 }
 
-/// The objects of one kind. Bounded by what the source holds: an entry costs some hundred bytes.
+/// The objects of one kind. Bounded by what the source holds: an entry costs less than a hundred bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     hasher: RandomState,
-    entries: HashMap<Key, Entry>,
+    entries: HashMap<KeyText, Entry>,
     /// Counts the complete lists; an object that was not seen in the latest is gone.
     round: u32,
 }
@@ -38,7 +38,7 @@ impl Seen {
     pub(crate) fn applied(&mut self, object: &Object) -> Observation {
         let metadata = object.metadata();
         let (content, uid) = (self.content(object), self.hasher.hash_one(&metadata.uid));
-        match self.entries.insert(metadata.key(), Entry { content, uid, round: self.round }) {
+        match self.entries.insert(KeyText::from(&metadata.key()), Entry { content, uid, round: self.round }) {
             Some(old) if old.uid != uid => Observation::Replaced,
             Some(old) if old.content == content => Observation::Same,
             _ => Observation::Changed,
@@ -47,14 +47,14 @@ impl Seen {
 
     /// An object of this name is there, but cannot be read: what was known of it stays.
     pub(crate) fn unreadable(&mut self, key: &Key) {
-        if let Some(entry) = self.entries.get_mut(key) {
+        if let Some(entry) = self.entries.get_mut(&key.into()) {
             entry.round = self.round;
         }
     }
 
     /// The object of this name is gone. True if it was known.
     pub(crate) fn deleted(&mut self, key: &Key) -> bool {
-        self.entries.remove(key).is_some()
+        self.entries.remove(&key.into()).is_some()
     }
 
     /// A complete list begins.
@@ -65,7 +65,8 @@ impl Seen {
     /// The list is complete: forgets what was not in it, and says what that was.
     pub(crate) fn end_list(&mut self) -> Vec<Key> {
         let round = self.round;
-        let mut gone: Vec<Key> = self.entries.extract_if(|_, entry| entry.round != round).map(|(key, _)| key).collect();
+        let gone = self.entries.extract_if(|_, entry| entry.round != round);
+        let mut gone: Vec<Key> = gone.map(|(key, _)| key.key()).collect();
         gone.sort();
         gone
     }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::counters::Counters;
-use crate::queue::{Job, Outcome, Queue, Turn};
+use crate::queue::{Job, Outcome, Queue, STATUSES_READY, Turn};
 
 /// Takes what is to be written. Cheap to clone; all clones feed one queue.
 #[derive(Clone)]
@@ -59,21 +59,33 @@ impl Writer {
 
     /// Waits until everything is written, at most this long. Returns how many writes were not done by then.
     pub async fn flush(&self, within: Duration) -> usize {
-        let all_written = async {
-            loop {
-                let finished = self.0.finished.notified();
-                tokio::pin!(finished);
-                // Before looking: a write that finishes in between counts.
-                finished.as_mut().enable();
-                if self.queue().len() == 0 {
-                    return;
-                }
-                finished.await;
-            }
-        };
         // What is left is the answer, whether in time or not.
-        let _in_time = tokio::time::timeout(within, all_written).await;
+        let _in_time = tokio::time::timeout(within, self.until(|queue| queue.len() == 0)).await;
         self.queue().len()
+    }
+
+    /// Whether a status would not wait long for its turn. Who can decide later should, while there is no room: what failed for
+    /// a reason of its own and waits for another try takes none.
+    pub fn has_room(&self) -> bool {
+        self.queue().ready() < STATUSES_READY
+    }
+
+    /// Waits until there is room for many.
+    pub async fn room(&self) {
+        self.until(|queue| queue.ready() <= STATUSES_READY / 2).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&Queue) -> bool) {
+        loop {
+            let finished = self.0.finished.notified();
+            tokio::pin!(finished);
+            // Before looking: a write that finishes in between counts.
+            finished.as_mut().enable();
+            if holds(&self.queue()) {
+                return;
+            }
+            finished.await;
+        }
     }
 
     /// How many writes are waiting or under way.
@@ -163,5 +175,37 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::{Key, PoolCounters};
+
+    use super::*;
+
+    struct Accepting;
+
+    impl Sink for Accepting {
+        async fn perform(&self, _job: &Job, _turn: Turn) -> Outcome {
+            Outcome::Done
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_room_again_when_half_of_what_was_ready_is_written() {
+        let writer = Writer::new();
+        for number in 0..STATUSES_READY {
+            assert!(writer.has_room(), "{number}");
+            let pool = Key::new("metallb-system", format!("pool-{number}"));
+            writer.write(Write::PoolStatus { pool, status: PoolCounters::default() });
+        }
+        assert!(!writer.has_room());
+        let waited = tokio::time::timeout(Duration::from_hours(1), writer.room()).await;
+        assert!(waited.is_err(), "nobody writes");
+        tokio::spawn(writer.clone().run(Accepting, 16, Arc::default()));
+        writer.room().await;
+        assert!(writer.has_room());
+        assert_eq!(writer.flush(Duration::from_secs(1)).await, 0);
     }
 }

@@ -349,7 +349,7 @@ impl Overview {
     pub(super) fn assign_all(&mut self) {
         if let Some(assigner) = &mut self.assigner {
             let known = self.services.iter().filter(|(_, view)| view.facts.is_some());
-            assigner.changed.extend(known.map(|(key, _)| key.clone()));
+            assigner.changed.extend(known.map(|(key, _)| key.key()));
         }
     }
 
@@ -450,11 +450,11 @@ impl Overview {
     }
 
     fn facts(&self, service: &Key) -> Option<&ServiceFacts> {
-        self.services.get(service)?.facts.as_ref()
+        self.services.get(&service.into())?.facts.as_ref()
     }
 
     fn eligible<'a>(&'a self, service: &Key, counted: &BTreeSet<String>) -> Option<Eligible<'a>> {
-        let view = self.services.get(service)?;
+        let view = self.services.get(&service.into())?;
         let counting = self.nodes.iter().filter(|(name, _)| counted.contains(*name));
         let nodes = counting.filter_map(|(name, view)| Some((name.as_str(), view.facts()?)));
         decide::layer2_eligible(view.facts.as_ref()?, &view.slices, &self.pools, nodes, Exclusion::Honoured)

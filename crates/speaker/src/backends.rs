@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use api::Key;
 use api::core::EndpointSlice;
+use api::{Key, KeyText};
 
 use crate::facts::SliceFacts;
 
@@ -57,7 +57,7 @@ impl Backends {
 
 /// The Service of each EndpointSlice: always one of its own namespace (contract 2.2).
 #[derive(Debug, Default)]
-pub(crate) struct SliceOwners(BTreeMap<Key, Box<str>>);
+pub(crate) struct SliceOwners(BTreeMap<KeyText, Box<str>>);
 
 impl SliceOwners {
     /// The Service that a slice names; none without the label, which then belongs to nobody.
@@ -68,17 +68,17 @@ impl SliceOwners {
 
     /// Whether this is the Service of a slice, or none is.
     pub(crate) fn is(&self, slice: &Key, service: Option<&Key>) -> bool {
-        self.0.get(slice).map(|name| &**name) == service.map(|service| service.name.as_str())
+        self.0.get(&slice.into()).map(|name| &**name) == service.map(|service| service.name.as_str())
     }
 
     /// The slice belongs to this Service.
-    pub(crate) fn set(&mut self, slice: Key, service: &Key) {
-        self.0.insert(slice, service.name.as_str().into());
+    pub(crate) fn set(&mut self, slice: &Key, service: &Key) {
+        self.0.insert(slice.into(), service.name.as_str().into());
     }
 
     /// The slice is gone. Returns the Service that it belonged to.
     pub(crate) fn remove(&mut self, slice: &Key) -> Option<Key> {
-        let name = self.0.remove(slice)?;
+        let name = self.0.remove(&slice.into())?;
         Some(Key::new(slice.namespace.clone(), String::from(name)))
     }
 }

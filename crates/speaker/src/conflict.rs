@@ -133,7 +133,7 @@ impl Conflicts {
 impl Speaker {
     /// Another machine answers for an address as well.
     pub(super) fn conflict(&mut self, now: Instant, rival: &Rival, out: &mut Outbox<Output>) {
-        let holders: Vec<Key> = self.holdings.holders(&rival.address).take(SERVICES_TOLD_MAX).cloned().collect();
+        let holders: Vec<Key> = self.holdings.holders(&rival.address).take(SERVICES_TOLD_MAX).collect();
         let node = rival.fellow.and_then(|fellow| self.conflicts.by_address.get(&fellow)).cloned();
         if self.conflicts.may_tell(now, rival.address) {
             let message = message(rival, node.as_deref());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use api::Key;
+use api::{Key, KeyText};
 use kit::Outbox;
 use l2::InterfaceSet;
 
@@ -15,18 +15,18 @@ use crate::verdict::Ending;
 #[derive(Debug, Default)]
 pub(crate) struct Holdings {
     /// Nearly all addresses are held by one Service: a map for each would be mostly room.
-    holders: BTreeMap<(IpAddr, Key), InterfaceSet>,
+    holders: BTreeMap<(IpAddr, KeyText), InterfaceSet>,
 }
 
 impl Holdings {
     /// The Services that hold an address.
-    pub(crate) fn holders(&self, address: &IpAddr) -> impl Iterator<Item = &Key> {
-        self.of(*address).map(|(service, _)| service)
+    pub(crate) fn holders(&self, address: &IpAddr) -> impl Iterator<Item = Key> {
+        self.of(*address).map(|(service, _)| service.key())
     }
 
     /// Who holds an address, in which interfaces.
-    fn of(&self, address: IpAddr) -> impl Iterator<Item = (&Key, &InterfaceSet)> {
-        let behind = self.holders.range((address, Key::new("", ""))..);
+    fn of(&self, address: IpAddr) -> impl Iterator<Item = (&KeyText, &InterfaceSet)> {
+        let behind = self.holders.range((address, KeyText::from(&Key::default()))..);
         behind.take_while(move |((held, _), _)| *held == address).map(|((_, service), set)| (service, set))
     }
 
@@ -44,7 +44,7 @@ impl Holdings {
         let touched: BTreeSet<IpAddr> = addresses(old).into_iter().chain(addresses(new)).collect();
         for address in touched {
             let before = merged(self.of(address));
-            let holder = (address, service.clone());
+            let holder = (address, KeyText::from(service));
             match new.filter(|grant| grant.addresses.contains(&address)) {
                 Some(grant) => self.holders.insert(holder, grant.interfaces.clone()),
                 None => self.holders.remove(&holder),
@@ -65,7 +65,7 @@ impl Holdings {
 }
 
 /// All interfaces on which one of the holders wants the address answered; `None` without holders.
-fn merged<'a>(holders: impl Iterator<Item = (&'a Key, &'a InterfaceSet)>) -> Option<InterfaceSet> {
+fn merged<'a>(holders: impl Iterator<Item = (&'a KeyText, &'a InterfaceSet)>) -> Option<InterfaceSet> {
     let mut sets = holders.map(|(_, set)| set);
     let first = sets.next()?.clone();
     Some(sets.fold(first, |all, one| match (all, one) {

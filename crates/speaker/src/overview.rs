@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::core::{EndpointSlice, Node, Service};
-use api::{Key, Kind, Object, ObjectRef};
+use api::{Key, KeyText, Kind, Object, ObjectRef};
 use config::{Config, Peer};
 
 use crate::backends::{Backends, SliceOwners};
@@ -78,14 +78,12 @@ pub struct Overview {
     refused: Option<String>,
     pools: PoolIndex,
     /// Boxed, for a map has room for twice as many as it holds.
-    services: BTreeMap<Key, Box<ServiceView>>,
+    services: BTreeMap<KeyText, Box<ServiceView>>,
     /// The Service of each EndpointSlice.
     slices: SliceOwners,
     nodes: BTreeMap<String, NodeView>,
     /// The Service of each status object.
-    reports: BTreeMap<ObjectRef, Key>,
-    /// How many status objects each Service has that is announced.
-    announcers: BTreeMap<Key, usize>,
+    reports: BTreeMap<(Kind, KeyText), KeyText>,
     /// What speakers make of the configuration, by node.
     speakers: BTreeMap<String, Option<String>>,
     /// Services of ours that nobody announces, and what may change that: of nodes, speakers and the configuration, only they
@@ -110,6 +108,15 @@ enum Depends {
 struct ServiceView {
     facts: Option<ServiceFacts>,
     slices: Backends,
+    /// How many status objects say that it is announced.
+    announcers: usize,
+}
+
+impl ServiceView {
+    /// Nothing is known of it.
+    fn is_empty(&self) -> bool {
+        self.facts.is_none() && self.slices.is_empty() && self.announcers == 0
+    }
 }
 
 /// A node as it sees itself: without others, so that each election is its own.
@@ -148,7 +155,7 @@ impl Overview {
             OverviewInput::Mark(key) => self.mark(key),
             OverviewInput::MarkAll => {
                 let known = self.services.iter().filter(|(_, service)| service.facts.is_some());
-                self.dirty = known.map(|(key, _)| key.clone()).collect();
+                self.dirty = known.map(|(key, _)| key.key()).collect();
             }
         }
     }
@@ -165,22 +172,25 @@ impl Overview {
 
     /// How a Service is.
     pub fn answer(&self, service: &Key) -> Answer {
-        let view = self.services.get(service);
-        let Some((facts, backends)) = view.and_then(|view| Some((view.facts.as_ref()?, &view.slices))) else {
-            return Answer::NotOurs;
-        };
+        let Some(view) = self.services.get(&service.into()) else { return Answer::NotOurs };
+        let Some(facts) = &view.facts else { return Answer::NotOurs };
         match &facts.addresses {
             _ if !is_ours(facts) => Answer::NotOurs,
             Err(Refusal::NoAddress) => Answer::NoAddress,
-            Ok(_) | Err(_) if self.announcers.contains_key(service) => Answer::Announced,
-            Ok(_) | Err(_) => Answer::Silent(self.silence(facts, backends)),
+            Ok(_) | Err(_) if view.announcers > 0 => Answer::Announced,
+            Ok(_) | Err(_) => Answer::Silent(self.silence(facts, &view.slices)),
         }
     }
 
     /// Whether the Service is there, and for us. Unlike [`Overview::answer`], it asks no node.
     pub fn is_ours(&self, service: &Key) -> bool {
-        let facts = self.services.get(service).and_then(|view| view.facts.as_ref());
+        let facts = self.services.get(&service.into()).and_then(|view| view.facts.as_ref());
         facts.is_some_and(is_ours)
+    }
+
+    /// The uid of the Service, if it is there.
+    pub fn uid(&self, service: &Key) -> Option<&str> {
+        Some(self.services.get(&service.into())?.facts.as_ref()?.uid.as_str())
     }
 
     fn silence(&self, facts: &ServiceFacts, backends: &Backends) -> Silence {
@@ -287,7 +297,7 @@ impl Overview {
     fn service_applied(&mut self, service: &Service) {
         let facts = ServiceFacts::read(service, &self.load_balancer_class);
         let key = service.metadata.key();
-        let view = self.services.entry(key.clone()).or_default();
+        let view = self.services.entry((&key).into()).or_default();
         if view.facts.as_ref() != Some(&facts) {
             view.facts = Some(facts);
             self.mark(&key);
@@ -298,11 +308,7 @@ impl Overview {
         self.dirty.remove(key);
         self.silent.remove(key);
         self.assign_no_more(key);
-        let Some(view) = self.services.get_mut(key) else { return };
-        view.facts = None;
-        if view.slices.is_empty() {
-            self.services.remove(key);
-        }
+        self.change(key, |view| view.facts = None);
     }
 
     fn slice_applied(&mut self, slice: &EndpointSlice) {
@@ -311,9 +317,9 @@ impl Overview {
             self.slice_deleted(&slice_key);
         }
         let Some(service) = service else { return };
-        self.slices.set(slice_key.clone(), &service);
+        self.slices.set(&slice_key, &service);
         let facts = SliceFacts::read(slice);
-        let view = self.services.entry(service.clone()).or_default();
+        let view = self.services.entry((&service).into()).or_default();
         if view.slices.set(&slice_key.name, facts) {
             self.mark(&service);
         }
@@ -321,12 +327,17 @@ impl Overview {
 
     fn slice_deleted(&mut self, slice: &Key) {
         let Some(service) = self.slices.remove(slice) else { return };
-        let Some(view) = self.services.get_mut(&service) else { return };
-        view.slices.remove(&slice.name);
-        if view.facts.is_some() {
-            self.mark(&service);
-        } else if view.slices.is_empty() {
-            self.services.remove(&service);
+        self.change(&service, |view| view.slices.remove(&slice.name));
+        self.mark(&service);
+    }
+
+    /// Takes something away from what is known of a Service, and forgets it if that was all.
+    fn change(&mut self, service: &Key, change: impl FnOnce(&mut ServiceView)) {
+        let text = service.into();
+        let Some(view) = self.services.get_mut(&text) else { return };
+        change(view);
+        if view.is_empty() {
+            self.services.remove(&text);
         }
     }
 
@@ -360,15 +371,16 @@ impl Overview {
         let label = |key: &str| object.metadata().labels.get(key).cloned();
         let service = label(api::STATUS_SERVICE_NAMESPACE).zip(label(api::STATUS_SERVICE_NAME));
         let service = service.map(|(namespace, name)| Key::new(namespace, name));
-        if self.reports.get(&reference) == service.as_ref() {
+        let (report, text) = ((reference.kind, KeyText::from(&reference.key)), service.as_ref().map(KeyText::from));
+        if self.reports.get(&report) == text.as_ref() {
             return;
         }
         self.report_deleted(&reference);
-        let Some(service) = service else { return };
-        self.reports.insert(reference, service.clone());
-        let announcers = self.announcers.entry(service.clone()).or_default();
-        let is_first = *announcers == 0;
-        *announcers = announcers.saturating_add(1);
+        let (Some(service), Some(text)) = (service, text) else { return };
+        let view = self.services.entry(text.clone()).or_default();
+        let is_first = view.announcers == 0;
+        view.announcers = view.announcers.saturating_add(1);
+        self.reports.insert(report, text);
         if is_first {
             self.mark(&service);
         }
@@ -380,24 +392,27 @@ impl Overview {
         if reference.kind == Kind::ConfigurationState && node.is_some_and(|node| self.speakers.remove(node).is_some()) {
             self.nodes_changed();
         }
-        let Some(service) = self.reports.remove(reference) else { return };
-        let Some(announcers) = self.announcers.get_mut(&service) else { return };
-        *announcers = announcers.saturating_sub(1);
-        if *announcers == 0 {
-            self.announcers.remove(&service);
+        let Some(service) = self.reports.remove(&(reference.kind, KeyText::from(&reference.key))) else { return };
+        let service = service.key();
+        let mut is_last = false;
+        self.change(&service, |view| {
+            view.announcers = view.announcers.saturating_sub(1);
+            is_last = view.announcers == 0;
+        });
+        if is_last {
             self.mark(&service);
         }
     }
 
     /// Has one Service asked for, and notes whether anybody announces it.
     fn mark(&mut self, service: &Key) {
-        let Some(view) = self.services.get(service) else { return };
+        let Some(view) = self.services.get(&service.into()) else { return };
         let Some(facts) = &view.facts else { return };
         self.dirty.insert(service.clone());
         if let Some(assigner) = &mut self.assigner {
             assigner.look_at(service);
         }
-        if !is_ours(facts) || self.announcers.contains_key(service) {
+        if !is_ours(facts) || view.announcers > 0 {
             self.silent.remove(service);
             return;
         }

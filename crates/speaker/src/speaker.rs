@@ -417,7 +417,7 @@ impl Speaker {
         }
         // A slice without the label belongs to nobody (contract 2.2).
         let Some(service) = service else { return };
-        self.slices.set(slice_key.clone(), &service);
+        self.slices.set(&slice_key, &service);
         let facts = SliceFacts::read(slice);
         let state = self.services.entry(service.clone()).or_default();
         if state.slices.set(&slice_key.name, facts) {

@@ -19,8 +19,8 @@ use std::error::Error;
 use std::fmt::{self, Debug, Write as _};
 use std::io::{self, Write as _};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -156,13 +156,14 @@ pub struct LogsError(#[source] Box<dyn Error + Send + Sync>);
 /// last.
 pub fn init(level: Level, format: Format, output: Output) -> Result<Logs, LogsError> {
     let failed = |error: io::Error| LogsError(Box::new(error));
-    let (sender, receiver) = sync_channel(LINES_WAITING_MAX);
-    let queue = Queue { sender, dropped: Arc::default(), dropped_total: Arc::default() };
-    let (dropped, dropped_total) = (queue.dropped.clone(), queue.dropped_total.clone());
+    let (sender, receiver) = channel();
+    let queue = Queue { sender, counts: Arc::default() };
+    let counts = queue.counts.clone();
     let thread = std::thread::Builder::new()
         .name("logs".to_owned())
-        .spawn(move || write_lines(&receiver, &dropped, format, output))
+        .spawn(move || write_lines(&receiver, &counts, format, output))
         .map_err(failed)?;
+    let dropped_total = queue.counts.dropped_total.clone();
     let logs = Logs { sender: queue.sender.clone(), thread: Some(thread), dropped_total };
     tracing_subscriber::registry()
         .with(LogLayer { level, format, lines: queue, limiters: Mutex::default() })
@@ -174,7 +175,7 @@ pub fn init(level: Level, format: Format, output: Output) -> Result<Logs, LogsEr
 /// Keeps the logs being written.
 #[derive(Debug)]
 pub struct Logs {
-    sender: SyncSender<Message>,
+    sender: Sender<Message>,
     thread: Option<JoinHandle<()>>,
     dropped_total: Arc<AtomicU64>,
 }
@@ -198,15 +199,24 @@ impl Drop for Logs {
 }
 
 enum Message {
-    Line(String),
+    /// As long as it is and no longer: thousands may wait.
+    Line(Box<str>),
     End,
 }
 
-/// The way to the thread that writes.
+/// The way to the thread that writes. Its limit is a count: a channel that has one of its own takes the room of as many lines
+/// from the start.
 struct Queue {
-    sender: SyncSender<Message>,
+    sender: Sender<Message>,
+    counts: Arc<Counts>,
+}
+
+/// What became of lines.
+#[derive(Debug, Default)]
+struct Counts {
+    waiting: AtomicUsize,
     /// Since it was last told.
-    dropped: Arc<AtomicU64>,
+    dropped: AtomicU64,
     /// Since the start.
     dropped_total: Arc<AtomicU64>,
 }
@@ -218,14 +228,18 @@ trait Lines: Send + Sync + 'static {
 
 impl Lines for Queue {
     fn push(&self, line: String) {
-        if let Err(TrySendError::Full(_)) = self.sender.try_send(Message::Line(line)) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            self.dropped_total.fetch_add(1, Ordering::Relaxed);
+        if self.counts.waiting.fetch_add(1, Ordering::Relaxed) < LINES_WAITING_MAX {
+            // When nobody writes any more, the program ends.
+            let _sent = self.sender.send(Message::Line(line.into()));
+        } else {
+            self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            self.counts.dropped_total.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-fn write_lines(lines: &Receiver<Message>, dropped: &AtomicU64, format: Format, output: Output) {
+fn write_lines(lines: &Receiver<Message>, counts: &Counts, format: Format, output: Output) {
     let write = |line: &str| {
         // Nobody is left to be told when this fails.
         let _result = match output {
@@ -234,8 +248,9 @@ fn write_lines(lines: &Receiver<Message>, dropped: &AtomicU64, format: Format, o
         };
     };
     while let Ok(Message::Line(line)) = lines.recv() {
+        counts.waiting.fetch_sub(1, Ordering::Relaxed);
         write(&line);
-        let dropped = dropped.swap(0, Ordering::Relaxed);
+        let dropped = counts.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             let mut fields = Fields::default();
             fields.0.insert("dropped", dropped.into());
@@ -540,16 +555,18 @@ mod tests {
 
     #[test]
     fn who_logs_never_waits_and_drops_are_counted() {
-        let (sender, receiver) = sync_channel(2);
-        let queue = Queue { sender, dropped: Arc::default(), dropped_total: Arc::default() };
-        for _ in 0..5 {
+        let (sender, receiver) = channel();
+        let queue = Queue { sender, counts: Arc::default() };
+        for _ in 0..LINES_WAITING_MAX + 3 {
             queue.push("line\n".to_owned());
         }
-        assert_eq!(queue.dropped.swap(0, Ordering::Relaxed), 3);
-        assert_eq!(queue.dropped_total.load(Ordering::Relaxed), 3);
+        assert_eq!(receiver.try_iter().count(), LINES_WAITING_MAX);
+        assert_eq!(queue.counts.dropped.swap(0, Ordering::Relaxed), 3);
+        assert_eq!(queue.counts.dropped_total.load(Ordering::Relaxed), 3);
+        queue.counts.waiting.store(0, Ordering::Relaxed);
         drop(receiver);
         queue.push("nobody writes any more\n".to_owned());
-        assert_eq!(queue.dropped.load(Ordering::Relaxed), 0);
+        assert_eq!(queue.counts.dropped.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -557,7 +574,7 @@ mod tests {
         let logs = init(Level::None, Format::Json, Output::Stderr).unwrap();
         assert!(init(Level::None, Format::Json, Output::Stderr).is_err(), "once per process");
         for _ in 0..100 {
-            logs.sender.send(Message::Line(String::new())).unwrap();
+            logs.sender.send(Message::Line(Box::default())).unwrap();
         }
         drop(logs);
     }

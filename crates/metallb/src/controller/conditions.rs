@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Services that are looked at between two turns of everything else.
 const PORTION: usize = 256;
 /// What one turn may want written; the rest follows in the next one.
-const OUTBOX_LIMIT: usize = 512;
+const OUTBOX_LIMIT: usize = 128;
 
 /// Reads what is needed besides the objects of the controller.
 pub(super) async fn source(flags: &CommonFlags, namespace: Option<&str>) -> Result<Source> {
@@ -77,6 +77,8 @@ pub(super) struct Conditions {
     standing: Standing,
     /// Why the configuration is not in force, as it was told.
     refused: Option<String>,
+    /// What was said last: very often the next one is told the same.
+    last_message: Arc<str>,
     writer: Writer,
     out: Outbox<Write>,
 }
@@ -92,6 +94,7 @@ impl Conditions {
             is_complete: false,
             standing: Standing::default(),
             refused: None,
+            last_message: Arc::default(),
             writer,
             out: Outbox::with_limit(OUTBOX_LIMIT),
         }
@@ -148,6 +151,10 @@ impl Conditions {
                 let key = service.metadata.key();
                 let condition = service.status.conditions.first().cloned();
                 let is_ours = self.overview.is_ours(&key);
+                if condition.is_some() {
+                    // The notices remember nothing of a Service that is well and shows nothing.
+                    self.overview.handle(OverviewInput::Mark(&key));
+                }
                 self.tell(
                     now,
                     match condition {
@@ -177,9 +184,14 @@ impl Conditions {
 
     /// When [`Conditions::work`] is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let is_due = self.overview.is_dirty() || self.has_to_configure();
-        let later = || [self.notices.next_deadline(), self.overview.assign_deadline()].into_iter().flatten().min();
-        if is_due { Some(Instant::ZERO) } else { later() }
+        if self.overview.is_dirty() || self.has_to_configure() {
+            return Some(Instant::ZERO);
+        }
+        // What is held back waits for room, and not for a time.
+        if self.is_held_back() {
+            return None;
+        }
+        [self.notices.next_deadline(), self.overview.assign_deadline()].into_iter().flatten().min()
     }
 
     /// Looks at what changed, in bounded portions, and has written what follows.
@@ -219,13 +231,25 @@ impl Conditions {
             return;
         }
         self.overview.begin_assigning();
-        self.overview.assign(now, &mut self.out);
-        self.write();
+        if !self.is_held_back() {
+            self.overview.assign(now, &mut self.out);
+            self.carry_out();
+        }
     }
 
     /// How many addresses are assigned to each node.
     pub(super) fn assigned(&self) -> impl Iterator<Item = (&str, usize)> {
         self.overview.assigned_addresses()
+    }
+
+    /// Something is decided and waits until there is room for it.
+    pub(super) fn is_held_back(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Forgets what was decided and not written yet.
+    pub(super) fn forget(&mut self) {
+        self.out.drain().for_each(drop);
     }
 
     /// How many Services are told that something is wrong, by reason.
@@ -249,7 +273,7 @@ impl Conditions {
     }
 
     /// What is to be said of a Service; none while that is not known.
-    fn judge(&self, service: api::Key, verdicts: &Verdicts<'_>) -> Option<Notification> {
+    fn judge(&mut self, service: api::Key, verdicts: &Verdicts<'_>) -> Option<Notification> {
         if self.standing == Standing::Silent {
             return None;
         }
@@ -257,35 +281,52 @@ impl Conditions {
         if answer == Answer::NotOurs {
             return Some(Notification::Well(service));
         }
-        let unannounced = |reason, patience, message| Notice { reason, message, patience, told_by: ToldBy::Us };
         if let Some(complaint) = verdicts.decisions.complaint(&service) {
             let (reason, message) = (complaint.reason, complaint.message);
-            let notice = Notice { reason, message, patience: PATIENCE, told_by: ToldBy::Others };
-            return Some(Notification::Wrong(service, notice));
+            return Some(self.wrong(service, reason, message, PATIENCE, ToldBy::Others));
         }
         match answer {
             Answer::NotOurs | Answer::Announced => Some(Notification::Well(service)),
             Answer::NoAddress => {
                 let refused = verdicts.refused.filter(|_| self.standing == Standing::Refused)?;
                 let message = format!("no address: {refused}; hint: correct it; see ConfigurationState controller");
-                Some(Notification::Wrong(service, unannounced("InvalidConfiguration", PATIENCE, message)))
+                Some(self.wrong(service, "InvalidConfiguration", message, PATIENCE, ToldBy::Us))
             }
             Answer::Silent(_) if !self.is_complete || self.standing != Standing::Deciding => None,
             Answer::Silent(silence) => {
                 let hint = silence.hint().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
                 let message = format!("nobody announces it: {silence}{hint}");
-                Some(Notification::Wrong(service, unannounced(silence.reason(), silence.patience(), message)))
+                Some(self.wrong(service, silence.reason(), message, silence.patience(), ToldBy::Us))
             }
         }
     }
 
-    fn tell(&mut self, now: Instant, notification: Notification) {
-        self.notices.handle(now, notification, &mut self.out);
-        self.write();
+    fn wrong(
+        &mut self,
+        service: api::Key,
+        reason: &'static str,
+        message: String,
+        patience: Duration,
+        told_by: ToldBy,
+    ) -> Notification {
+        if *self.last_message != *message {
+            self.last_message = message.into();
+        }
+        let uid = self.overview.uid(&service).unwrap_or_default().to_owned();
+        let notice = Notice { reason, message: self.last_message.clone(), patience, told_by };
+        Notification::Wrong { service, uid, notice }
     }
 
-    fn write(&mut self) {
-        while let Some(write) = self.out.pop() {
+    fn tell(&mut self, now: Instant, notification: Notification) {
+        self.notices.handle(now, notification, &mut self.out);
+        self.carry_out();
+    }
+
+    /// Has written what the notices want, as long as there is room.
+    fn carry_out(&mut self) {
+        while self.writer.has_room()
+            && let Some(write) = self.out.pop()
+        {
             match &write {
                 Write::ServiceCondition { service, condition: Some(condition), .. } => tracing::info!(
                     event = "conditionSet",

@@ -342,7 +342,7 @@ impl Reader {
         };
         let version = std::mem::take(&mut object.metadata_mut().resource_version);
         if let Some(versions) = &self.versions {
-            versions.seen(object.reference(), &object.metadata().uid, &version);
+            versions.seen(&object.reference(), &object.metadata().uid, &version);
         }
         crate::slim(&mut object, self.pool_status);
         match self.seen.applied(&object) {
