@@ -152,8 +152,7 @@ impl TimeLimit {
 }
 
 /// Waits until the limit is over, whatever it is by then.
-async fn overdue(mut limit: watch::Receiver<Duration>) {
-    let begin = Instant::now();
+async fn overdue(begin: Instant, mut limit: watch::Receiver<Duration>) {
     loop {
         let at = begin.checked_add(*limit.borrow_and_update()).unwrap_or(begin);
         tokio::select! {
@@ -173,6 +172,7 @@ impl Connection {
     async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let (limit, limits) = watch::channel(CONNECTION_TIME_MAX);
         let limit = TimeLimit(Arc::new(limit));
+        let overdue = overdue(Instant::now(), limits);
         let served = async {
             match &self.tls {
                 None => self.serve(stream, limit).await,
@@ -185,8 +185,9 @@ impl Connection {
             }
         };
         tokio::select! {
+            biased;
+            () = overdue => tracing::debug!("a client took too long"),
             () = served => {}
-            () = overdue(limits) => tracing::debug!("a client took too long"),
         }
     }
 
