@@ -169,8 +169,7 @@ impl TimeLimit {
 }
 
 /// Waits until the limit is over, whatever it is by then.
-async fn overdue(mut limit: watch::Receiver<Duration>) {
-    let begin = Instant::now();
+async fn overdue(begin: Instant, mut limit: watch::Receiver<Duration>) {
     loop {
         let at = begin.checked_add(*limit.borrow_and_update()).unwrap_or(begin);
         tokio::select! {
@@ -190,6 +189,7 @@ impl Connection {
     async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let (limit, limits) = watch::channel(CONNECTION_TIME_MAX);
         let limit = TimeLimit(Arc::new(limit));
+        let overdue = overdue(Instant::now(), limits);
         let served = async {
             match &self.tls {
                 None => self.serve(stream, limit).await,
@@ -204,7 +204,7 @@ impl Connection {
         tokio::select! {
             // Who is busy with an answer may use up the turn, and a clock that is looked at after that says nothing.
             biased;
-            () = overdue(limits) => tracing::debug!("a client took too long"),
+            () = overdue => tracing::debug!("a client took too long"),
             () = served => {}
         }
     }
