@@ -1,4 +1,4 @@
-// GoBGP as a router in tests, newer than Debian's: the daemon and its command, built by scripts/gobgp.sh.
+// GoBGP as a router in tests, newer than Debian's: the daemon and its command, built by scripts/newer-routers.sh.
 module metallb.io/tests/gobgp
 
 go 1.26.0

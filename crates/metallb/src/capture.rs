@@ -37,7 +37,7 @@ enum Subject {
 Messages are those that the speaker saw, with the time when it did. Of a session that there is already, the beginning is
 rebuilt, and those packets say so. There are no passwords in the file, but addresses, AS numbers and routes.
 
-Exits with 0 when the file is complete, 1 when the speaker does not capture that or has ended, and 2 when it could not be asked.")]
+Exits with 0 when it has ended in order, also if packets were lost, which is told; 1 when the speaker does not capture that or has ended, and 2 when it could not be asked.")]
 struct BgpFlags {
     /// Only this BGPPeer
     #[arg(value_name = "PEER")]

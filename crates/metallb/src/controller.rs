@@ -120,7 +120,12 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         tokio::select! {
             signal = shutdown.wait() => break signal,
             () = clock.sleep_until(cluster.next_deadline()) => {}
-            () = writer.room(), if cluster.is_held_back() => cluster.show(clock.now()),
+            () = writer.room(), if cluster.is_held_back() => {
+                // Addresses first.
+                cluster.carry_out();
+                cluster.reports.carry_out();
+                cluster.show(clock.now());
+            }
             Ok(()) = source.owner.changed() => {
                 cluster.owner = source.owner.borrow_and_update().clone();
                 cluster.owned(clock.now());

@@ -68,7 +68,10 @@ const OUTBOX_LIMIT: usize = 4096;
 /// Runs the speaker until a signal ends it.
 pub(crate) fn run(flags: Box<SpeakerFlags>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(&flags))
+    let result = runtime.block_on(serve(&flags));
+    // A disk that hangs keeps nobody from ending.
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(flags: &SpeakerFlags) -> Result<()> {

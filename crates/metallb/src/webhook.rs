@@ -47,6 +47,8 @@ const DIRECTORY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long questions are still answered when the process ends: API servers and kube-proxy learn by a watch that it does.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// How long the last answers may take after that.
+const LAST_ANSWERS_TIME: Duration = Duration::from_secs(2);
 
 /// The checks behind `/readyz`: all objects are known, and the API server can ask.
 const READY_OBJECTS: &str = "webhook objects";
@@ -77,7 +79,7 @@ impl Webhooks {
     pub(crate) async fn drain(&self) {
         if self.shown.get().is_some() {
             sleep(DRAIN_TIME).await;
-            let _late = timeout(BODY_TIME_MAX, self.connections.ended()).await;
+            let _late = timeout(LAST_ANSWERS_TIME, self.connections.ended()).await;
         }
     }
 }

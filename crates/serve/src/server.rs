@@ -33,6 +33,8 @@ pub const CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
 pub const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 /// How large the head of a request may be. Tokens are in it, of which some have more than 8 KiB.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// How often to look whether connections have ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long to wait when accepting fails: with no descriptors left, trying at once would only burn time.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -49,10 +51,11 @@ pub struct Server {
 pub struct Connections(Arc<Semaphore>);
 
 impl Connections {
-    /// Waits until none is served.
+    /// Waits until none is served. New ones still find a place meanwhile.
     pub async fn ended(&self) {
-        // The semaphore is never closed.
-        let _all = self.0.acquire_many(CONNECTIONS_MAX.into()).await;
+        while self.0.available_permits() < usize::from(CONNECTIONS_MAX) {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
     }
 }
 

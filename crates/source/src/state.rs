@@ -8,7 +8,8 @@
 //!
 //! Secrets are not written, nor are BGPPeers with a password.
 //!
-//! The file never holds anything up: a failure to write it is told once, and ends the writing. How it looks is in `file.rs`.
+//! A failure to write the file is told once, and ends the writing; a disk that hangs holds changes up for the seconds until then.
+//! How the file looks is in `file.rs`.
 
 mod file;
 mod journal;
@@ -93,8 +94,8 @@ enum Stage {
 struct Recalled {
     /// The objects that the source has not mentioned, with the hash of their content.
     unconfirmed: BTreeMap<ObjectRef, u64>,
-    /// The configuration as the source tells it: put in force as a whole, when it is whole.
-    held: Vec<Change>,
+    /// The configuration as the source tells it: put in force as a whole, when it is whole. Of each object the last change.
+    held: BTreeMap<ObjectRef, Change>,
     /// All of it was read, and it was told that this is to be acted on.
     is_in_force: bool,
 }
@@ -200,28 +201,29 @@ impl Keeper {
             })
         });
         let (mut unconfirmed, mut withheld, mut moment) = (BTreeMap::new(), Vec::new(), None);
-        while let Ok(memory) = timeout(READ_TIME, recalled.recv()).await {
-            match memory {
-                Some(Memory::AsOf(as_of)) => moment = Some(as_of),
-                Some(Memory::There(object)) => {
+        let is_whole = loop {
+            match timeout(READ_TIME, recalled.recv()).await {
+                Ok(Some(Memory::AsOf(as_of))) => moment = Some(as_of),
+                Ok(Some(Memory::There(object))) => {
                     let reference = object.reference();
                     if !passed.contains(&self.hasher.hash_one(&reference)) {
                         unconfirmed.insert(reference, content(&self.hasher, &object));
                         self.send(Change::Applied(object)).await?;
                     }
                 }
-                Some(Memory::Withheld(reference)) => withheld.push(reference.to_string()),
-                None => break,
+                Ok(Some(Memory::Withheld(reference))) => withheld.push(reference.to_string()),
+                Ok(None) => break true,
+                Err(_elapsed) => break false,
             }
-        }
+        };
         // If it hangs, it hangs on a thread of its own.
         drop(recalled);
         let result = timeout(READ_TIME, reading).await;
         let objects = unconfirmed.len();
-        let is_in_force = matches!(result, Ok(Ok(Ok(()))));
-        self.stage = Stage::Recalled(Recalled { unconfirmed, held: Vec::new(), is_in_force });
+        let is_in_force = is_whole && matches!(result, Ok(Ok(Ok(()))));
+        self.stage = Stage::Recalled(Recalled { unconfirmed, held: BTreeMap::new(), is_in_force });
         let error = match (result, moment) {
-            (Ok(Ok(Ok(()))), Some(as_of)) => {
+            (Ok(Ok(Ok(()))), Some(as_of)) if is_whole => {
                 tracing::warn!(
                     event = "stateRecalled",
                     path,
@@ -250,17 +252,18 @@ const LINES_AT_ONCE: usize = 64;
 impl Recalled {
     /// What a change changes; `None` for nothing, or nothing yet.
     fn differences(&mut self, hasher: &RandomState, change: Change) -> Option<Change> {
-        let kind = match &change {
+        let reference = match &change {
             Change::Applied(object) => {
-                let known = self.unconfirmed.remove(&object.reference());
+                let reference = object.reference();
+                let known = self.unconfirmed.remove(&reference);
                 if known.is_some_and(|known| known == content(hasher, object)) {
                     return None;
                 }
-                object.kind()
+                reference
             }
             Change::Deleted(reference) => {
                 self.unconfirmed.remove(reference);
-                reference.kind
+                reference.clone()
             }
             Change::Together(_) => {
                 let Change::Together(changes) = change else { return None };
@@ -271,8 +274,8 @@ impl Recalled {
             _ => return Some(change),
         };
         // Of the configuration a part is a state that never was, also of more than one kind: a peer and its Secret.
-        if kind.is_configuration() || matches!(kind, Kind::Secret | Kind::ConfigMap) {
-            self.held.push(change);
+        if reference.kind.is_configuration() || matches!(reference.kind, Kind::Secret | Kind::ConfigMap) {
+            self.held.insert(reference, change);
             return None;
         }
         Some(change)
@@ -280,7 +283,8 @@ impl Recalled {
 
     /// What is left to tell when the source has told everything: the configuration, and what else is gone.
     fn rest(self) -> (Option<Change>, Vec<ObjectRef>) {
-        let Recalled { unconfirmed, mut held, is_in_force: _ } = self;
+        let Recalled { unconfirmed, held, is_in_force: _ } = self;
+        let mut held: Vec<Change> = held.into_values().collect();
         let (configuration, gone): (Vec<_>, Vec<_>) =
             unconfirmed.into_keys().partition(|reference| reference.kind.is_configuration());
         held.extend(configuration.into_iter().map(Change::Deleted));

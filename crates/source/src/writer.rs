@@ -123,8 +123,13 @@ impl Writer {
 
     fn take(&self) -> Option<(Job, Turn)> {
         let mut queue = self.queue();
-        let job = queue.take(Instant::now())?;
-        Some((job, queue.turn()))
+        let job = queue.take(Instant::now()).map(|job| (job, queue.turn()));
+        drop(queue);
+        if job.is_none() {
+            // What was ready may only have been found to wait for another part of its Service, which makes room, too.
+            self.0.finished.notify_waiters();
+        }
+        job
     }
 
     fn finish(&self, job: Job, turn: Turn, outcome: Outcome, counters: &Counters) {

@@ -216,6 +216,14 @@ impl Assigner {
         }
     }
 
+    /// A Service and those that share its address, as far as they may show another node than they should.
+    fn unwritten_with(&self, service: Key) -> Vec<Key> {
+        let sharing = self.services.get(&service).and_then(|member| self.by_address.get(&member.address));
+        let others = sharing.into_iter().flatten().filter(|other| **other != service);
+        let others: Vec<Key> = others.filter(|other| self.unwritten.contains(*other)).cloned().collect();
+        std::iter::once(service).chain(others).collect()
+    }
+
     /// Gives addresses to nodes, one by one.
     fn next_move(&mut self) -> Option<IpAddr> {
         match self.balance.next_placement() {
@@ -414,17 +422,26 @@ impl Overview {
         assigner.recheck(now);
         while out.room() > 0 {
             let Some(service) = assigner.unwritten.first().cloned() else { break };
-            let write = self.to_ask(now, &service, assigner);
-            if write.is_some() && !assigner.pace.spend(now) {
+            if self.to_ask(now, &service, assigner).is_some() && !assigner.pace.spend(now) {
                 break;
             }
-            assigner.unwritten.remove(&service);
-            if let Some(asked) = write {
-                let (uid, node) = (asked.uid.clone(), asked.node.clone());
-                out.push(Write::AssignedNode { service: service.clone(), uid, node });
-                assigner.asked.insert(service, asked);
-                assigner.recheck_at.get_or_insert(now + RECHECK);
+            // Until all that share the address show the same node, two may announce it.
+            for service in assigner.unwritten_with(service) {
+                self.write_assignment(now, service, assigner, out);
             }
+        }
+    }
+
+    fn write_assignment(&self, now: Instant, service: Key, assigner: &mut Assigner, out: &mut Outbox<Write>) {
+        if out.room() == 0 {
+            return;
+        }
+        assigner.unwritten.remove(&service);
+        if let Some(asked) = self.to_ask(now, &service, assigner) {
+            let (uid, node) = (asked.uid.clone(), asked.node.clone());
+            out.push(Write::AssignedNode { service: service.clone(), uid, node });
+            assigner.asked.insert(service, asked);
+            assigner.recheck_at.get_or_insert(now + RECHECK);
         }
     }
 

@@ -150,6 +150,10 @@ impl Speaker {
                 let new = || Heard { address, fellow, ask_at: now, until: now, proof: Proof::Claim };
                 let heard = self.conflicts.heard.entry(node).or_insert_with(new);
                 (heard.address, heard.fellow, heard.until) = (address, fellow, now + SILENCE_MAX);
+                if heard.proof == Proof::ClaimAsked {
+                    // It claims several, and has not answered. Who believed this claim is sent here again, too.
+                    out.push(Output::AddressRepeat { address });
+                }
             }
             None => {}
         }

@@ -220,8 +220,8 @@ impl Conditions {
                 self.tell(now, notification);
             }
         }
-        self.tell(now, Notification::Tick);
         self.assign(now);
+        self.tell(now, Notification::Tick);
     }
 
     /// Has addresses assigned to nodes while this process decides.
@@ -258,7 +258,8 @@ impl Conditions {
     }
 
     fn has_to_configure(&self) -> bool {
-        self.is_complete && self.is_dirty
+        // Before this process decides, its own source of pools may not have told everything.
+        self.is_complete && self.is_dirty && self.standing != Standing::Silent
     }
 
     fn configure(&mut self) {

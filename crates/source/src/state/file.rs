@@ -354,6 +354,10 @@ impl Book {
     /// Writes the file anew with nothing in it that does not count.
     pub(super) fn compact(&mut self) -> Result<(), Fault> {
         let survey = survey(&self.path, &self.title)?;
+        if let Some(line) = survey.nonsense {
+            // What is behind that counts no more, and would be missing.
+            return Err(Fault::Incomplete(line));
+        }
         let (file, mut bytes) = begin(&self.path, &self.title)?;
         let mut writer = io::BufWriter::with_capacity(BUFFER_BYTES, file);
         each(&self.path, &survey, |line| {

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::{Kind, Object};
+use api::{BGPPeer, Kind, Object};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
@@ -92,8 +92,8 @@ impl Journal {
             Change::Applied(object) => match keeping(object) {
                 Keeping::Whole => file::write_there(&mut self.lines, object),
                 Keeping::Name => file::write_withheld(&mut self.lines, &object.reference()),
-                // It may have been of interest before.
-                Keeping::Nothing if self.progress == Progress::Established && is_kept(object.kind()) => {
+                // It may have been of interest before, even if that was a moment ago.
+                Keeping::Nothing if is_kept(object.kind()) => {
                     file::write_gone(&mut self.lines, &object.reference());
                 }
                 Keeping::Nothing => {}
@@ -117,15 +117,17 @@ impl Journal {
         }
         self.write_at = Some(later(now, CONFIRM_EVERY));
         // What is known counts as of now while the source is heard, or has just been.
-        if self.progress != Progress::Listing && (is_up || !self.lines.is_empty()) {
+        let establishes = self.progress == Progress::Complete;
+        if establishes || (self.progress == Progress::Established && (is_up || !self.lines.is_empty())) {
             file::write_as_of(&mut self.lines, Timestamp::now());
         }
         let lines = std::mem::take(&mut self.lines);
-        if lines.is_empty() && self.progress != Progress::Complete {
+        if lines.is_empty() {
             return;
         }
-        let establishes = self.progress == Progress::Complete;
-        self.with_book(WRITE_TIME, move |book| {
+        // The first time all of it has to be on the disk.
+        let limit = if establishes { READ_TIME } else { WRITE_TIME };
+        self.with_book(limit, move |book| {
             book.append(&lines)?;
             if establishes { book.establish().map_err(Fault::from) } else { Ok(()) }
         })
@@ -138,16 +140,15 @@ impl Journal {
 
     /// Writes the file anew when most of it no longer counts, and gives up when it would be too large.
     async fn keep_small(&mut self) {
+        let is_too_large = |book: &Book| book.bytes() > STATE_BYTES_MAX || book.compact_bytes() > COMPACT_BYTES_MAX;
+        let is_loose = |book: &Book| book.bytes() > book.compact_bytes().saturating_mul(2).saturating_add(SLACK_BYTES);
         let Some(book) = &self.book else { return };
-        let (bytes, compact_bytes) = (book.bytes(), book.compact_bytes());
-        let is_loose = bytes > compact_bytes.saturating_mul(2).saturating_add(SLACK_BYTES) || bytes > STATE_BYTES_MAX;
-        if self.progress == Progress::Established && is_loose {
+        if self.progress == Progress::Established && (is_loose(book) || is_too_large(book)) {
             self.with_book(READ_TIME, Book::compact).await;
         }
-        let bytes = self.book.as_ref().map_or(0, Book::bytes);
-        if bytes > STATE_BYTES_MAX || (self.progress == Progress::Established && bytes > COMPACT_BYTES_MAX) {
+        if self.book.as_ref().is_some_and(is_too_large) {
             self.book = None;
-            self.failed(&format!("there is more to write than {STATE_BYTES_MAX} bytes"));
+            self.failed(&format!("there is more to write than {COMPACT_BYTES_MAX} bytes"));
         }
     }
 
@@ -164,7 +165,9 @@ impl Journal {
 
     fn failed(&mut self, error: &str) {
         self.lines = Vec::new();
-        file::forget_unfinished(&self.path);
+        // On a disk that hangs this would hang, too.
+        let path = self.path.clone();
+        drop(tokio::task::spawn_blocking(move || file::forget_unfinished(&path)));
         tracing::warn!(
             path = %self.path.display(),
             error,
@@ -189,9 +192,15 @@ fn is_kept(kind: Kind) -> bool {
 /// No password is ever kept. A Service of another type is announced by nobody, and there are many.
 fn keeping(object: &Object) -> Keeping {
     match object {
-        Object::BGPPeer(peer) if peer.spec.password.is_some() || peer.spec.password_secret.is_some() => Keeping::Name,
+        Object::BGPPeer(peer) if has_password(peer) => Keeping::Name,
         Object::Service(service) if service.spec.type_.as_deref() != Some("LoadBalancer") => Keeping::Nothing,
         object if is_kept(object.kind()) => Keeping::Whole,
         _ => Keeping::Nothing,
     }
+}
+
+/// As validation sees it: empty ones are none.
+fn has_password(peer: &BGPPeer) -> bool {
+    let secret = peer.spec.password_secret.as_ref().and_then(|reference| reference.name.as_deref());
+    [peer.spec.password.as_deref(), secret].into_iter().flatten().any(|text| !text.is_empty())
 }

@@ -404,7 +404,7 @@ async fn no_password_is_in_the_file() {
     let disk = Disk::new();
     remembered(&disk).await;
     let text = fs::read_to_string(&disk.path).unwrap();
-    for hidden in ["hunter2", "aHVudGVyMg", "10.0.0.2", "10.0.0.3", "Secret", "inner"] {
+    for hidden in ["hunter2", "aHVudGVyMg", "10.0.0.2", "10.0.0.3", "Secret", "+ Service shop/inner"] {
         assert!(!text.contains(hidden), "{hidden} in {text}");
     }
     assert!(text.contains("! BGPPeer metallb-system/closed\n") && text.contains("! BGPPeer metallb-system/sealed\n"));

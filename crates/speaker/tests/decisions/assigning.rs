@@ -492,6 +492,23 @@ fn a_change_of_many_is_written_at_a_pace() {
     assert!(board.loads().values().all(|load| *load <= 83), "{:?}", board.loads());
 }
 
+#[test]
+fn those_that_share_an_address_are_written_together() {
+    let mut board = Board::new();
+    board.play(USUAL);
+    for n in 2..=81 {
+        for name in ["a", "z"] {
+            board.line(&format!("svc {name}{n} 10.0.0.{n} share"));
+            board.line(&format!("eps {name}{n} n1:ready"));
+        }
+    }
+    board.play("lead");
+    assert_eq!(board.writes, 100, "fifty at this pace, and with each of them the other one");
+    for n in 2..=81 {
+        assert_eq!(board.shown.get(&format!("a{n}")), board.shown.get(&format!("z{n}")), "{n}");
+    }
+}
+
 /// A random line.
 fn line(rng: &mut Rng) -> String {
     let pick = |rng: &mut Rng, words: &[&str]| (*rng.pick(words).unwrap()).to_owned();

@@ -246,6 +246,7 @@ fn two_owners_are_settled_by_the_assignment() {
          conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
          svc web 10.0.0.1 assigned=n3
          conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+         answered 10.9.0.2
          wait 4",
         expect![[r#"
             > members n1=ok
@@ -257,6 +258,8 @@ fn two_owners_are_settled_by_the_assignment() {
               event Warning addressConflict on Service default/web: node "n2" (02:00:00:00:00:b2) answers for 10.0.0.1 as well, seen on interface "eth0"; hint: see whether the speakers reach each other by memberlist (port 7946, TCP and UDP)
               say again where 10.0.0.1 is
             > conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+              ask 10.9.0.2 for 10.0.0.1
+            > answered 10.9.0.2
               no answer for 10.0.0.1 when another machine has announced it
               withdrawn default/web by layer2 with [10.0.0.1]: node "n2" announces it
               watch {"n2"}
@@ -272,7 +275,8 @@ fn two_owners_are_settled_by_the_assignment() {
          svc web 10.0.0.1 assigned=n3
          svc own 10.0.0.4 assigned=n3
          eps own n1:ready
-         conflict 10.0.0.4 on eth0 by 02:00:00:00:00:b3 of 10.9.0.3",
+         conflict 10.0.0.4 on eth0 by 02:00:00:00:00:b3 of 10.9.0.3
+         answered 10.9.0.3",
         expect![[r#"
             > members n1=ok
               answer for 10.0.0.1 on All
@@ -285,6 +289,8 @@ fn two_owners_are_settled_by_the_assignment() {
               event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
             > conflict 10.0.0.4 on eth0 by 02:00:00:00:00:b3 of 10.9.0.3
               event Warning addressConflict on Service default/own: node "n3" (02:00:00:00:00:b3) answers for 10.0.0.4 as well, seen on interface "eth0"; hint: see whether the speakers reach each other by memberlist (port 7946, TCP and UDP)
+              ask 10.9.0.3 for 10.0.0.4
+            > answered 10.9.0.3
               no answer for 10.0.0.4 when another machine has announced it
               withdrawn default/own by layer2 with [10.0.0.4]: node "n3" announces it
               no answer for 10.0.0.1 when another machine has announced it

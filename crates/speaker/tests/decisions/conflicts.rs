@@ -160,6 +160,8 @@ fn a_node_that_claims_and_does_not_answer_gets_nothing_and_everybody_is_told_aga
             > wait 1
               say again where 10.0.0.1 is
               ask 10.9.0.2 for 10.0.0.1
+            > conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+              say again where 10.0.0.1 is
             > wait 1
               say again where 10.0.0.1 is
               ask 10.9.0.2 for 10.0.0.1
