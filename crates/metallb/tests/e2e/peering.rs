@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use kit::Secret;
+use kit::{Duration, Secret};
 use lab::confined::Capabilities;
 use lab::router::{Opening, PeerPlace, Router, RouterKind, RouterPeer, RouterRoute};
 use lab::testing::Trial;
@@ -70,6 +70,9 @@ fn unnumbered(lab: &Lab, kind: RouterKind) -> Result<()> {
         IpAddr::V6(next_hop) => next_hop.is_unicast_link_local() && route.as_path == [OURS],
         IpAddr::V4(_) => false,
     };
+    if kind == RouterKind::Frr {
+        plug_again_if_missed(&edge.router)?;
+    }
     wait_routes(&edge.router, &addresses, 1, is_link_local)?;
     for target in &addresses {
         cluster.reach(&edge.remote, at(*target, 80)).context("over the unnumbered link")?;
@@ -97,6 +100,23 @@ fn unnumbered(lab: &Lab, kind: RouterKind) -> Result<()> {
     wait_routes(&edge.router, &addresses, 1, is_link_local)?;
     let log = cluster.speaker("node-a").log();
     ensure!(!log.lines().skip(seen).any(|line| line.contains("session")), "the session was touched: {log}");
+    Ok(())
+}
+
+/// FRR 8.4 sometimes misses its neighbour on an interface that came after it, for ever: it hears router advertisements and
+/// refuses connections. Its link is taken down and up once then, as its operator would.
+fn plug_again_if_missed(router: &Router) -> Result<()> {
+    let session = || {
+        let text = router.command(&["show bgp neighbors tor0 json"])?;
+        let neighbour: Value = serde_json::from_str(&text)?;
+        ensure!(neighbour["tor0"]["bgpState"] == "Established", "{}", neighbour["tor0"]["bgpState"]);
+        Ok(())
+    };
+    if let Err(error) = eventually(Duration::from_secs(25), session) {
+        eprintln!("FRR has missed its neighbour ({error:#}); its link is taken down and up");
+        router.host().down("tor0")?;
+        router.host().up("tor0")?;
+    }
     Ok(())
 }
 

@@ -112,9 +112,14 @@ fn ensure_said(process: &Process, event: &str) -> Result<()> {
     Ok(())
 }
 
+/// Where the Lease is that controllers share.
+pub(crate) fn lease_path() -> String {
+    format!("/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/metallb-controller")
+}
+
 /// Waits until the Lease is held by one that is wanted.
 fn wait_leader(site: &Site, is_wanted: impl Fn(usize) -> bool) -> Result<usize> {
-    let path = format!("/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/metallb-controller");
+    let path = lease_path();
     let names = [0, 1].map(|number| Cluster::pod_of(host(site, number), Face::Controller));
     eventually(LIMIT, || {
         let lease = site.cluster.get(&path)?;

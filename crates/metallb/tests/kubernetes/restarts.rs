@@ -5,6 +5,7 @@ use kit::Duration;
 use lab::{Lab, Process, eventually};
 use serde_json::Value;
 
+use crate::lease::lease_path;
 use crate::site::{LIMIT, ROUTED, SEGMENT, Site, configuration, on_site, service, slices};
 use crate::traffic::{HICCUP, Traffic};
 
@@ -37,6 +38,12 @@ pub(crate) fn restarts(lab: &Lab) -> Result<()> {
             }
         }
         site.wait_routes(&router, &[0, 1])?;
+        // What the Lease names as being written, the next leader would fence.
+        eventually(LIMIT, || {
+            let open = site.cluster.get(&lease_path())?["metadata"]["annotations"]["metallb.io/open-writes"].take();
+            ensure!(open.is_null(), "{open} are being written");
+            Ok(())
+        })?;
         let versions = versions(site)?;
 
         let traffic = Traffic::everywhere(site)?;
