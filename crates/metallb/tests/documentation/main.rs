@@ -13,6 +13,7 @@
     reason = "a test may panic"
 )]
 
+mod acceptance;
 mod commands;
 mod examples;
 mod findings;
