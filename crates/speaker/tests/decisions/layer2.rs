@@ -335,6 +335,153 @@ fn interfaces_are_the_union_of_the_matching_advertisements() {
 }
 
 #[test]
+fn weights_of_several_advertisements_add_up() {
+    check(
+        "svc web 10.0.0.7
+         eps web n1:ready
+         l2 p all prefer=60:zone=b
+         l2 p more prefer=50:zone=a
+         configure
+         l2 p third prefer=60:zone=a
+         configure
+         l2 p third
+         configure
+         why web",
+        expect![[r#"
+            > synced
+              settled
+            > configure
+              answer for 10.0.0.7 on All
+              announced default/web by layer2 with [10.0.0.7] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+            > configure
+              no answer for 10.0.0.7 when another machine has announced it
+              withdrawn default/web by layer2 with [10.0.0.7]: node "n3" announces it
+            web layer2 Election: node "n3" announces it (notOwner)
+            web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+        "#]],
+    );
+}
+
+#[test]
+fn a_preference_counts_for_the_services_that_its_advertisement_selects() {
+    check(
+        "svc web 10.0.0.7 app=web
+         eps web n1:ready
+         l2 p more prefer=10:zone=a services=app=db
+         configure
+         why web
+         svc web 10.0.0.7 app=db
+         svc web 10.0.0.7 app=web",
+        expect![[r#"
+            > synced
+              settled
+            web layer2 Election: node "n3" announces it (notOwner)
+            web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            > svc web 10.0.0.7 app=db
+              answer for 10.0.0.7 on All
+              announced default/web by layer2 with [10.0.0.7] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+            > svc web 10.0.0.7 app=web
+              no answer for 10.0.0.7 when another machine has announced it
+              withdrawn default/web by layer2 with [10.0.0.7]: node "n3" announces it
+        "#]],
+    );
+}
+
+#[test]
+fn a_preferred_node_that_is_not_selected_never_announces() {
+    check(
+        "svc web 10.0.0.4
+         l2 p all nodes=zone=b prefer=50:zone=a
+         configure
+         eps web n1:ready
+         why web
+         node n3 zone=b exclude
+         why web",
+        expect![[r#"
+            > synced
+              settled
+            web layer2 NodeSelected: no advertisement for the Service selects this node (noMatchingAdvertisement)
+            web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            web layer2 NodeSelected: no advertisement for the Service selects this node (noMatchingAdvertisement)
+            web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+        "#]],
+    );
+}
+
+#[test]
+fn advertisements_with_both_selectors_choose_pairs() {
+    check(
+        "l2 p all services=app=web nodes=zone=a
+         l2 p more services=app=db nodes=zone=b
+         l2 p third services=app=api nodes=zone=c
+         configure
+         svc web 10.0.0.4 app=web
+         eps web n1:ready
+         svc db 10.0.0.5 app=db
+         eps db n1:ready
+         why db
+         svc api 10.0.0.6 app=api
+         eps api n1:ready
+         why api
+         node n1 zone=b
+         svc db 10.0.0.4 app=db
+         svc web 10.0.0.7 app=web",
+        expect![[r#"
+            > synced
+              settled
+            > eps web n1:ready
+              answer for 10.0.0.4 on All
+              announced default/web by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+            db layer2 NodeSelected: no advertisement for the Service selects this node (noMatchingAdvertisement)
+            db bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            api layer2 NodeSelected: no advertisement for the Service selects this node (noMatchingAdvertisement)
+            api bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            > node n1 zone=b
+              answer for 10.0.0.5 on All
+              announced default/db by layer2 with [10.0.0.5] of p
+              event Normal nodeAssigned on Service default/db: announcing from node "n1" with protocol "layer2"
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/web by layer2 with [10.0.0.4]: no advertisement for the Service selects this node
+            > svc db 10.0.0.4 app=db
+              answer for 10.0.0.4 on All
+              no answer for 10.0.0.5
+              withdrawn default/db by layer2 with [10.0.0.5]: it is gone or moved
+              announced default/db by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/db: announcing from node "n1" with protocol "layer2"
+        "#]],
+    );
+}
+
+#[test]
+fn interfaces_come_from_the_advertisements_that_select_the_node() {
+    check(
+        "svc web 10.0.0.4
+         l2 p all interfaces=eth0 nodes=zone=a
+         l2 p more interfaces=eth1 nodes=zone=b
+         configure
+         eps web n1:ready
+         node n1 zone=b
+         node n1 zone=c",
+        expect![[r#"
+            > synced
+              settled
+            > eps web n1:ready
+              answer for 10.0.0.4 on Named({"eth0"})
+              announced default/web by layer2 with [10.0.0.4] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+            > node n1 zone=b
+              answer for 10.0.0.4 on Named({"eth1"})
+            > node n1 zone=c
+              no answer for 10.0.0.4 when another machine has announced it
+              withdrawn default/web by layer2 with [10.0.0.4]: no advertisement for the Service selects this node
+        "#]],
+    );
+}
+
+#[test]
 fn an_address_is_answered_as_long_as_a_service_holds_it() {
     check(
         "svc web 10.0.0.4
