@@ -5,7 +5,7 @@
 use sim::{KeepsTrace, Plan};
 
 /// Seeds that are run each time. `cargo run --release -p sim --example replay -- 0..1000000` runs more.
-const SEEDS: u64 = 4000;
+const SEEDS: u64 = 2000;
 
 /// Lines of a trace that are shown of a failure; all of them are shown by the command that is printed with it.
 const LINES_SHOWN: usize = 40;
