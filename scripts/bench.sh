@@ -40,6 +40,10 @@ architecture=$(uname -m | sed 's/^x86_64$/amd64/; s/^aarch64$/arm64/')
 scripts/static.sh "$architecture" image
 bench "Kubernetes: thousands of Services on a real API server, with the program of the image (15 minutes)" \
   example lab scale "target/image/$architecture/metallb"
+scripts/pod.sh
+scripts/helm.sh
+bench "Kubernetes: installed by Helm twenty times, with objects in a random order meanwhile (12 minutes)" \
+  example lab installs
 
 for name in "${failed[@]}"; do
   echo "error: failed or over budget: $name" >&2
