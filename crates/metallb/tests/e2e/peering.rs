@@ -103,8 +103,8 @@ fn unnumbered(lab: &Lab, kind: RouterKind) -> Result<()> {
     Ok(())
 }
 
-/// FRR 8.4 sometimes misses its neighbour on an interface that came after it, for ever: it hears router advertisements and
-/// refuses connections. Its link is taken down and up once then, as its operator would.
+/// FRR 8.4 was seen once to refuse its neighbour on an interface that came after it, for a minute, and it is not known why.
+/// Its link is taken down and up once then, as its operator would, and that is told.
 fn plug_again_if_missed(router: &Router) -> Result<()> {
     let session = || {
         let text = router.command(&["show bgp neighbors tor0 json"])?;
