@@ -23,11 +23,13 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 const NODES: [&str; 3] = ["node-a", "node-b", "node-c"];
-const V4: &str = "192.168.1.240";
+pub(crate) const V4: &str = "192.168.1.240";
 const V6: &str = "fc00:f853:ccd:e799::1";
 
-fn start(lab: &Lab) -> Result<Cluster> {
-    let mut cluster = Cluster::start_with(lab, Setup::members(&NODES))?;
+/// All nodes know each other, and `node-a` is the owner; `node-c` comes next.
+pub(crate) fn start(lab: &Lab, speaker_flags: &[&str]) -> Result<Cluster> {
+    let speaker = speaker_flags.iter().map(|flag| (*flag).to_owned()).collect();
+    let mut cluster = Cluster::start_with(lab, Setup { speaker, ..Setup::members(&NODES) })?;
     cluster.announce_on_segment()?;
     cluster.apply(&Service::dual("web").wants(&format!("{V4},{V6}")))?;
     for node in NODES {
@@ -43,28 +45,31 @@ fn start(lab: &Lab) -> Result<Cluster> {
     Ok(cluster)
 }
 
-fn targets() -> [IpAddr; 2] {
+pub(crate) fn targets() -> [IpAddr; 2] {
     [address(V4), address(V6)]
 }
 
-/// The stations that answered when the client asked anew, ten times each.
-fn answerers(cluster: &Cluster) -> Result<Vec<Mac>> {
+/// The stations that answered when the client asked anew, so many times each.
+pub(crate) fn answerers(cluster: &Cluster, times: usize) -> Result<Vec<Mac>> {
     let capture = Capture::start(cluster.client(), "eth0", "arp or icmp6")?;
+    // What earlier captures on this host saw is there as well.
+    let before = capture.claims().len();
     for target in targets() {
-        for _ in 0..10 {
+        for _ in 0..times {
             resolve(cluster.client(), target)?;
         }
     }
     let own = cluster.client().mac("eth0")?;
-    let claims = capture.claims().into_iter().filter(|it| targets().contains(&it.address) && it.destination == own);
-    let mut macs: Vec<Mac> = claims.map(|claim| claim.mac).collect();
+    let claims = capture.claims().into_iter().skip(before);
+    let answers = claims.filter(|it| targets().contains(&it.address) && it.destination == own);
+    let mut macs: Vec<Mac> = answers.map(|claim| claim.mac).collect();
     macs.sort();
     macs.dedup();
     Ok(macs)
 }
 
 fn memberlist_cut(lab: &Lab) -> Result<()> {
-    let mut cluster = start(lab)?;
+    let mut cluster = start(lab, &[])?;
     let (a, c) = (cluster.host("node-a").mac("eth0")?, cluster.host("node-c").mac("eth0")?);
     let [seen_a, seen_c] = ["node-a", "node-c"].map(|node| cluster.log_length(node));
     for rule in [
@@ -94,7 +99,7 @@ fn memberlist_cut(lab: &Lab) -> Result<()> {
     for target in targets() {
         cluster.wait_owner(target, "node-a")?;
     }
-    let macs = answerers(&cluster)?;
+    let macs = answerers(&cluster, 10)?;
     ensure!(macs == [a], "{macs:?} answer, not {a} alone");
     // It stays so: node-c asks, and node-a answers.
     let seen = cluster.log_length("node-c");
@@ -128,7 +133,7 @@ fn claim(host: &Host, target: &str) -> Result<()> {
 }
 
 fn stranger(lab: &Lab) -> Result<()> {
-    let cluster = start(lab)?;
+    let cluster = start(lab, &[])?;
     let thief = lab.host("thief")?;
     thief.plug("eth0", cluster.segment())?;
     let mac = thief.mac("eth0")?;

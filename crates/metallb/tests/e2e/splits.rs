@@ -1,18 +1,15 @@
 //! Nodes that hear each other only in part, or not for a while: a link that carries frames out and none in, a segment in two
 //! parts, a speaker that is held still. Those who hear each other agree on one owner, and say so.
 
-use std::net::IpAddr;
-
 use anyhow::{Context as _, Result, ensure};
-use kit::{Duration, Instant, Mac};
-use lab::capture::Capture;
+use kit::{Duration, Instant};
 use lab::testing::Trial;
 use lab::{Lab, eventually};
 use netio::clock::Clock;
 use sys::process::Signal;
 
-use crate::cluster::{Cluster, LIMIT, Setup, address, at, resolve};
-use crate::objects::Service;
+use crate::cluster::{Cluster, LIMIT, at};
+use crate::conflicts::{self, V4, answerers, targets};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -22,33 +19,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-const NODES: [&str; 3] = ["node-a", "node-b", "node-c"];
-const V4: &str = "192.168.1.240";
-const V6: &str = "fc00:f853:ccd:e799::1";
 /// From a change until there is one owner among those who hear each other. Generous: the machine may be busy.
 const AGREED_WITHIN: Duration = Duration::from_secs(10);
 
-/// All nodes know each other, and `node-a` is the owner; `node-c` comes next. Owners tell the network often.
+/// Owners tell the network often.
 fn start(lab: &Lab) -> Result<Cluster> {
-    let speaker = vec!["--l2-refresh-interval=10s".to_owned()];
-    let mut cluster = Cluster::start_with(lab, Setup { speaker, ..Setup::members(&NODES) })?;
-    cluster.announce_on_segment()?;
-    cluster.apply(&Service::dual("web").wants(&format!("{V4},{V6}")))?;
-    for node in NODES {
-        for other in NODES.into_iter().filter(|other| *other != node) {
-            cluster.wait_speaker_log(node, 0, &["memberChanged", other, "alive"])?;
-        }
-    }
-    let client = cluster.client().clone();
-    for target in targets() {
-        cluster.wait_owner(target, "node-a")?;
-        cluster.reach(&client, at(target, 80))?;
-    }
-    Ok(cluster)
-}
-
-fn targets() -> [IpAddr; 2] {
-    [address(V4), address(V6)]
+    conflicts::start(lab, &["--l2-refresh-interval=10s"])
 }
 
 /// Has the switch drop frames at the port of `node-a`.
@@ -66,7 +42,7 @@ fn mend(cluster: &Cluster) -> Result<()> {
 fn wait_agreed(cluster: &Cluster, node: &str, since: Instant, clock: Clock) -> Result<Duration> {
     let wanted = cluster.host(node).mac("eth0")?;
     eventually(LIMIT, || {
-        let macs = answerers(cluster)?;
+        let macs = answerers(cluster, 3)?;
         ensure!(macs == [wanted], "{macs:?} answer, not {wanted} of {node} alone");
         Ok(clock.now().since(since))
     })
@@ -81,25 +57,6 @@ fn wait_counted(cluster: &Cluster, node: &str, announces: bool) -> Result<()> {
         ensure!(found.is_empty() != announces, "{node} counts {found:?}");
         Ok(())
     })
-}
-
-/// The stations that answered when the client asked anew, three times each.
-fn answerers(cluster: &Cluster) -> Result<Vec<Mac>> {
-    let capture = Capture::start(cluster.client(), "eth0", "arp or icmp6")?;
-    // What earlier captures on this host saw is there as well.
-    let before = capture.claims().len();
-    for target in targets() {
-        for _ in 0..3 {
-            resolve(cluster.client(), target)?;
-        }
-    }
-    let own = cluster.client().mac("eth0")?;
-    let claims = capture.claims().into_iter().skip(before);
-    let answers = claims.filter(|it| targets().contains(&it.address) && it.destination == own);
-    let mut macs: Vec<Mac> = answers.map(|claim| claim.mac).collect();
-    macs.sort();
-    macs.dedup();
-    Ok(macs)
 }
 
 fn agreed(took: Duration, what: &str) -> Result<()> {
