@@ -119,6 +119,9 @@ for name in "${alone[@]}"; do
 done
 
 if [ "$failed" != 0 ]; then
+  # Whoever reads only the end learns at least what failed, and why.
+  say "what failed"
+  grep -hA 4 -E '^---- .* ----$' "$logs"/* | cut -c 1-400 || true
   echo "error: some tests failed; see above" >&2
   exit 1
 fi
