@@ -12,4 +12,4 @@ mod book;
 mod notices;
 
 pub use book::{Book, Input, OUTPUTS_PER_INPUT, RECHECK};
-pub use notices::{Notice, Notices, Notification, PACE, ToldBy};
+pub use notices::{Healing, Notice, Notices, Notification, PACE, TURN_MAX, ToldBy};

@@ -13,6 +13,9 @@ use kit::{Duration, Instant, Outbox, TimerTable};
 /// Two writes of one condition are at least this far apart, whoever undoes the first.
 pub const PACE: Duration = Duration::from_secs(5);
 
+/// How long after it began a fault is told that heals in turn, whoever heals meanwhile.
+pub const TURN_MAX: Duration = Duration::from_secs(300);
+
 /// The longest pause between two writes of the same, if the first shows no effect: the API server may refuse it on and on.
 const REPEAT_MAX: Duration = Duration::from_secs(600);
 
@@ -31,8 +34,20 @@ pub struct Notice {
     pub message: Arc<str>,
     /// How long it may take to heal by itself.
     pub patience: Duration,
+    /// Whether others heal first.
+    pub healing: Healing,
     /// Whether an event tells it too.
     pub told_by: ToldBy,
+}
+
+/// How a fault heals by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Healing {
+    /// Whatever becomes of others.
+    Alone,
+    /// As others do, one after the other, so that its turn may still come while they do. The patience begins anew each time
+    /// that one of them is well, but ends [`TURN_MAX`] after the fault began.
+    InTurn,
 }
 
 /// Who tells of it in an event.
@@ -83,6 +98,8 @@ pub struct Notices {
     services: BTreeMap<KeyText, Box<Entry>>,
     dirty: BTreeSet<KeyText>,
     timers: TimerTable<KeyText>,
+    /// When a fault that heals in turn was healed last.
+    healed: Option<Instant>,
 }
 
 /// What is remembered of a Service.
@@ -117,6 +134,25 @@ enum Verdict {
     },
 }
 
+impl Verdict {
+    fn heals_in_turn(&self) -> bool {
+        matches!(self, Verdict::Wrong { notice, .. } if notice.healing == Healing::InTurn)
+    }
+}
+
+impl Notice {
+    /// When it is told, if it should be since then and one was last healed in turn at that time.
+    fn due(&self, since: Instant, healed: Option<Instant>) -> Instant {
+        match (self.healing, healed) {
+            // A later turn is found out when this time has come, so that one that heals costs nothing at all others.
+            (Healing::InTurn, Some(healed)) => {
+                (since.max(healed) + self.patience).min(since + TURN_MAX.max(self.patience))
+            }
+            (Healing::InTurn, None) | (Healing::Alone, _) => since + self.patience,
+        }
+    }
+}
+
 /// What to do about a Service.
 enum Step {
     Nothing,
@@ -146,6 +182,9 @@ impl Notices {
             Notification::Well(service) => {
                 let service = KeyText::from(&service);
                 if let Some(entry) = self.services.get_mut(&service) {
+                    if entry.verdict.as_ref().is_some_and(Verdict::heals_in_turn) {
+                        self.healed = Some(now);
+                    }
                     (entry.verdict, entry.told) = (Some(Verdict::Well), "");
                     self.dirty.insert(service);
                 }
@@ -156,7 +195,7 @@ impl Notices {
                     entry.shown.is_some()
                 });
                 self.dirty.clear();
-                self.timers = TimerTable::new();
+                (self.timers, self.healed) = (TimerTable::new(), None);
             }
             Notification::Tick => {}
         }
@@ -220,7 +259,7 @@ impl Notices {
 
     fn settle(&mut self, now: Instant, service: KeyText, out: &mut Outbox<Write>) {
         let Some(entry) = self.services.get_mut(&service) else { return };
-        match entry.step(now) {
+        match entry.step(now, self.healed) {
             Step::Nothing => self.timers.clear(&service),
             Step::Forget => {
                 self.timers.clear(&service);
@@ -273,13 +312,13 @@ impl Entry {
         entry
     }
 
-    fn step(&self, now: Instant) -> Step {
+    fn step(&self, now: Instant, healed: Option<Instant>) -> Step {
         let (condition, due) = match &self.verdict {
             None | Some(Verdict::Well) if self.shown.is_none() => return self.rest(now),
             None => return Step::Nothing,
             Some(Verdict::Well) => (None, now),
             Some(Verdict::Wrong { notice, .. }) if says(self.shown.as_deref(), notice) => return Step::Nothing,
-            Some(Verdict::Wrong { notice, since }) => (Some(self.condition(notice)), *since + notice.patience),
+            Some(Verdict::Wrong { notice, since }) => (Some(self.condition(notice)), notice.due(*since, healed)),
         };
         let paced = self
             .written

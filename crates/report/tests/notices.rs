@@ -3,6 +3,8 @@
 //! ```text
 //! seen web [REASON MESSAGE]        the Service is there and shows this; `seen web uid=2` is another of the name
 //! wrong web REASON MESSAGE [5]     and how many seconds it may take to heal; `others web ...` if others tell it too
+//! idle web REASON MESSAGE [5]      the same where others heal first
+//! another                          another Service was idle and is well
 //! well web | gone web | forget
 //! undo                             somebody took the condition away
 //! wait 5                           seconds pass
@@ -17,7 +19,7 @@ use api::{Condition, Key, Write};
 use expect_test::{Expect, expect};
 use kit::{Duration, Instant, Outbox};
 use proptest::prelude::*;
-use report::{Notice, Notices, Notification, ToldBy};
+use report::{Healing, Notice, Notices, Notification, TURN_MAX, ToldBy};
 
 struct Scene {
     notices: Notices,
@@ -65,15 +67,23 @@ impl Scene {
                 }
                 self.seen()
             }
-            [who @ ("wrong" | "others"), "web", reason, message, rest @ ..] => {
+            [who @ ("wrong" | "others" | "idle"), "web", reason, message, rest @ ..] => {
                 let seconds = rest.first().map_or(5, |text| text.parse().unwrap());
                 let notice = Notice {
                     reason: REASONS.into_iter().find(|known| known == reason).unwrap(),
                     message: (*message).into(),
                     patience: Duration::from_secs(seconds),
-                    told_by: if *who == "wrong" { ToldBy::Us } else { ToldBy::Others },
+                    healing: if *who == "idle" { Healing::InTurn } else { Healing::Alone },
+                    told_by: if *who == "others" { ToldBy::Others } else { ToldBy::Us },
                 };
                 Notification::Wrong { service: key(), uid: self.uid.clone(), notice }
+            }
+            ["another"] => {
+                let service = Key::new("shop", "another");
+                let wrong = Notification::Wrong { service: service.clone(), uid: "9".to_owned(), notice: idle() };
+                assert_eq!(self.tell(wrong), [""; 0]);
+                assert_eq!(self.tell(Notification::Well(service)), [""; 0]);
+                return String::new();
             }
             ["well", "web"] => Notification::Well(key()),
             ["gone", "web"] => Notification::Gone(key()),
@@ -139,6 +149,17 @@ impl Scene {
             }
             self.notices.handle(self.now, Notification::Tick, &mut out);
         }
+    }
+}
+
+/// What is told of a Service that a speaker has still to write about.
+fn idle() -> Notice {
+    Notice {
+        reason: "SpeakerIdle",
+        message: "idle".into(),
+        patience: Duration::from_secs(20),
+        healing: Healing::InTurn,
+        told_by: ToldBy::Us,
     }
 }
 
@@ -366,6 +387,78 @@ fn what_has_no_effect_is_repeated_after_longer_and_longer_pauses() {
     assert_eq!(times("echo\nwell web", 60), [15, 45], "it is taken away");
 }
 
+#[test]
+fn while_others_heal_in_turn_nobody_is_told() {
+    check(
+        "seen web
+         idle web NoPeer a 20
+         wait 19
+         another
+         wait 19
+         another
+         wait 19
+         wait 1",
+        expect![[r#"
+            wait 1: condition of 1: False NoPeer a ""
+            wait 1: event Warning notAnnounced of 1: a
+        "#]],
+    );
+    // What does not heal in turn is told in its time, and moves nobody else.
+    check(
+        "seen web
+         wrong web NoPeer a 20
+         wait 19
+         another
+         wait 1",
+        expect![[r#"
+            wait 1: condition of 1: False NoPeer a ""
+            wait 1: event Warning notAnnounced of 1: a
+        "#]],
+    );
+    // Whoever follows knows of no turns.
+    check(
+        "seen web
+         another
+         forget
+         idle web NoPeer a 20
+         wait 20",
+        expect![[r#"
+            wait 20: condition of 1: False NoPeer a ""
+            wait 20: event Warning notAnnounced of 1: a
+        "#]],
+    );
+}
+
+/// 5,000 Services that nobody seems to announce, and an API server that takes two and a half minutes over the status objects
+/// that say who does. The last one is never announced.
+#[test]
+fn a_backlog_of_status_objects_tells_nobody_and_who_is_left_is_told() {
+    const SERVICES: u64 = 5_000;
+    let mut notices = Notices::new();
+    let mut out = Outbox::with_limit(2);
+    let begin = Instant::ZERO + Duration::from_secs(100);
+    let key = |number: u64| Key::new("shop", format!("web-{number}"));
+    for number in 0..SERVICES {
+        let wrong = Notification::Wrong { service: key(number), uid: number.to_string(), notice: idle() };
+        notices.handle(begin, wrong, &mut out);
+    }
+    let mut now = begin;
+    for number in 0..SERVICES - 1 {
+        now += Duration::from_millis(30);
+        notices.handle(now, Notification::Tick, &mut out);
+        notices.handle(now, Notification::Well(key(number)), &mut out);
+        assert!(out.is_empty(), "{:?} after {number} of {SERVICES}", out.pop());
+    }
+    assert!(now.since(begin) > idle().patience.times(7));
+    let due = std::iter::from_fn(|| {
+        let due = notices.next_deadline()?;
+        notices.handle(due, Notification::Tick, &mut out);
+        out.is_empty().then_some(due)
+    });
+    assert!(due.last().is_some_and(|last| last <= now + idle().patience));
+    assert_eq!(out.drain().count(), 2, "the condition and the event of the last one");
+}
+
 fn lines() -> impl Strategy<Value = String> {
     let reason = prop::sample::select(REASONS.to_vec());
     prop_oneof![
@@ -375,11 +468,47 @@ fn lines() -> impl Strategy<Value = String> {
         Just("echo".to_owned()),
         Just("undo".to_owned()),
         Just("forget".to_owned()),
+        Just("another".to_owned()),
+        prop::sample::select(vec![5, 20]).prop_map(|time| format!("idle web NoPeer idle {time}")),
         (1_u8..30).prop_map(|seconds| format!("wait {seconds}")),
     ]
 }
 
 proptest! {
+    /// However others heal, a fault is told when none has for as long as its patience, or at the end of all patience.
+    #[test]
+    fn a_fault_that_heals_in_turn_is_told_after_its_patience_or_at_the_end(
+        pauses in prop::collection::vec(1_u64..25, 0..60),
+        patience in prop::sample::select(vec![5_u64, 20, 400]),
+    ) {
+        let mut scene = Scene::new();
+        scene.line("seen web");
+        scene.line(&format!("idle web NoPeer a {patience}"));
+        let begin = scene.now;
+        let (mut healed, mut due) = (0, patience);
+        for pause in &pauses {
+            if healed + pause >= due {
+                break;
+            }
+            healed += pause;
+            due = (healed + patience).min(patience.max(TURN_MAX.as_micros() / 1_000_000));
+        }
+        let mut passed = 0;
+        for is_last in pauses.iter().flat_map(|pause| (1..=*pause).map(move |at| at == *pause)).chain([false; 500]) {
+            let said = scene.line("wait 1");
+            passed += 1;
+            prop_assert_eq!(scene.now.since(begin), Duration::from_secs(passed));
+            prop_assert_eq!(said.is_empty(), passed < due, "{} s: {:?}, due after {} s", passed, said, due);
+            if passed >= due {
+                return Ok(());
+            }
+            if is_last {
+                scene.line("another");
+            }
+        }
+        prop_assert!(false, "it was never told, and should have been after {} s", due);
+    }
+
     /// Whatever happened, it comes to rest at what was said last, and at rest nothing is written.
     #[test]
     fn it_settles_at_what_was_said_last(script in prop::collection::vec(lines(), 0..40), is_well: bool) {

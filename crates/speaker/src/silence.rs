@@ -128,6 +128,11 @@ impl Silence {
         }
     }
 
+    /// Whether it looks the same where a speaker announces it already, and has not come to write so.
+    pub fn may_be_unwritten(&self) -> bool {
+        matches!(self, Silence::Idle(_))
+    }
+
     /// How long it may take to heal by itself.
     pub fn patience(&self) -> Duration {
         match self {

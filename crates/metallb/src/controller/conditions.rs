@@ -9,10 +9,10 @@ use api::{Kind, Object, ObjectRef, Write};
 use config::{Objects, Scope};
 use controller::Controller;
 use kit::{Duration, Instant, Outbox};
-use report::{Notice, Notices, Notification, ToldBy};
+use report::{Healing, Notice, Notices, Notification, ToldBy};
 use source::manifests::StatusFiles;
 use source::{Change, PoolStatus, Source, Writer};
-use speaker::{Answer, Overview, OverviewInput};
+use speaker::{Answer, Overview, OverviewInput, Silence};
 
 use crate::arguments::CommonFlags;
 use crate::process;
@@ -62,6 +62,22 @@ enum Standing {
     Refused,
     /// It decides who gets which address.
     Deciding,
+}
+
+/// When something is told, and by whom.
+struct How {
+    patience: Duration,
+    healing: Healing,
+    told_by: ToldBy,
+}
+
+impl How {
+    /// Nobody announces it.
+    fn of(silence: &Silence) -> How {
+        // Speakers write one status object after the other, and an API server may take long over thousands.
+        let healing = if silence.may_be_unwritten() { Healing::InTurn } else { Healing::Alone };
+        How { patience: silence.patience(), healing, told_by: ToldBy::Us }
+    }
 }
 
 /// The conditions of all Services.
@@ -284,37 +300,33 @@ impl Conditions {
         }
         if let Some(complaint) = verdicts.decisions.complaint(&service) {
             let (reason, message) = (complaint.reason, complaint.message);
-            return Some(self.wrong(service, reason, message, PATIENCE, ToldBy::Others));
+            let how = How { patience: PATIENCE, healing: Healing::Alone, told_by: ToldBy::Others };
+            return Some(self.wrong(service, reason, message, how));
         }
         match answer {
             Answer::NotOurs | Answer::Announced => Some(Notification::Well(service)),
             Answer::NoAddress => {
                 let refused = verdicts.refused.filter(|_| self.standing == Standing::Refused)?;
                 let message = format!("no address: {refused}; hint: correct it; see ConfigurationState controller");
-                Some(self.wrong(service, "InvalidConfiguration", message, PATIENCE, ToldBy::Us))
+                let how = How { patience: PATIENCE, healing: Healing::Alone, told_by: ToldBy::Us };
+                Some(self.wrong(service, "InvalidConfiguration", message, how))
             }
             Answer::Silent(_) if !self.is_complete || self.standing != Standing::Deciding => None,
             Answer::Silent(silence) => {
                 let hint = silence.hint().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
                 let message = format!("nobody announces it: {silence}{hint}");
-                Some(self.wrong(service, silence.reason(), message, silence.patience(), ToldBy::Us))
+                Some(self.wrong(service, silence.reason(), message, How::of(&silence)))
             }
         }
     }
 
-    fn wrong(
-        &mut self,
-        service: api::Key,
-        reason: &'static str,
-        message: String,
-        patience: Duration,
-        told_by: ToldBy,
-    ) -> Notification {
+    fn wrong(&mut self, service: api::Key, reason: &'static str, message: String, how: How) -> Notification {
         if *self.last_message != *message {
             self.last_message = message.into();
         }
         let uid = self.overview.uid(&service).unwrap_or_default().to_owned();
-        let notice = Notice { reason, message: self.last_message.clone(), patience, told_by };
+        let How { patience, healing, told_by } = how;
+        let notice = Notice { reason, message: self.last_message.clone(), patience, healing, told_by };
         Notification::Wrong { service, uid, notice }
     }
 
