@@ -146,11 +146,15 @@ fn readiness(lab: &Lab) -> Result<()> {
     let mut cluster = Cluster::start(lab, &["node-a", "node-b"])?;
     cluster.announce_on_segment()?;
     let client = cluster.client().clone();
-    cluster.apply(&Service::dual("web"))?;
+    // One Service with ports of both protocols.
+    cluster.apply(&Service::dual("web").and_port("UDP", 53))?;
     cluster.apply(&Service::dual("other"))?;
     let (web, other) = (cluster.wait_addresses("web")?, cluster.wait_addresses("other")?);
     for target in web.iter().chain(&other) {
         cluster.reach(&client, at(*target, 80))?;
+    }
+    for target in &web {
+        cluster.reach_udp(&client, at(*target, 53)).context("the UDP port beside the TCP port")?;
     }
     cluster.unready("web", &["node-a", "node-b"])?;
     for target in &web {
@@ -160,6 +164,8 @@ fn readiness(lab: &Lab) -> Result<()> {
     for target in &web {
         let answer = cluster.reach(&client, at(*target, 80)).context("one endpoint is ready again")?;
         ensure!(answer.backend == "node-b", "{answer:?}");
+        let answer = cluster.reach_udp(&client, at(*target, 53)).context("one endpoint is ready again")?;
+        ensure!(answer.backend == "node-b", "over UDP {answer:?}");
     }
     ensure!(cluster.addresses("web")? == web, "readiness has changed the addresses of web");
     cluster.delete("web")?;
@@ -191,12 +197,19 @@ fn selectors(lab: &Lab) -> Result<()> {
     cluster.unlabel("node-c", "announce")?;
     cluster.wait_owner(target, "node-b").context("node-c lost it")?;
     // Preferences come before the election, and do not select.
-    cluster.put(
-        "L2Advertisement",
-        "segment",
-        "preferredNodeSelectors: [{weight: 10, preference: {matchLabels: {announce: \"yes\"}}}]",
-    )?;
+    let prefer = |preference: &str| format!("preferredNodeSelectors: [{{weight: 10, preference: {{{preference}}}}}]");
+    let labelled = prefer("matchLabels: {announce: \"yes\"}");
+    cluster.put("L2Advertisement", "segment", &labelled)?;
     cluster.wait_owner(target, "node-b").context("node-b is preferred")?;
+    cluster.label("node-b", EXCLUDE, "")?;
+    cluster.wait_owner(target, "node-a").context("the preferred node is excluded")?;
+    cluster.unlabel("node-b", EXCLUDE)?;
+    cluster.wait_owner(target, "node-b").context("the preferred node is not excluded any more")?;
+    let everybody = prefer("matchExpressions: [{key: kubernetes.io/hostname, operator: Exists}]");
+    cluster.put("L2Advertisement", "segment", &everybody)?;
+    cluster.wait_owner(target, "node-a").context("everybody is preferred, so the election decides")?;
+    cluster.put("L2Advertisement", "segment", &labelled)?;
+    cluster.wait_owner(target, "node-b").context("node-b alone is preferred again")?;
     cluster.unlabel("node-b", "announce")?;
     cluster.wait_owner(target, "node-a").context("nobody is preferred, so the election decides")?;
     // Service selectors.

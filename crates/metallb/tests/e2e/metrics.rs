@@ -268,7 +268,18 @@ fn stale(lab: &Lab) -> Result<()> {
     ensure!(before.iter().zip(&after).all(|(before, after)| before < after), "{before:?} became {after:?}");
     // D2: the same configuration as before.
     cluster.remove("IPAddressPool", "overlap")?;
-    wait([1.0, 0.0]).context("the pool is gone again")
+    wait([1.0, 0.0]).context("the pool is gone again")?;
+    // A profile that is not there is an error of the speaker alone, since the controller has no peers.
+    let of_speaker = |is_stale: f64| {
+        let stale = "metallb_k8s_client_config_stale_bool";
+        wait_values(cluster.host("node-a"), &[(stale, &[], Some(is_stale))])?;
+        wait_values(cluster.control(), &[(stale, &[], Some(0.0))])
+    };
+    let peer = "myASN: 64512, peerASN: 64513, peerAddress: 192.168.1.254, bfdProfile: quick";
+    cluster.put("BGPPeer", "router", peer)?;
+    of_speaker(1.0).context("the profile is missing")?;
+    cluster.put("BFDProfile", "quick", "receiveInterval: 300")?;
+    of_speaker(0.0).context("the profile is there")
 }
 
 /// A controller on an empty folder, and what it serves there.

@@ -83,6 +83,12 @@ impl Service {
         Service { ports: vec![(protocol, port)], ..self }
     }
 
+    /// With one more port.
+    pub(crate) fn and_port(mut self, protocol: &'static str, port: u16) -> Service {
+        self.ports.push((protocol, port));
+        self
+    }
+
     /// With a `loadBalancerClass`.
     pub(crate) fn class(self, class: &'static str) -> Service {
         Service { class: Some(class), ..self }
@@ -139,7 +145,8 @@ impl Service {
         let cluster_ip = |family: &Family| if *family == Family::V4 { "10.96.0.20" } else { "\"fd00:96::20\"" };
         let list = |items: Vec<String>| items.join(", ");
         let cluster_ips = list(self.families.iter().map(|family| cluster_ip(family).to_owned()).collect());
-        let ports = list(self.ports.iter().map(|(p, port)| format!("{{protocol: {p}, port: {port}}}")).collect());
+        let port = |(protocol, port)| format!("{{name: p{port}, protocol: {protocol}, port: {port}}}");
+        let ports = list(self.ports.iter().copied().map(port).collect());
         let annotations = list(self.annotations.iter().map(|(key, value)| format!("{key}: \"{value}\"")).collect());
         let labels = list(self.labels.iter().map(|(key, value)| format!("{key}: \"{value}\"")).collect());
         let policy = if self.families.len() == 1 { "SingleStack" } else { "RequireDualStack" };

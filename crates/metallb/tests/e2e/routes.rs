@@ -26,6 +26,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
+/// The AS of one node, where the others have [`OURS`].
+const OTHER: u32 = 64_777;
+
 /// What a router learns of a Service with both families: its IPv4 and its IPv6 route.
 fn routes_to(edge: &Edge, addresses: &[IpAddr]) -> Result<Vec<RouterRoute>> {
     let mut routes = Vec::new();
@@ -77,11 +80,8 @@ fn ebgp(lab: &Lab) -> Result<()> {
         "host-routes",
         &format!("{host_routes} [\"64500:100\", \"large:4200000001:1:2\", alias]"),
     )?;
-    cluster.put(
-        "BGPAdvertisement",
-        "aggregate",
-        "ipAddressPools: [routed], aggregationLength: 28, aggregationLengthV6: 124, communities: [\"65535:65281\"]",
-    )?;
+    let aggregate = "ipAddressPools: [routed], aggregationLength: 28, aggregationLengthV6: 124, communities: ";
+    cluster.put("BGPAdvertisement", "aggregate", &format!("{aggregate} [\"65535:65281\"]"))?;
     put_peers(&cluster, "")?;
     cluster.put(
         "BGPPeer",
@@ -103,9 +103,10 @@ fn ebgp(lab: &Lab) -> Result<()> {
         ensure!(route.med.is_none(), "a MED that nobody asked for: {route:?}");
         ensure!(communities(&route) == ["64500:100", "64500:300", "large:4200000001:1:2"], "{route:?}");
     }
-    for (aggregate, next_hops) in [("203.0.113.0/28", [v4(11), v4(12)]), ("2001:db8:1::/124", [v6(11), v6(12)])] {
-        edge.router.wait_next_hops(aggregate, &next_hops, LIMIT).context("the aggregate")?;
-        wait_communities(&edge, aggregate, &["65535:65281"])?;
+    let aggregates = [("203.0.113.0/28", [v4(11), v4(12)]), ("2001:db8:1::/124", [v6(11), v6(12)])];
+    for (prefix, next_hops) in &aggregates {
+        edge.router.wait_next_hops(prefix, next_hops, LIMIT).context("the aggregate")?;
+        wait_communities(&edge, prefix, &["65535:65281"])?;
     }
     // Packets follow, over each node.
     for target in &addresses {
@@ -129,9 +130,23 @@ fn ebgp(lab: &Lab) -> Result<()> {
     for target in &addresses {
         wait_communities(&edge, &host_route(*target), &["64500:999"])?;
     }
+    // An aggregate goes, and comes beside routes that are there.
     cluster.remove("BGPAdvertisement", "aggregate")?;
-    edge.router.wait_next_hops("203.0.113.0/28", &[], LIMIT).context("the aggregate is advertised no more")?;
+    for (prefix, _) in &aggregates {
+        edge.router.wait_next_hops(prefix, &[], LIMIT).context("the aggregate is advertised no more")?;
+    }
+    cluster.put("BGPAdvertisement", "aggregate", &format!("{aggregate} [\"64500:28\"]"))?;
+    for (prefix, next_hops) in &aggregates {
+        edge.router.wait_next_hops(prefix, next_hops, LIMIT).context("the aggregate is advertised again")?;
+        wait_communities(&edge, prefix, &["64500:28"])?;
+    }
+    for target in &addresses {
+        wait_communities(&edge, &host_route(*target), &["64500:999"])?;
+    }
     cluster.delete("web")?;
+    for (prefix, _) in &aggregates {
+        edge.router.wait_next_hops(prefix, &[], LIMIT).context("the only Service of the aggregate is deleted")?;
+    }
     for target in &addresses {
         edge.wait_nodes(&cluster, *target, &[]).context("the Service is deleted")?;
     }
@@ -158,7 +173,8 @@ fn received_routes_are_ignored(cluster: &Cluster, edge: &Edge) -> Result<()> {
 
 fn ibgp(lab: &Lab) -> Result<()> {
     let mut cluster = Cluster::start(lab, &["node-a"])?;
-    let config = accepting(&cluster, OURS, OURS, |_| {})?;
+    // The router would carry both families over each session.
+    let config = accepting(&cluster, OURS, OURS, |peer| *peer = peer.clone().dual_stack())?;
     let edge = Edge::start(lab, &cluster, 254, RouterKind::Frr, &config)?;
     let wire = wire_capture(edge.router.host())?;
     announce_routed(&cluster)?;
@@ -190,6 +206,16 @@ fn ibgp(lab: &Lab) -> Result<()> {
     }
     ensure!(wire.log().contains("Local Preference (5)"), "tcpdump has seen no LOCAL_PREF over iBGP:\n{}", wire.log());
     ensure!(edge.counters()? == before, "a session was touched: {:?}, before {before:?}", edge.counters()?);
+    // Both families over the session of one.
+    cluster.remove("BGPPeer", "six")?;
+    let four = format!("myASN: {OURS}, peerASN: {OURS}, peerAddress: {}, dualStackAddressFamily: true", v4(254));
+    cluster.put("BGPPeer", "four", &four)?;
+    let attributes = "ipAddressPools: [routed], localPref: 300, communities: [\"64500:7\", \"large:64500:1:7\"]";
+    cluster.put("BGPAdvertisement", "routed", attributes)?;
+    for route in wait_local_pref(300).context("over one session")? {
+        ensure!(communities(&route) == ["64500:7", "large:64500:1:7"], "over one session: {route:?}");
+    }
+    ensure!(!edge.session(v6(11))?.is_established(), "the session over IPv6 is there");
     Ok(())
 }
 
@@ -278,6 +304,25 @@ fn next_hops(lab: &Lab) -> Result<()> {
     wait(&cluster, &[], "no node has the label that the advertisement asks for")?;
     cluster.label("node-b", "rack", "one")?;
     wait(&cluster, &["node-b"], "node-b got the label")?;
+    // A second Service, of a pool whose advertisement is for another node.
+    cluster.put("IPAddressPool", "other", "addresses: [198.51.100.0/28, \"2001:db8:2::/124\"], autoAssign: false")?;
+    let on = |node: &str| {
+        format!("ipAddressPools: [other], nodeSelectors: [{{matchLabels: {{kubernetes.io/hostname: {node}}}}}]")
+    };
+    cluster.put("BGPAdvertisement", "other", &on("node-c"))?;
+    cluster.apply(&Service::dual("api").from("other"))?;
+    let others = cluster.wait_addresses("api")?;
+    for target in &others {
+        edge.wait_nodes(&cluster, *target, &["node-c"]).context("the other pool is for node-c")?;
+        cluster.reach(&edge.remote, at(*target, 80))?;
+    }
+    wait(&cluster, &["node-b"], "the other pool is for node-c")?;
+    // An update that matches nobody.
+    cluster.put("BGPAdvertisement", "other", &on("nobody"))?;
+    for target in &others {
+        edge.wait_nodes(&cluster, *target, &[]).context("the other pool is for nobody")?;
+    }
+    wait(&cluster, &["node-b"], "the other pool is for nobody")?;
     cluster.put(
         "BGPAdvertisement",
         "routed",
@@ -303,8 +348,12 @@ fn next_hops(lab: &Lab) -> Result<()> {
 fn dual_stack(lab: &Lab) -> Result<()> {
     let mut cluster = Cluster::start(lab, &["node-a", "node-b"])?;
     let mut config = accepting(&cluster, THEIRS, OURS, |peer| *peer = peer.clone().dual_stack())?;
-    // node-a over IPv4 alone, node-b over IPv6 alone.
-    config.peers.retain(|peer| [v4(11), v6(12)].map(lab::router::PeerPlace::Address).contains(&peer.place));
+    // node-a over IPv4 alone, node-b over IPv6 alone, and later over IPv4 with an AS of its own.
+    let place = lab::router::PeerPlace::Address;
+    config.peers.retain(|peer| [v4(11), v4(12), v6(12)].map(place).contains(&peer.place));
+    for peer in config.peers.iter_mut().filter(|peer| peer.place == place(v4(12))) {
+        peer.remote_as = kit::Asn::new(OTHER).context("an AS number is not 0")?;
+    }
     let edge = Edge::start(lab, &cluster, 254, RouterKind::Frr, &config)?;
     announce_routed(&cluster)?;
     for (name, node, router) in [("four", "node-a", v4(254)), ("six", "node-b", v6(254))] {
@@ -327,8 +376,18 @@ fn dual_stack(lab: &Lab) -> Result<()> {
             &format!("myASN: {OURS}, peerASN: {THEIRS}, peerAddress: \"{router}\", {selector}"),
         )?;
     }
-    edge.wait_nodes(&cluster, address("203.0.113.0"), &["node-a"])?;
+    let four = address("203.0.113.0");
+    edge.wait_nodes(&cluster, four, &["node-a"])?;
     edge.wait_nodes(&cluster, address("2001:db8:1::"), &["node-b"])?;
+    // Two BGPPeers for one router: each node has an AS of its own.
+    let peer = format!("myASN: {OTHER}, peerASN: {THEIRS}, peerAddress: {}", v4(254));
+    let selector = "nodeSelectors: [{matchLabels: {kubernetes.io/hostname: node-b}}]";
+    cluster.put("BGPPeer", "other", &format!("{peer}, {selector}"))?;
+    edge.wait_nodes(&cluster, four, &["node-a", "node-b"]).context("node-b is in an AS of its own")?;
+    let mut paths: Vec<_> =
+        edge.router.routes_to(&host_route(four))?.into_iter().map(|route| (route.next_hop, route.as_path)).collect();
+    paths.sort();
+    ensure!(paths == [(v4(11), vec![OURS]), (v4(12), vec![OTHER])], "{paths:?}");
     Ok(())
 }
 

@@ -23,6 +23,8 @@ fn requested(lab: &Lab) -> Result<()> {
     cluster.announce_on_segment()?;
     announce_routed(&cluster)?;
     let client = cluster.client().clone();
+    // No class is configured, so a Service with one is not ours. It would be the first to get an address.
+    cluster.apply(&Service::v4("classy").class("example.com/theirs"))?;
     cluster.apply(&Service::v4("web").wants("192.168.1.245"))?;
     cluster.wait_exactly("web", &["192.168.1.245"])?;
     cluster.reach(&client, "192.168.1.245:80".parse()?)?;
@@ -56,6 +58,20 @@ fn requested(lab: &Lab) -> Result<()> {
     cluster.wait_exactly("taken", &["192.168.1.245"])?;
     cluster.reach(&client, "192.168.1.247:80".parse()?)?;
     cluster.reach(&client, "192.168.1.245:80".parse()?)?;
+    // The last pool goes, and no address is left.
+    for pool in ["routed", "segment"] {
+        cluster.remove("IPAddressPool", pool)?;
+    }
+    for service in ["web", "dual", "taken", "by-name"] {
+        cluster.wait_exactly(service, &[]).with_context(|| format!("all pools are removed, and {service}"))?;
+        cluster.wait_event(service, "ClearAssignment", "")?;
+    }
+    for target in ["192.168.1.245", "192.168.1.247"] {
+        cluster.wait_silence(address(target)).context("all pools are removed")?;
+    }
+    ensure!(cluster.addresses("classy")?.is_empty(), "classy has {:?}", cluster.addresses("classy")?);
+    let events = cluster.events()?;
+    ensure!(events.iter().all(|event| event["name"] != "classy"), "an event for classy: {events:?}");
     Ok(())
 }
 
@@ -80,6 +96,7 @@ fn sharing(lab: &Lab) -> Result<()> {
     ensure!(answer.backend == "node-b", "over TCP {answer:?}");
     let answer = cluster.reach_udp(&client, at(target, 53))?;
     ensure!(answer.backend == "node-c", "over UDP {answer:?}");
+    sharing_over_ipv6(&mut cluster)?;
     // A port that is in use, or another key, is refused; and the others stay.
     cluster.apply(&Service::v4("again").port("TCP", 53).shares("dns").wants("192.168.1.240"))?;
     cluster.wait_event("again", "AllocationFailed", "192.168.1.240")?;
@@ -95,6 +112,27 @@ fn sharing(lab: &Lab) -> Result<()> {
     // The last one is gone: the stranger with its own key gets the address.
     cluster.wait_exactly("stranger", &["192.168.1.240"])?;
     cluster.reach(&client, at(target, 54))?;
+    Ok(())
+}
+
+/// The same with IPv6, where node-b is the first by the election.
+fn sharing_over_ipv6(cluster: &mut Cluster) -> Result<()> {
+    const TARGET: &str = "fc00:f853:ccd:e799::1";
+    let client = cluster.client().clone();
+    for (name, protocol, node) in [("six-tcp", "TCP", "node-a"), ("six-udp", "UDP", "node-c")] {
+        cluster.apply(&Service::v6(name).port(protocol, 53).shares("six").wants(TARGET).on(&[node]))?;
+        cluster.wait_exactly(name, &[TARGET])?;
+    }
+    let target = address(TARGET);
+    cluster.wait_owner(target, "node-b")?;
+    let messages = ["six-tcp", "six-udp"].map(|service| cluster.wait_event(service, "nodeAssigned", "layer2"));
+    let [one, other] = messages;
+    let (one, other) = (one?, other?);
+    ensure!(one == other && one.contains("node-b"), "{one:?} and {other:?}");
+    let answer = cluster.reach(&client, at(target, 53))?;
+    ensure!(answer.backend == "node-a", "over TCP {answer:?}");
+    let answer = cluster.reach_udp(&client, at(target, 53))?;
+    ensure!(answer.backend == "node-c", "over UDP {answer:?}");
     Ok(())
 }
 

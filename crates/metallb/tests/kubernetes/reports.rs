@@ -155,6 +155,12 @@ pub(crate) fn announcements(lab: &Lab) -> Result<()> {
         site.cluster.delete(&format!("/apis/metallb.io/v1beta2/namespaces/{NAMESPACE}/bgppeers/router-v6"))?;
         wait_bgp(site, "routed", &[("node1", &["router-v4"]), ("node2", &["router-v4"])])?;
         let other = if owner_of_lan == "node1" { "node2" } else { "node1" };
+        let advertisement = |spec: Value| ours("BGPAdvertisement", "v1beta1", "routed", spec);
+        let on_other = json!([{"matchLabels": {"kubernetes.io/hostname": other}}]);
+        site.apply(&[advertisement(json!({"ipAddressPools": ["routed"], "nodeSelectors": on_other}))])?;
+        wait_bgp(site, "routed", &[(other, &["router-v4"])])?;
+        site.apply(&[advertisement(json!({"ipAddressPools": ["routed"], "nodeSelectors": []}))])?;
+        wait_bgp(site, "routed", &[("node1", &["router-v4"]), ("node2", &["router-v4"])])?;
         let excluded = json!({"metadata": {"labels": {"node.kubernetes.io/exclude-from-external-load-balancers": ""}}});
         site.cluster.patch(&format!("/api/v1/nodes/{owner_of_lan}"), &excluded)?;
         wait_layer2(site, &[("lan", other, &["eth0"])])?;
@@ -213,9 +219,16 @@ pub(crate) fn configuration_states(lab: &Lab) -> Result<()> {
         site.cluster.patch(&peer, &on_node1)?;
         let message = ["configuration error: ", "referencing non existing bfd profile", "router-v4"];
         wait_state(site, "speaker-node1", "Invalid", &message)?;
-        for part in ["controller", "speaker-node2"] {
-            wait_state(site, part, "Valid", &[])?;
-        }
+        let others_are_well = || {
+            wait_state(site, "controller", "Valid", &[])?;
+            wait_state(site, "speaker-node2", "Valid", &[])
+        };
+        others_are_well()?;
+        // All states are deleted: they come back as they were, the invalid one too.
+        let deleted = site.cluster.kubectl(&["delete", "configurationstates", "--all", "-n", NAMESPACE])?;
+        ensure!(parts.iter().all(|part| deleted.contains(part)), "deleted were {deleted}");
+        wait_state(site, "speaker-node1", "Invalid", &message)?;
+        others_are_well()?;
         // A second error beside it; each is told, and the state is good when both are mended.
         let communities = json!({"ipAddressPools": ["routed"], "communities": ["no-such-alias"]});
         site.apply(&[ours("BGPAdvertisement", "v1beta1", "routed", communities)])?;
@@ -232,6 +245,7 @@ pub(crate) fn configuration_states(lab: &Lab) -> Result<()> {
         for part in parts {
             wait_state(site, part, "Valid", &[])?;
         }
+        errors_of_one_node(site, &peer)?;
         // What is deleted comes back as it was; what is the controller's is told by the controller.
         site.cluster.delete(&format!("{REPORTS}/configurationstates/speaker-node2"))?;
         wait_state(site, "speaker-node2", "Valid", &[])?;
@@ -242,4 +256,40 @@ pub(crate) fn configuration_states(lab: &Lab) -> Result<()> {
         site.cluster.delete(&format!("{REPORTS}/configurationstates/controller"))?;
         wait_state(site, "controller", "Invalid", &["overlaps with already defined CIDR"])
     })
+}
+
+/// A Secret of the wrong type, and two peers with one address, where the first peer is for node1: the second node and the
+/// controller have nothing to complain about.
+fn errors_of_one_node(site: &Site, peer: &str) -> Result<()> {
+    let only_node1 = |result: &str, pieces: &[&str]| {
+        wait_state(site, "speaker-node1", result, pieces)?;
+        wait_state(site, "speaker-node2", "Valid", &[])?;
+        wait_state(site, "controller", "Valid", &[])
+    };
+    let secret = |type_: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": type_,
+            "metadata": {"name": "router", "namespace": NAMESPACE}, "stringData": {"password": "a-password"},
+        })
+    };
+    site.apply(&[secret("Opaque")])?;
+    site.cluster.patch(peer, &json!({"spec": {"passwordSecret": {"name": "router"}}}))?;
+    only_node1("Invalid", &["secret type mismatch", "kubernetes.io/basic-auth"])?;
+    // The type of a Secret cannot be changed.
+    site.cluster.kubectl(&["delete", "secret", "router", "-n", NAMESPACE])?;
+    site.apply(&[secret("kubernetes.io/basic-auth")])?;
+    only_node1("Valid", &[])?;
+
+    // The second is for nodes of a rack where none is, until node1 moves into it.
+    let mut second = crate::site::peer(0, |spec| {
+        spec["nodeSelectors"] = json!([{"matchLabels": {"rack": "two"}}]);
+    });
+    second["metadata"]["name"] = json!("in-rack-two");
+    site.apply(&[second])?;
+    only_node1("Valid", &[])?;
+    let rack = |name: Value| json!({"metadata": {"labels": {"rack": name}}});
+    site.cluster.patch("/api/v1/nodes/node1", &rack(json!("two")))?;
+    only_node1("Invalid", &["already exists", "router-v4", "in-rack-two"])?;
+    site.cluster.patch("/api/v1/nodes/node1", &rack(Value::Null))?;
+    only_node1("Valid", &[])
 }

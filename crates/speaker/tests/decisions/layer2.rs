@@ -169,6 +169,45 @@ fn policy_local_elects_among_nodes_with_endpoints() {
 }
 
 #[test]
+fn policy_local_elects_among_what_several_advertisements_select() {
+    // One for all nodes and one for n3 alone: wherever the backend is announces; then n1 is not selected any more.
+    check(
+        "l2 p more nodes=zone=b
+         configure
+         svc web 10.0.0.1 local
+         eps web n1:ready
+         eps web n3:ready
+         why web
+         eps web n1:ready
+         l2 p all nodes=zone=b
+         configure
+         why web",
+        expect![[r#"
+            > synced
+              settled
+            > eps web n1:ready
+              answer for 10.0.0.1 on All
+              announced default/web by layer2 with [10.0.0.1] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+            > eps web n3:ready
+              no answer for 10.0.0.1
+              withdrawn default/web by layer2 with [10.0.0.1]: no backend on this node can take traffic
+            web layer2 LocalEndpoints: no backend on this node can take traffic (noLocalEndpoints)
+            web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            > eps web n1:ready
+              answer for 10.0.0.1 on All
+              announced default/web by layer2 with [10.0.0.1] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+            > configure
+              no answer for 10.0.0.1 when another machine has announced it
+              withdrawn default/web by layer2 with [10.0.0.1]: no advertisement for the Service selects this node
+            web layer2 NodeSelected: no advertisement for the Service selects this node (noMatchingAdvertisement)
+            web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+        "#]],
+    );
+}
+
+#[test]
 fn a_node_that_is_not_ready_answers_where_no_other_can() {
     check(
         "svc web 10.0.0.4
