@@ -10,7 +10,7 @@ use kit::{Duration, Instant, Outbox};
 use netio::clock::Clock;
 use source::kube::{Client, MemberKey};
 use source::manifests::StatusFiles;
-use source::{Change, LeaseOptions, Owner, PoolStatus, Writer};
+use source::{Change, LeaseOptions, Owner, PoolStatus, Source, Writer};
 use telemetry::health::Health;
 use telemetry::logs::Logs;
 use telemetry::metrics::{ControllerReport, PoolReport, Work};
@@ -45,7 +45,7 @@ pub(crate) fn run(flags: Box<ControllerFlags>) -> Result<()> {
 }
 
 async fn serve(flags: &ControllerFlags) -> Result<()> {
-    let mut shutdown = Shutdown::listen()?;
+    let shutdown = Shutdown::listen()?;
     let logs = process::start_logs(&flags.common)?;
     process::warn_of_unused(&flags.future.given());
     let health = process::serve_health(Reach::Everywhere, flags.common.health_probe_port).await?;
@@ -62,65 +62,58 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
         }
         (Some(_), WebhookMode::Disabled) | (None, _) => None,
     };
+    let (source, api) = source(flags, namespace.as_deref()).await?;
+    let beside = conditions::source(&flags.common, namespace.as_deref()).await?;
+    let scrapes = metrics::serve(&flags.common, &logs, &source, api.as_ref()).await?;
+    make_member_key(flags, api, namespace.as_deref())?;
+    let mut around = Around { source, beside, scrapes, webhooks, health, shutdown, clock: Clock::start() };
+    let mut cluster = Cluster::new(&flags.common.lb_class, namespace, &mut around.source);
+    cluster.begin(around.clock.now());
+    let signal = drive(&mut cluster, &mut around).await?;
+    tracing::info!(op = "shutdown", signal, "done");
+    end(around, cluster.leads).await;
+    Ok(())
+}
+
+/// The source of what a controller decides about.
+async fn source(flags: &ControllerFlags, namespace: Option<&str>) -> Result<(Source, Option<Client>)> {
     let instance = if flags.common.pod_name.is_empty() { "controller" } else { flags.common.pod_name.as_str() };
-    let (mut source, api) = process::source(
+    process::source(
         &flags.common,
         "metallb-controller",
         instance,
-        namespace.as_deref(),
+        namespace,
         &KINDS,
         Reports::kinds(&Component::Controller),
         PoolStatus::Read,
         flags.leader_elect.then(|| LeaseOptions { name: LEASE, holder: flags.common.pod_name.clone() }),
         StatusFiles::Owned,
     )
-    .await?;
-    let mut beside = conditions::source(&flags.common, namespace.as_deref()).await?;
-    let mut scrapes: Scrapes<ControllerReport> = metrics::serve(&flags.common, &logs, &source, api.as_ref()).await?;
-    make_member_key(flags, api, namespace.as_deref())?;
-    let clock = Clock::start();
-    let class = &flags.common.lb_class;
-    let mut cluster = Cluster {
-        decisions: Controller::new(Settings {
-            namespace: namespace.clone().unwrap_or_default(),
-            load_balancer_class: (!class.is_empty()).then(|| class.clone()),
-            pool_status_pace: POOL_STATUS_PACE,
-        }),
-        reports: Reports::new(Component::Controller, namespace.as_deref(), source.writer.clone()),
-        conditions: Conditions::new(class.clone(), namespace.clone(), source.writer.clone()),
-        configuration: Configuration::of_controller(namespace),
-        writer: source.writer.clone(),
-        out: Outbox::with_limit(OUTBOX_LIMIT),
-        synced: false,
-        // Without a Lease there is nobody else.
-        leads: source.lease.is_none(),
-        owner: source.owner.borrow_and_update().clone(),
-    };
-    if source.lease.is_some() {
-        cluster.writer.pause();
-    }
-    cluster.reports.configuration(clock.now(), cluster.configuration.verdict());
-    cluster.owned(clock.now());
+    .await
+}
+
+/// What a controller hears from, and what it ends with.
+struct Around {
+    source: Source,
+    /// What is read for conditions alone.
+    beside: Source,
+    scrapes: Scrapes<ControllerReport>,
+    webhooks: Option<Webhooks>,
+    health: Health,
+    shutdown: Shutdown,
+    clock: Clock,
+}
+
+/// Has the cluster hear everything, until a signal comes: its name.
+async fn drive(cluster: &mut Cluster, around: &mut Around) -> Result<&'static str> {
     let (mut changes, mut changes_beside) = (Vec::with_capacity(CHANGES_PER_TURN), Vec::new());
-    let writer = source.writer.clone();
-    let signal = loop {
-        let now = clock.now();
-        cluster.carry_out();
-        cluster.reports.carry_out();
-        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        if is_due(cluster.decisions.next_deadline()) {
-            cluster.decide(now, Input::Tick);
-        }
-        if is_due(cluster.reports.next_deadline()) {
-            cluster.reports.tell(now, report::Input::Tick);
-        }
-        if is_due(cluster.conditions.next_deadline()) {
-            cluster.show(now);
-        }
+    let Around { source, beside, scrapes, webhooks, health, shutdown, clock } = around;
+    loop {
+        cluster.turn(clock.now());
         tokio::select! {
-            signal = shutdown.wait() => break signal,
+            signal = shutdown.wait() => return Ok(signal),
             () = clock.sleep_until(cluster.next_deadline()) => {}
-            () = writer.room(), if cluster.is_held_back() => {
+            () = source.writer.room(), if cluster.is_held_back() => {
                 // Addresses first.
                 cluster.carry_out();
                 cluster.reports.carry_out();
@@ -131,7 +124,7 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
                 cluster.owned(clock.now());
             }
             Ok(()) = source.connection.changed() => {
-                process::report_source(&health, &source.connection.borrow_and_update());
+                process::report_source(health, &source.connection.borrow_and_update());
             }
             envelope = scrapes.next() => {
                 // Who asked may have gone.
@@ -154,20 +147,22 @@ async fn serve(flags: &ControllerFlags) -> Result<()> {
                 cluster.show(clock.now());
             }
         }
-    };
-    tracing::info!(op = "shutdown", signal, "done");
-    source.writer.flush(process::FLUSH_TIMEOUT).await;
-    if let Some(lease) = &source.lease
+    }
+}
+
+/// Has the rest written, and lets another controller go on.
+async fn end(around: Around, leads: bool) {
+    around.source.writer.flush(process::FLUSH_TIMEOUT).await;
+    if let Some(lease) = &around.source.lease
         && lease.release(process::FLUSH_TIMEOUT).await
-        && cluster.leads
+        && leads
     {
         tracing::info!(op = "shutdown", lease = LEASE, "gave the Lease back");
     }
     // The next leader gives addresses meanwhile.
-    if let Some(webhooks) = webhooks {
+    if let Some(webhooks) = around.webhooks {
         webhooks.drain().await;
     }
-    Ok(())
 }
 
 /// When the certificate of the webhooks ends, in seconds since 1970.
@@ -237,6 +232,50 @@ struct Cluster {
 }
 
 impl Cluster {
+    fn new(class: &str, namespace: Option<String>, source: &mut Source) -> Self {
+        Cluster {
+            decisions: Controller::new(Settings {
+                namespace: namespace.clone().unwrap_or_default(),
+                load_balancer_class: (!class.is_empty()).then(|| class.to_owned()),
+                pool_status_pace: POOL_STATUS_PACE,
+            }),
+            reports: Reports::new(Component::Controller, namespace.as_deref(), source.writer.clone()),
+            conditions: Conditions::new(class.to_owned(), namespace.clone(), source.writer.clone()),
+            configuration: Configuration::of_controller(namespace),
+            writer: source.writer.clone(),
+            out: Outbox::with_limit(OUTBOX_LIMIT),
+            synced: false,
+            // Without a Lease there is nobody else.
+            leads: source.lease.is_none(),
+            owner: source.owner.borrow_and_update().clone(),
+        }
+    }
+
+    /// Says what is known before anything is heard.
+    fn begin(&mut self, now: Instant) {
+        if !self.leads {
+            self.writer.pause();
+        }
+        self.reports.configuration(now, self.configuration.verdict());
+        self.owned(now);
+    }
+
+    /// Has written what there is room for, and does what is due.
+    fn turn(&mut self, now: Instant) {
+        self.carry_out();
+        self.reports.carry_out();
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        if is_due(self.decisions.next_deadline()) {
+            self.decide(now, Input::Tick);
+        }
+        if is_due(self.reports.next_deadline()) {
+            self.reports.tell(now, report::Input::Tick);
+        }
+        if is_due(self.conditions.next_deadline()) {
+            self.show(now);
+        }
+    }
+
     fn next_deadline(&self) -> Option<Instant> {
         // What the decisions still have to do waits until there is room for it.
         let decisions = self.decisions.next_deadline().filter(|_| self.out.is_empty());

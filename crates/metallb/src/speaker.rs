@@ -496,18 +496,26 @@ fn log_sessions(news: Vec<News>) {
         match news {
             News::Up { peer, at, local } => tracing::info!(
                 event = "sessionUp",
-                peer = at,
+                peer = %peer.endpoint,
+                peerAddress = at.map(tracing::field::display),
                 localAddress = local.map(|local| local.to_string()),
                 localASN = %peer.local_as(),
                 peerASN = %peer.remote_as,
                 "BGP session established"
             ),
-            News::Down { at, reason } => {
-                tracing::warn!(event = "sessionDown", peer = at, error = reason, "BGP session down");
-            }
-            News::AttemptFailed { at, reason } => {
-                tracing::warn!(peer = at, error = reason, "failed to establish BGP session");
-            }
+            News::Down { peer, at, reason } => tracing::warn!(
+                event = "sessionDown",
+                peer = %peer.endpoint,
+                peerAddress = at.map(tracing::field::display),
+                error = reason,
+                "BGP session down"
+            ),
+            News::AttemptFailed { peer, at, reason } => tracing::warn!(
+                peer = %peer.endpoint,
+                peerAddress = at.map(tracing::field::display),
+                error = reason,
+                "failed to establish BGP session"
+            ),
         }
     }
 }

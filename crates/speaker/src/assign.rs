@@ -422,26 +422,21 @@ impl Overview {
         assigner.recheck(now);
         while out.room() > 0 {
             let Some(service) = assigner.unwritten.first().cloned() else { break };
-            if self.to_ask(now, &service, assigner).is_some() && !assigner.pace.spend(now) {
+            // Until all that share the address show the same node, two may announce it.
+            let together = assigner.unwritten_with(service).into_iter();
+            let to_ask: Vec<_> = together.map(|service| (self.to_ask(now, &service, assigner), service)).collect();
+            if to_ask.iter().any(|(asked, _)| asked.is_some()) && !assigner.pace.spend(now) {
                 break;
             }
-            // Until all that share the address show the same node, two may announce it.
-            for service in assigner.unwritten_with(service) {
-                self.write_assignment(now, service, assigner, out);
+            for (asked, service) in to_ask.into_iter().take(out.room()) {
+                assigner.unwritten.remove(&service);
+                if let Some(asked) = asked {
+                    let (uid, node) = (asked.uid.clone(), asked.node.clone());
+                    out.push(Write::AssignedNode { service: service.clone(), uid, node });
+                    assigner.asked.insert(service, asked);
+                    assigner.recheck_at.get_or_insert(now + RECHECK);
+                }
             }
-        }
-    }
-
-    fn write_assignment(&self, now: Instant, service: Key, assigner: &mut Assigner, out: &mut Outbox<Write>) {
-        if out.room() == 0 {
-            return;
-        }
-        assigner.unwritten.remove(&service);
-        if let Some(asked) = self.to_ask(now, &service, assigner) {
-            let (uid, node) = (asked.uid.clone(), asked.node.clone());
-            out.push(Write::AssignedNode { service: service.clone(), uid, node });
-            assigner.asked.insert(service, asked);
-            assigner.recheck_at.get_or_insert(now + RECHECK);
         }
     }
 

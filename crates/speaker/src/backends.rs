@@ -60,20 +60,16 @@ impl Backends {
 pub(crate) struct SliceOwners(BTreeMap<KeyText, Box<str>>);
 
 impl SliceOwners {
-    /// The Service that a slice names; none without the label, which then belongs to nobody.
-    pub(crate) fn named(slice: &EndpointSlice) -> Option<Key> {
-        let name = slice.metadata.labels.get(api::SERVICE_NAME)?;
-        Some(Key::new(slice.metadata.namespace.clone(), name.clone()))
-    }
-
-    /// Whether this is the Service of a slice, or none is.
-    pub(crate) fn is(&self, slice: &Key, service: Option<&Key>) -> bool {
-        self.0.get(&slice.into()).map(|name| &**name) == service.map(|service| service.name.as_str())
-    }
-
-    /// The slice belongs to this Service.
-    pub(crate) fn set(&mut self, slice: &Key, service: &Key) {
-        self.0.insert(slice.into(), service.name.as_str().into());
+    /// The slice is there, or has changed. Returns the Service that it does not belong to any more, if it did to another one,
+    /// and the one that it names; without the label it belongs to nobody.
+    pub(crate) fn apply(&mut self, slice: &EndpointSlice) -> (Option<Key>, Option<Key>) {
+        let (key, service) = (slice.metadata.key(), slice.metadata.labels.get(api::SERVICE_NAME));
+        let is_same = self.0.get(&(&key).into()).map(|name| &**name) == service.map(String::as_str);
+        let before = if is_same { None } else { self.remove(&key) };
+        if let Some(name) = service.filter(|_| !is_same) {
+            self.0.insert((&key).into(), name.as_str().into());
+        }
+        (before, service.map(|name| Key::new(key.namespace, name.clone())))
     }
 
     /// The slice is gone. Returns the Service that it belonged to.
@@ -91,6 +87,25 @@ mod tests {
         let endpoints: Vec<_> =
             nodes.iter().map(|node| serde_json::json!({"addresses": ["10.0.0.1"], "nodeName": node})).collect();
         SliceFacts::read(&serde_json::from_value(serde_json::json!({"endpoints": endpoints})).unwrap())
+    }
+
+    #[test]
+    fn a_slice_belongs_to_the_service_that_it_names_last() {
+        let slice = |labels: serde_json::Value| -> EndpointSlice {
+            let metadata = serde_json::json!({"name": "s", "namespace": "shop", "labels": labels});
+            serde_json::from_value(serde_json::json!({"metadata": metadata})).unwrap()
+        };
+        let of = |service: &str| slice(serde_json::json!({api::SERVICE_NAME: service}));
+        let key = |name: &str| Some(Key::new("shop", name));
+        let mut owners = SliceOwners::default();
+        assert_eq!(owners.apply(&slice(serde_json::json!({}))), (None, None));
+        assert_eq!(owners.apply(&of("a")), (None, key("a")));
+        assert_eq!(owners.apply(&of("a")), (None, key("a")));
+        assert_eq!(owners.apply(&of("b")), (key("a"), key("b")));
+        assert_eq!(owners.apply(&slice(serde_json::json!({}))), (key("b"), None));
+        assert_eq!(owners.remove(&Key::new("shop", "s")), None);
+        assert_eq!(owners.apply(&of("c")), (None, key("c")));
+        assert_eq!(owners.remove(&Key::new("shop", "s")), key("c"));
     }
 
     #[test]

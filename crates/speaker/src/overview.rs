@@ -143,7 +143,11 @@ impl Overview {
             OverviewInput::ServiceApplied(service) => self.service_applied(service),
             OverviewInput::ServiceDeleted(key) => self.service_deleted(key),
             OverviewInput::EndpointSliceApplied(slice) => self.slice_applied(slice),
-            OverviewInput::EndpointSliceDeleted(key) => self.slice_deleted(key),
+            OverviewInput::EndpointSliceDeleted(key) => {
+                if let Some(service) = self.slices.remove(key) {
+                    self.slice_lost(&service, &key.name);
+                }
+            }
             OverviewInput::NodeApplied(node) => self.node_applied(node),
             OverviewInput::NodeDeleted(name) => {
                 if self.nodes.remove(name).is_some() {
@@ -312,23 +316,21 @@ impl Overview {
     }
 
     fn slice_applied(&mut self, slice: &EndpointSlice) {
-        let (slice_key, service) = (slice.metadata.key(), SliceOwners::named(slice));
-        if !self.slices.is(&slice_key, service.as_ref()) {
-            self.slice_deleted(&slice_key);
+        let name = &slice.metadata.name;
+        let (before, service) = self.slices.apply(slice);
+        if let Some(before) = before {
+            self.slice_lost(&before, name);
         }
         let Some(service) = service else { return };
-        self.slices.set(&slice_key, &service);
-        let facts = SliceFacts::read(slice);
         let view = self.services.entry((&service).into()).or_default();
-        if view.slices.set(&slice_key.name, facts) {
+        if view.slices.set(name, SliceFacts::read(slice)) {
             self.mark(&service);
         }
     }
 
-    fn slice_deleted(&mut self, slice: &Key) {
-        let Some(service) = self.slices.remove(slice) else { return };
-        self.change(&service, |view| view.slices.remove(&slice.name));
-        self.mark(&service);
+    fn slice_lost(&mut self, service: &Key, slice: &str) {
+        self.change(service, |view| view.slices.remove(slice));
+        self.mark(service);
     }
 
     /// Takes something away from what is known of a Service, and forgets it if that was all.

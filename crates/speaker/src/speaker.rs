@@ -281,7 +281,11 @@ impl Speaker {
             Input::ServiceApplied(service) => self.apply_service(&service),
             Input::ServiceDeleted(key) => self.delete_service(&key, out),
             Input::EndpointSliceApplied(slice) => self.apply_slice(&slice),
-            Input::EndpointSliceDeleted(key) => self.delete_slice(&key),
+            Input::EndpointSliceDeleted(key) => {
+                if let Some(service) = self.slices.remove(&key) {
+                    self.lose_slice(service, &key.name);
+                }
+            }
             Input::NodeApplied(node) => {
                 self.conflicts.node_applied(&node);
                 let facts = NodeFacts::read(&node, &self.options.drain.taints);
@@ -411,24 +415,21 @@ impl Speaker {
     }
 
     fn apply_slice(&mut self, slice: &EndpointSlice) {
-        let (slice_key, service) = (slice.metadata.key(), SliceOwners::named(slice));
-        if !self.slices.is(&slice_key, service.as_ref()) {
-            self.delete_slice(&slice_key);
+        let name = &slice.metadata.name;
+        let (before, service) = self.slices.apply(slice);
+        if let Some(before) = before {
+            self.lose_slice(before, name);
         }
-        // A slice without the label belongs to nobody (contract 2.2).
         let Some(service) = service else { return };
-        self.slices.set(&slice_key, &service);
-        let facts = SliceFacts::read(slice);
         let state = self.services.entry(service.clone()).or_default();
-        if state.slices.set(&slice_key.name, facts) {
+        if state.slices.set(name, SliceFacts::read(slice)) {
             self.dirty.insert(service);
         }
     }
 
-    fn delete_slice(&mut self, slice: &Key) {
-        let Some(service) = self.slices.remove(slice) else { return };
+    fn lose_slice(&mut self, service: Key, slice: &str) {
         let Some(state) = self.services.get_mut(&service) else { return };
-        state.slices.remove(&slice.name);
+        state.slices.remove(slice);
         if state.facts.is_some() {
             self.dirty.insert(service);
         } else if state.slices.is_empty() {

@@ -76,9 +76,9 @@ struct Session {
 
 /// Something that happened to a session, for logs and metrics.
 pub(super) enum News {
-    Up { peer: Arc<Peer>, at: String, local: Option<SocketAddr> },
-    Down { at: String, reason: String },
-    AttemptFailed { at: String, reason: String },
+    Up { peer: Arc<Peer>, at: Option<IpAddr>, local: Option<SocketAddr> },
+    Down { peer: Arc<Peer>, at: Option<IpAddr>, reason: String },
+    AttemptFailed { peer: Arc<Peer>, at: Option<IpAddr>, reason: String },
 }
 
 /// Something that sessions wait for.
@@ -448,8 +448,8 @@ impl Session {
     }
 
     /// Where the neighbour is, for logs.
-    fn at(&self) -> String {
-        self.at.map_or_else(|| self.peer.endpoint.to_string(), |at| at.ip().to_string())
+    fn at(&self) -> Option<IpAddr> {
+        self.at.map(|at| at.ip())
     }
 
     fn report(&self, output: Output) -> Option<News> {
@@ -459,13 +459,14 @@ impl Session {
                 let local = self.core.view().session.map(|session| session.local);
                 Some(News::Up { peer, at, local })
             }
-            Output::SessionDown { reason } => Some(News::Down { at, reason: reason.to_string() }),
-            Output::AttemptFailed { reason } => Some(News::AttemptFailed { at, reason: reason.to_string() }),
+            Output::SessionDown { reason } => Some(News::Down { peer, at, reason: reason.to_string() }),
+            Output::AttemptFailed { reason } => Some(News::AttemptFailed { peer, at, reason: reason.to_string() }),
             // RFC 7606 section 6 wants it logged; a router can send such messages without end.
             Output::MalformedUpdate { errors, text, message, .. } => {
                 tracing::warn!(
                     limited = true,
-                    peer = at,
+                    peer = %peer.endpoint,
+                    peerAddress = at.map(tracing::field::display),
                     error = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
                     update = text.chars().take(MALFORMED_SHOWN_MAX).collect::<String>(),
                     length = message.len(),

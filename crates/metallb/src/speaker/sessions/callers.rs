@@ -197,7 +197,8 @@ impl Sessions {
         if callers.sessions.len() >= usize::from(limit.get()) {
             tracing::warn!(
                 limited = true,
-                peer = %remote.ip(),
+                peer = %callers.peer.endpoint,
+                peerAddress = %remote.ip(),
                 limit,
                 hint = "raise peerRangeLimit of the BGPPeer, or make peerRange smaller",
                 "turned away a BGP connection: as many routers as may have connected already"

@@ -161,21 +161,29 @@ impl Sessions {
     /// BFD says something about the path of a session.
     pub(super) fn path_event(&mut self, now: Instant, id: SessionId, event: Event) -> Vec<News> {
         let Some(session) = self.sessions.get(&id) else { return Vec::new() };
-        let peer = session.at();
+        let (peer, at) = (&session.peer.endpoint, session.at().map(tracing::field::display));
         let report = match event {
             Event::Up => {
-                tracing::info!(event = "bfdUp", peer, "BFD session up");
+                tracing::info!(event = "bfdUp", %peer, peerAddress = at, "BFD session up");
                 Report::Changed(bfd::Change::Up)
             }
             Event::Down(reason) => {
                 let effect = if reason.is_failure() { "the BGP session ends" } else { "nothing changes for BGP" };
-                tracing::warn!(event = "bfdDown", peer, error = %reason, effect, "BFD session down");
+                tracing::warn!(
+                    event = "bfdDown",
+                    %peer,
+                    peerAddress = at,
+                    error = %reason,
+                    effect,
+                    "BFD session down"
+                );
                 Report::Changed(bfd::Change::Down(reason))
             }
             Event::Refused(refusal) => {
                 tracing::error!(
                     event = "bfdRefused",
-                    peer,
+                    %peer,
+                    peerAddress = at,
                     error = %refusal,
                     hint = "the BGP session is not watched; correct the BGPPeer, or remove its bfdProfile",
                     "BFD cannot watch the path to the peer"
