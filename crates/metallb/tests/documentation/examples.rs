@@ -14,13 +14,15 @@ const VALUES: &str = "# values.yaml";
 const REFUSED: &str = "# refused: ";
 
 fn lint(text: &str) -> (Option<i32>, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_metallb"))
-        .args(["lint", "--namespace", "metallb-system", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_metallb"));
+    command.args(["lint", "--namespace", "metallb-system", "-"]);
+    answer(command, text)
+}
+
+/// What a program makes of a text: how it ended, and what it said.
+fn answer(mut command: Command, text: &str) -> (Option<i32>, String) {
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -74,6 +76,23 @@ fn every_example_is_accepted() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(count > 20, "examples are not found: {count}");
+}
+
+/// What FRR says of a configuration, if it does not take it.
+fn refused_by_frr(configuration: &str) -> Option<String> {
+    let mut command = Command::new("vtysh");
+    command.args(["--dryrun", "--inputfile", "/dev/stdin"]);
+    let (status, said) = answer(command, configuration);
+    (status != Some(0)).then_some(said)
+}
+
+#[test]
+fn frr_reads_the_router_of_the_tutorial() {
+    let page = read("docs/tutorial.md");
+    let (_, rest) = page.split_once("cat >frr/frr.conf <<EOF\n").unwrap();
+    let configuration = rest.split("EOF\n").next().unwrap();
+    assert_eq!(refused_by_frr(configuration), None);
+    assert!(refused_by_frr(&configuration.replace("peer-group", "peers")).is_some());
 }
 
 #[test]
