@@ -12,6 +12,7 @@ needed="
 /usr/bin/gobgpd gobgpd
 /usr/sbin/nft nftables
 /usr/sbin/iptables iptables
+/usr/sbin/ipset ipset
 /usr/sbin/ip iproute2
 /usr/bin/tcpdump tcpdump
 /usr/bin/openssl openssl

@@ -62,10 +62,10 @@ scripts/rust.sh
 say "installing what is missing"
 scripts/test-tools.sh
 
-# Kubernetes, helm, GoBGP and HashiCorp's members are compiled by Go, the rest by cargo: the first time both take minutes, and
+# Kubernetes, helm, GoBGP, kube-router and HashiCorp's members are compiled by Go, the rest by cargo: the first time both take minutes, and
 # each has phases with one core.
 start go-programs 2400 sh -c 'scripts/memberlist.sh && scripts/newer-routers.sh && scripts/kubernetes.sh &&
-  scripts/helm.sh'
+  scripts/helm.sh && scripts/kube-router.sh'
 
 # Another one of few cores: a program of its own, which nothing waits for.
 start site 900 scripts/docs.sh

@@ -245,10 +245,11 @@ pub(crate) fn configuration_states(lab: &Lab) -> Result<()> {
         for part in parts {
             wait_state(site, part, "Valid", &[])?;
         }
+        // At the other node, for states that change often are written more slowly.
         errors_of_one_node(site, &peer)?;
         // What is deleted comes back as it was; what is the controller's is told by the controller.
-        site.cluster.delete(&format!("{REPORTS}/configurationstates/speaker-node2"))?;
-        wait_state(site, "speaker-node2", "Valid", &[])?;
+        site.cluster.delete(&format!("{REPORTS}/configurationstates/speaker-node1"))?;
+        wait_state(site, "speaker-node1", "Valid", &[])?;
         site.apply(&[ours("IPAddressPool", "v1beta1", "overlapping", json!({"addresses": ["10.0.0.210/32"]}))])?;
         for part in parts {
             wait_state(site, part, "Invalid", &["overlaps with already defined CIDR"])?;
@@ -258,12 +259,12 @@ pub(crate) fn configuration_states(lab: &Lab) -> Result<()> {
     })
 }
 
-/// A Secret of the wrong type, and two peers with one address, where the first peer is for node1: the second node and the
+/// A Secret of the wrong type, and two peers with one address, both of concern to node2 alone: the other node and the
 /// controller have nothing to complain about.
 fn errors_of_one_node(site: &Site, peer: &str) -> Result<()> {
-    let only_node1 = |result: &str, pieces: &[&str]| {
-        wait_state(site, "speaker-node1", result, pieces)?;
-        wait_state(site, "speaker-node2", "Valid", &[])?;
+    let only_node2 = |result: &str, pieces: &[&str]| {
+        wait_state(site, "speaker-node2", result, pieces)?;
+        wait_state(site, "speaker-node1", "Valid", &[])?;
         wait_state(site, "controller", "Valid", &[])
     };
     let secret = |type_: &str| {
@@ -273,23 +274,26 @@ fn errors_of_one_node(site: &Site, peer: &str) -> Result<()> {
         })
     };
     site.apply(&[secret("Opaque")])?;
-    site.cluster.patch(peer, &json!({"spec": {"passwordSecret": {"name": "router"}}}))?;
-    only_node1("Invalid", &["secret type mismatch", "kubernetes.io/basic-auth"])?;
+    let on_node2 = json!({"spec": {
+        "passwordSecret": {"name": "router"}, "nodeSelectors": [{"matchLabels": {"kubernetes.io/hostname": "node2"}}],
+    }});
+    site.cluster.patch(peer, &on_node2)?;
+    only_node2("Invalid", &["secret type mismatch", "kubernetes.io/basic-auth"])?;
     // The type of a Secret cannot be changed.
     site.cluster.kubectl(&["delete", "secret", "router", "-n", NAMESPACE])?;
     site.apply(&[secret("kubernetes.io/basic-auth")])?;
-    only_node1("Valid", &[])?;
+    only_node2("Valid", &[])?;
 
-    // The second is for nodes of a rack where none is, until node1 moves into it.
+    // The second is for nodes of a rack where none is, until node2 moves into it.
     let mut second = crate::site::peer(0, |spec| {
         spec["nodeSelectors"] = json!([{"matchLabels": {"rack": "two"}}]);
     });
     second["metadata"]["name"] = json!("in-rack-two");
     site.apply(&[second])?;
-    only_node1("Valid", &[])?;
+    only_node2("Valid", &[])?;
     let rack = |name: Value| json!({"metadata": {"labels": {"rack": name}}});
-    site.cluster.patch("/api/v1/nodes/node1", &rack(json!("two")))?;
-    only_node1("Invalid", &["already exists", "router-v4", "in-rack-two"])?;
-    site.cluster.patch("/api/v1/nodes/node1", &rack(Value::Null))?;
-    only_node1("Valid", &[])
+    site.cluster.patch("/api/v1/nodes/node2", &rack(json!("two")))?;
+    only_node2("Invalid", &["already exists", "router-v4", "in-rack-two"])?;
+    site.cluster.patch("/api/v1/nodes/node2", &rack(Value::Null))?;
+    only_node2("Valid", &[])
 }

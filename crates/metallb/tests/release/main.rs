@@ -1,5 +1,5 @@
 //! The chart on a whole cluster: scheduler, kubelets and containers, our image, no capability and no right that the chart does
-//! not give. A release comes, changes, goes and comes again; pools and addresses stay.
+//! not give. A release comes, changes, goes and comes again; pools and addresses stay. At first its NetworkPolicies are enforced.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -7,6 +7,8 @@
     clippy::print_stderr,
     reason = "a test may panic, and tells what it measured"
 )]
+
+mod policies;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +21,7 @@ use lab::cluster::{self, Cluster, ClusterPlan};
 use lab::kubernetes::{NAMESPACE, ProxyMode};
 use lab::testing::Trial;
 use lab::{Host, Lab, eventually, helm};
+use policies::Policies;
 use serde_json::{Value, json};
 
 /// For everything that must come: costs nothing while it does.
@@ -57,12 +60,14 @@ fn release(lab: &Lab) -> Result<()> {
 
 impl Site {
     fn through_its_life(&self) -> Result<()> {
-        self.helm("install", &["--create-namespace"])?;
+        let _enforced = Policies::enforce(&self.cluster, &self.client)?;
+        self.helm("install", &["--create-namespace", "--set", policies::VALUES])?;
         Site::confined()?;
         self.cluster.api().apply(OBJECTS)?;
         self.kubectl(&["rollout", "status", "deployment/web", "--timeout=180s"])?;
         self.served().context("after the installation")?;
         self.members()?;
+        self.wait_closed().context("with the policies of the chart")?;
         let pool =
             self.kubectl(&["get", "ipaddresspool", "segment", "-n", NAMESPACE, "-o", "jsonpath={.metadata.uid}"])?;
 
@@ -72,6 +77,7 @@ impl Site {
             ensure!(arguments.contains("--log-level=debug"), "not upgraded: {arguments}");
         }
         self.served().context("after the upgrade")?;
+        self.wait_open().context("without policies")?;
 
         self.helm("uninstall", &[])?;
         eventually(LIMIT, || {
