@@ -310,11 +310,21 @@ fn next_hops(lab: &Lab) -> Result<()> {
         format!("ipAddressPools: [other], nodeSelectors: [{{matchLabels: {{kubernetes.io/hostname: {node}}}}}]")
     };
     cluster.put("BGPAdvertisement", "other", &on("node-c"))?;
-    cluster.apply(&Service::dual("api").from("other"))?;
+    cluster.apply(&Service::dual("api").from("other").shares("other"))?;
     let others = cluster.wait_addresses("api")?;
+    // Another one shares its addresses: it is one route to each.
+    let shared = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    cluster.apply(&Service::dual("dns").port("UDP", 53).shares("other").wants(&shared))?;
+    ensure!(cluster.wait_addresses("dns")? == others, "dns has {:?}, not {shared}", cluster.addresses("dns")?);
     for target in &others {
         edge.wait_nodes(&cluster, *target, &["node-c"]).context("the other pool is for node-c")?;
         cluster.reach(&edge.remote, at(*target, 80))?;
+        cluster.reach_udp(&edge.remote, at(*target, 53))?;
+    }
+    cluster.delete("api")?;
+    for target in &others {
+        cluster.reach_udp(&edge.remote, at(*target, 53)).context("the other one of two that share is deleted")?;
+        edge.wait_nodes(&cluster, *target, &["node-c"]).context("the other one of two that share is deleted")?;
     }
     wait(&cluster, &["node-b"], "the other pool is for node-c")?;
     // An update that matches nobody.
