@@ -115,7 +115,9 @@ impl Scene {
             let records = stream.records();
             let failed = |record: &&Record| record.begun >= since && !is_answered(record);
             let (reset, lost): (Vec<_>, Vec<_>) = records.iter().filter(failed).partition(|record| is_reset(record));
-            ensure!(lost.is_empty(), "{what}: {} requests to {target} were lost: {:?}", lost.len(), lost.first());
+            let begun: Vec<_> = lost.iter().map(|record| record.begun.since(since).as_millis()).collect();
+            let first = lost.first();
+            ensure!(lost.is_empty(), "{what}: requests to {target}, begun {begun:?} ms later, were lost: {first:?}");
             eprintln!("measured: {what}: {} connections to {target} were cut by a move", reset.len());
             ensure!(reset.len() <= CUT_BY_MOVES_MAX, "{what}: to {target} too many were cut: {}", reset.len());
         }
