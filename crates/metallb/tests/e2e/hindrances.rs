@@ -27,7 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 const NODES: [&str; 3] = ["node-a", "node-b", "node-c"];
-const PACE: Pace = Pace { every: Duration::from_millis(20), timeout: Duration::from_millis(500) };
+const PACE: Pace = Pace { every: Duration::from_millis(20), timeout: Duration::from_millis(900) };
 /// Generous: the machine may be busy.
 const OUTAGE_MAX: Duration = Duration::from_secs(2);
 const V4: &str = "10.9.0.240";

@@ -26,7 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 const NODES: [&str; 4] = ["node-a", "node-b", "node-c", "node-d"];
 const SERVICES: usize = 12;
 /// Ten requests a second to each address.
-const PACE: Pace = Pace { every: Duration::from_millis(100), timeout: Duration::from_millis(500) };
+const PACE: Pace = Pace { every: Duration::from_millis(100), timeout: Duration::from_millis(900) };
 /// Generous: the machine may be busy.
 const OUTAGE_MAX: Duration = Duration::from_secs(3);
 /// Connections that moves may cut.
