@@ -616,10 +616,14 @@ fn rfc5925_keys_come_from_secrets_in_their_order() {
     assert_eq!(accepted.config.peers["tor"].authentication, keys.map(TcpAuthentication::Keys));
     assert!(!format!("{accepted:?}").contains("hunter"), "{accepted:?}");
     // Without a Secret there is no peer without keys: the configuration is refused.
-    check(&peer, SPEAKER, expect![[r#"
+    check(
+        &peer,
+        SPEAKER,
+        expect![[r#"
         refused
         error[secret-missing, transient] /spec/tcpAuthenticationKeys/0/secretName of BGPPeer metallb-system/tor: secret ref not found: there is no Secret "new" in namespace "metallb-system"
-        error[secret-missing, transient] /spec/tcpAuthenticationKeys/1/secretName of BGPPeer metallb-system/tor: secret ref not found: there is no Secret "old" in namespace "metallb-system""#]]);
+        error[secret-missing, transient] /spec/tcpAuthenticationKeys/1/secretName of BGPPeer metallb-system/tor: secret ref not found: there is no Secret "old" in namespace "metallb-system""#]],
+    );
 }
 
 #[test]

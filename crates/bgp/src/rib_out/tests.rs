@@ -73,7 +73,7 @@ fn an_update_is_filled_before_the_next_begins() {
 /// Also while the peer takes little at a time, and when some routes among them look different.
 #[test]
 fn every_update_of_a_large_table_is_full_but_the_last() {
-    for (different, updates) in [(0, 124..=124), (100, 124..=250)] {
+    for (different, updates) in [(0, 124..=124), (100, 124..=300)] {
         let wanted = wanted(100_000, |n| u32::from(different > 0 && n % 1000 < different));
         for room in [500, 20_000, PLENTY] {
             let mut rib = AdjRibOut::new(path(), Vec::new(), RefreshKnowledge::Plain);

@@ -113,7 +113,11 @@ fn plug_again_if_missed(router: &Router) -> Result<()> {
         Ok(())
     };
     if let Err(error) = eventually(Duration::from_secs(25), session) {
-        eprintln!("FRR has missed its neighbour ({error:#}); its link is taken down and up");
+        let facts =
+            ["show interface tor0", "show bgp neighbors tor0", "show ipv6 nd ra-interfaces", "show bgp nexthop"];
+        let facts = router.command(&facts)?;
+        let counters = router.host().output_ok("cat", &["/proc/net/dev_snmp6/tor0"])?;
+        eprintln!("FRR has missed its neighbour ({error:#}); its link is taken down and up\n{facts}\n{counters}");
         router.host().down("tor0")?;
         router.host().up("tor0")?;
     }

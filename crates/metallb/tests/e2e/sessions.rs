@@ -124,7 +124,8 @@ fn keys(lab: &Lab) -> Result<()> {
         algorithm,
         key: Secret::new(text),
     };
-    let of_router = [tuple(2, 1, MacAlgorithm::HmacSha1, "spring-water"), tuple(4, 3, MacAlgorithm::Aes128Cmac, "summer-rain")];
+    let of_router =
+        [tuple(2, 1, MacAlgorithm::HmacSha1, "spring-water"), tuple(4, 3, MacAlgorithm::Aes128Cmac, "summer-rain")];
     let of_router = MasterKeys::new(of_router.to_vec()).context("no keys")?;
     let socket = TcpListener::bind("127.0.0.1:0")?;
     let is_able = match sys::tcp::ao_keys_add(&socket, "192.0.2.1".parse()?, 32, &of_router) {
