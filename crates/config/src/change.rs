@@ -114,7 +114,7 @@ impl Peer {
         let hops = if new.bfd.is_some() { FieldChange::AtOnce } else { FieldChange::None };
         let remote =
             if is_wider(*remote_as, new.remote_as, self.local_as()) { FieldChange::AtOnce } else { FieldChange::Reset };
-        // Routers change from one key to another without us; a list that changes is about what a connection begins with.
+        // What keys there are, and with which one it begins, a connection is told before its first packet.
         let has_keys = [authentication, &new.authentication]
             .into_iter()
             .any(|authentication| matches!(authentication, Some(TcpAuthentication::Keys(_))));
