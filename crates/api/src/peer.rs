@@ -131,7 +131,7 @@ pub struct BGPPeerSpec {
     pub password_secret: Option<SecretReference>,
 
     /// Keys that sign the packets of the session (TCP-AO, RFC 5925), instead of a password. The session begins with the
-    /// first; the router can change to any other while it lasts. The nodes need Linux 6.7 with TCP-AO built in: without
+    /// first; the router can ask for any other while it lasts. The nodes need Linux 6.7 with TCP-AO built in: without
     /// it the session stays down. Not known to other implementations of MetalLB.
     #[serde(deserialize_with = "null_to_default", skip_serializing_if = "Vec::is_empty")]
     pub tcp_authentication_keys: Vec<TCPAuthenticationKey>,
