@@ -17,7 +17,7 @@ use crate::crd::{PEER_API_VERSION, PEER_DEPRECATED_API_VERSION};
 pub const KEPT_FIELDS: &str = "metallb.io/v1beta2-fields";
 
 /// Fields of the spec that `v1beta1` does not have.
-const NEW_FIELDS: [&str; 16] = [
+const NEW_FIELDS: [&str; 17] = [
     "connectTime",
     "connectionMode",
     "disableMP",
@@ -32,6 +32,7 @@ const NEW_FIELDS: [&str; 16] = [
     "peerGateway",
     "peerRange",
     "peerRangeLimit",
+    "tcpAuthenticationKeys",
     "ttlSecurityHops",
     "vrf",
 ];

@@ -36,7 +36,7 @@ pub use document::{Document, ReadObject, read};
 pub use duration::{GoDuration, GoDurationError};
 pub use meta::{Key, KeyText, LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference};
 pub use object::{GROUP, Kind, Object, ObjectRef, Resource};
-pub use peer::{BGPPeer, BGPPeerSpec, SecretReference, v1beta1};
+pub use peer::{BGPPeer, BGPPeerSpec, SecretReference, TCPAuthenticationKey, v1beta1};
 pub use pool::{IPAddressPool, IPAddressPoolSpec, PoolCounters, ServiceAllocation};
 pub use report::{Component, ConfigurationVerdict, Report};
 pub use schema::{Severity, Violation, escape};

@@ -130,6 +130,12 @@ pub struct BGPPeerSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_secret: Option<SecretReference>,
 
+    /// Keys that sign the packets of the session (TCP-AO, RFC 5925), instead of a password. The session begins with the
+    /// first; the router can ask for any other while it lasts. The nodes need Linux 6.7 with TCP-AO built in: without
+    /// it the session stays down. Not known to other implementations of MetalLB.
+    #[serde(deserialize_with = "null_to_default", skip_serializing_if = "Vec::is_empty")]
+    pub tcp_authentication_keys: Vec<TCPAuthenticationKey>,
+
     /// Name of the BFDProfile to watch the router with. No BFD if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bfd_profile: Option<String>,
@@ -199,6 +205,31 @@ pub struct SecretReference {
     /// Namespace of the Secret. Has no effect: the Secret is looked for in MetalLB's own namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+}
+
+/// TCPAuthenticationKey is a key that signs the packets of a session (TCP-AO). Both ends have the same, with the two
+/// identifiers the other way round.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["algorithm", "receiveID", "secretName", "sendID"]))]
+pub struct TCPAuthenticationKey {
+    /// Identifier in the packets of the speaker: what the router receives.
+    #[serde(rename = "sendID", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::crd::plain_integer", range(min = 0, max = 255))]
+    pub send_id: Option<i64>,
+
+    /// Identifier in the packets of the router: what it sends.
+    #[serde(rename = "receiveID", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::crd::plain_integer", range(min = 0, max = 255))]
+    pub receive_id: Option<i64>,
+
+    /// How packets are signed: "hmac-sha-1-96" or "aes-128-cmac-96".
+    #[schemars(extend("enum" = ["hmac-sha-1-96", "aes-128-cmac-96"]))]
+    pub algorithm: String,
+
+    /// Name of the Secret that holds the key, as text: of type kubernetes.io/basic-auth, under the key "password", in
+    /// MetalLB's own namespace.
+    pub secret_name: String,
 }
 
 /// The deprecated version.

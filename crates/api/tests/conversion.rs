@@ -162,6 +162,8 @@ fn v1beta2_fields() -> Vec<(&'static str, BoxedStrategy<Value>)> {
         fields.push((name, any::<bool>().prop_map(Value::from).boxed()));
     }
     fields.push(("localASN", (0..3u32).prop_map(Value::from).boxed()));
+    let key = |name: Value| json!([{"sendID": 1, "receiveID": 2, "algorithm": "hmac-sha-1-96", "secretName": name}]);
+    fields.push(("tcpAuthenticationKeys", text().prop_map(key).boxed()));
     fields.push(("passwordSecret", text().prop_map(|name| json!({"name": name})).boxed()));
     fields
 }

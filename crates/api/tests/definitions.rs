@@ -126,6 +126,12 @@ fn contract_1_2_bgp_peer() {
             spec.peerRangeLimit: integer, maximum 1000, minimum 1
             spec.routerID: string
             spec.sourceAddress: string
+            spec.tcpAuthenticationKeys: array
+            spec.tcpAuthenticationKeys[]: object
+            spec.tcpAuthenticationKeys[].algorithm: string, enum ["hmac-sha-1-96","aes-128-cmac-96"], required
+            spec.tcpAuthenticationKeys[].receiveID: integer, maximum 255, minimum 0, required
+            spec.tcpAuthenticationKeys[].secretName: string, required
+            spec.tcpAuthenticationKeys[].sendID: integer, maximum 255, minimum 0, required
             spec.ttlSecurityHops: integer, maximum 254, minimum 1
             spec.vrf: string
             status: object"#]],
@@ -175,6 +181,12 @@ fn contract_1_3_bgp_peer_v1beta1_also_holds_what_only_v1beta2_has() {
             spec.peerRangeLimit: integer, maximum 1000, minimum 1
             spec.routerID: string
             spec.sourceAddress: string
+            spec.tcpAuthenticationKeys: array
+            spec.tcpAuthenticationKeys[]: object
+            spec.tcpAuthenticationKeys[].algorithm: string, enum ["hmac-sha-1-96","aes-128-cmac-96"], required
+            spec.tcpAuthenticationKeys[].receiveID: integer, maximum 255, minimum 0, required
+            spec.tcpAuthenticationKeys[].secretName: string, required
+            spec.tcpAuthenticationKeys[].sendID: integer, maximum 255, minimum 0, required
             spec.ttlSecurityHops: integer, maximum 254, minimum 1
             spec.vrf: string
             status: object"#]],

@@ -224,7 +224,7 @@ pub enum ConnectError {
     /// Nothing came back. The core says this after its own time, a driver after the kernel's.
     #[error(
         "no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 \
-         passwords differ"
+         passwords or TCP-AO keys differ"
     )]
     NoAnswer,
     /// There is no route to the peer, or a router on the way said so.

@@ -465,12 +465,19 @@ impl AdjRibOut {
         let Ok(next_hop) = self.path.next_hop(family) else { return };
         let SessionPath { asn_size, message_limit, .. } = self.path;
         let announcer = Announcer::new(family, next_hop, &self.path.attributes(attributes), asn_size, message_limit);
+        // Of a large table only its last message is not full: what is left behind full ones waits for the next part.
+        let may_wait = !self.is_up_to_date();
         let mut rest = prefixes;
         while !rest.is_empty() && out.has_room() {
+            let length = out.bytes.len();
             let left = announcer.announce(rest, out.bytes);
             if left.len() == rest.len() {
                 self.too_large(family, attributes, rest, out);
                 return;
+            }
+            if left.is_empty() && rest.len() < prefixes.len() && may_wait {
+                out.bytes.truncate(length);
+                break;
             }
             out.count();
             for prefix in done(rest, left) {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use api::Kind;
-use kit::{Asn, Family, RemoteAs};
+use kit::{Asn, Family, RemoteAs, TcpAuthentication};
 
 use crate::{Config, Peer, PeerEndpoint};
 
@@ -96,7 +96,7 @@ impl Peer {
             connect_time,
             router_id,
             node_selectors,
-            password,
+            authentication,
             bfd,
             graceful_restart,
             ebgp_multi_hop,
@@ -114,6 +114,11 @@ impl Peer {
         let hops = if new.bfd.is_some() { FieldChange::AtOnce } else { FieldChange::None };
         let remote =
             if is_wider(*remote_as, new.remote_as, self.local_as()) { FieldChange::AtOnce } else { FieldChange::Reset };
+        // What keys there are, and with which one it begins, a connection is told before its first packet.
+        let has_keys = [authentication, &new.authentication]
+            .into_iter()
+            .any(|authentication| matches!(authentication, Some(TcpAuthentication::Keys(_))));
+        let authenticated_by = if has_keys { "tcpAuthenticationKeys" } else { "password" };
         let same_place = match (endpoint, &new.endpoint) {
             // Routers that are there already stay.
             (PeerEndpoint::Range { network, .. }, PeerEndpoint::Range { network: other, .. }) => network == other,
@@ -134,7 +139,7 @@ impl Peer {
             ("connectTime", *connect_time != new.connect_time, FieldChange::AtOnce),
             ("routerID", *router_id != new.router_id, FieldChange::Reset),
             ("nodeSelectors", *node_selectors != new.node_selectors, FieldChange::None),
-            ("password", *password != new.password, FieldChange::Reset),
+            (authenticated_by, *authentication != new.authentication, FieldChange::Reset),
             ("bfdProfile", *bfd != new.bfd, FieldChange::AtOnce),
             ("enableGracefulRestart", *graceful_restart != new.graceful_restart, FieldChange::NextSession),
             ("ebgpMultiHop", *ebgp_multi_hop != new.ebgp_multi_hop, hops),
@@ -232,7 +237,7 @@ mod tests {
             connect_time: None,
             router_id: None,
             node_selectors: SelectorList::default(),
-            password: None,
+            authentication: None,
             bfd: None,
             graceful_restart: None,
             ebgp_multi_hop: false,
@@ -240,6 +245,12 @@ mod tests {
             vrf: None,
             dual_stack_address_family: false,
         }
+    }
+
+    fn keys() -> Option<TcpAuthentication> {
+        let algorithm = kit::MacAlgorithm::HmacSha1;
+        let key = kit::MasterKeyTuple { send_id: 1, receive_id: 2, algorithm, key: Secret::new("x") };
+        kit::MasterKeys::new(vec![key]).map(TcpAuthentication::Keys)
     }
 
     fn watched(name: &str, interval_ms: u64) -> crate::PeerBfd {
@@ -295,7 +306,11 @@ mod tests {
         check(|peer| peer.connection_mode = ConnectionMode::Both, expect!["reset connectionMode"]);
         check(|peer| peer.source_address = "192.0.2.9".parse().ok(), expect!["reset sourceAddress"]);
         check(|peer| peer.router_id = "192.0.2.9".parse().ok(), expect!["reset routerID"]);
-        check(|peer| peer.password = Some(Secret::new("x")), expect!["reset password"]);
+        let password = || Some(TcpAuthentication::Password(Secret::new("x")));
+        check(|peer| peer.authentication = password(), expect!["reset password"]);
+        check(|peer| peer.authentication = keys(), expect!["reset tcpAuthenticationKeys"]);
+        let signed = Peer { authentication: keys(), ..peer() };
+        check_from(signed, |peer| peer.authentication = password(), expect!["reset tcpAuthenticationKeys"]);
         check(|peer| peer.ttl_security_hops = std::num::NonZeroU8::new(1), expect!["reset ttlSecurityHops"]);
         check(|peer| peer.vrf = Some("red".to_owned()), expect!["reset vrf"]);
         check(|peer| peer.dual_stack_address_family = true, expect!["reset dualStackAddressFamily"]);
@@ -358,7 +373,7 @@ mod tests {
             connect_time: Some(Duration::from_secs(3)),
             router_id: "192.0.2.9".parse().ok(),
             node_selectors: SelectorList(vec![kit::Selector::label("a", "b")]),
-            password: Some(Secret::new("x")),
+            authentication: Some(TcpAuthentication::Password(Secret::new("x"))),
             bfd: Some(watched("fast", 50)),
             graceful_restart: Some(crate::GracefulRestart { time: Duration::from_secs(60), notification: false }),
             ebgp_multi_hop: true,
@@ -367,7 +382,9 @@ mod tests {
             dual_stack_address_family: true,
         };
         let elsewhere = Peer { endpoint: range("192.0.2.0/25", 1), ..peer() };
-        let fields = &old.change_to(&other).fields | &old.change_to(&elsewhere).fields;
+        let signed = Peer { authentication: keys(), ..peer() };
+        let mut fields = &old.change_to(&other).fields | &old.change_to(&elsewhere).fields;
+        fields.extend(peer().change_to(&signed).fields);
         assert!(fields.len() > 20, "{fields:?}");
         for (field, change) in fields {
             let words = match change {

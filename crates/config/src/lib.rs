@@ -32,6 +32,7 @@ mod password;
 mod peers;
 mod pools;
 mod selectors;
+mod tcp_keys;
 mod timers;
 mod validate;
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use kit::{
-    AddrRange, Asn, Community, Duration, ExtendedCommunity, Family, HoldTime, RemoteAs, RouterId, Secret, Selector,
-    SelectorList,
+    AddrRange, Asn, Community, Duration, ExtendedCommunity, Family, HoldTime, RemoteAs, RouterId, Selector,
+    SelectorList, TcpAuthentication,
 };
 
 /// Everything that is configured, without contradictions.
@@ -194,8 +194,8 @@ pub struct Peer {
     pub router_id: Option<RouterId>,
     /// Nodes that run the session.
     pub node_selectors: SelectorList,
-    /// TCP MD5 password, from the field or from its Secret.
-    pub password: Option<Secret>,
+    /// The TCP MD5 password, from the field or from its Secret, or the keys of TCP-AO from theirs.
+    pub authentication: Option<TcpAuthentication>,
     /// How the path to it is watched by BFD; not at all if absent.
     pub bfd: Option<PeerBfd>,
     /// Keep routes across a restart of ours.

@@ -1,56 +1,99 @@
-//! The password of a BGPPeer, from the peer itself or from its Secret (contract 4.2 rules 16 and 17).
+//! How the connections of a BGPPeer are authenticated: by a password, from the peer itself or from its Secret (contract 4.2
+//! rules 16 and 17), or by the keys of `tcp_keys.rs`.
 //!
 //! Messages here name fields and Secrets, never what is in them.
 
 use api::core::Secret as SecretObject;
 use api::{BGPPeer, Key};
-use kit::Secret;
+use kit::{Secret, TcpAuthentication};
 
 use crate::finding::Report;
+use crate::tcp_keys::master_keys;
 use crate::validate::{Context, Scope};
 
 /// The type that a Secret with a password has.
 const SECRET_TYPE: &str = "kubernetes.io/basic-auth";
 /// The key of the password in it.
 const SECRET_KEY: &str = "password";
-/// The longest key that Linux takes for TCP MD5 (`TCP_MD5SIG_MAXKEYLEN`), in bytes.
+/// The longest key that Linux takes for TCP MD5 and TCP-AO (`TCP_MD5SIG_MAXKEYLEN`, `TCP_AO_MAXKEYLEN`), in bytes.
 const PASSWORD_LENGTH_MAX: usize = 80;
 
 const PASSWORD: &str = "/spec/password";
 const REFERENCE: &str = "/spec/passwordSecret";
 
-/// Finds the password of a peer, if it is to have one.
-pub(crate) fn password(peer: &BGPPeer, context: &Context<'_>, report: &mut Report) -> Option<Secret> {
-    let plain = peer.spec.password.as_deref().filter(|password| !password.is_empty());
+/// Finds the password or the keys of a peer, if it is to have some.
+pub(crate) fn authentication(peer: &BGPPeer, context: &Context<'_>, report: &mut Report) -> Option<TcpAuthentication> {
+    let keys = master_keys(peer, context, report);
+    let password = password(peer, context, report);
+    let [plain, reference] = passwords(peer);
+    if (plain.or(reference)).is_some() && !peer.spec.tcp_authentication_keys.is_empty() {
+        report
+            .error(
+                "password-and-keys",
+                "/spec/tcpAuthenticationKeys",
+                "can not have both a password and tcpAuthenticationKeys",
+            )
+            .hint("remove one of them: packets are signed by a password (TCP MD5) or by keys (TCP-AO)");
+        return None;
+    }
+    keys.map(TcpAuthentication::Keys).or(password.map(TcpAuthentication::Password))
+}
+
+/// The password of a peer and the name of the Secret with it; empty ones are none.
+fn passwords(peer: &BGPPeer) -> [Option<&str>; 2] {
     let reference = peer.spec.password_secret.as_ref().and_then(|reference| reference.name.as_deref());
-    match (plain, reference.filter(|name| !name.is_empty())) {
+    [peer.spec.password.as_deref(), reference].map(|text| text.filter(|text| !text.is_empty()))
+}
+
+/// Finds the password of a peer, if it is to have one.
+fn password(peer: &BGPPeer, context: &Context<'_>, report: &mut Report) -> Option<Secret> {
+    match passwords(peer) {
         // D19: that both are there is told, whatever they hold.
-        (Some(_), Some(_)) => {
+        [Some(_), Some(_)] => {
             report
                 .error("password-twice", REFERENCE, "can not have both password and secret ref")
                 .hint("remove password, and keep passwordSecret");
             None
         }
-        (Some(plain), None) => checked(plain.to_owned(), PASSWORD, report),
-        (None, Some(name)) => from_secret(peer, name, context, report),
-        (None, None) => None,
+        [Some(plain), None] => checked(plain.to_owned(), PASSWORD, report),
+        [None, Some(name)] => {
+            let password = secret_text(peer, name, REFERENCE, context, report)?;
+            if password.is_empty() {
+                report
+                    .warning(
+                        "password-empty",
+                        REFERENCE,
+                        format!("the password in Secret {name:?} is empty: the session has none"),
+                    )
+                    .hint("remove passwordSecret if that is meant");
+            }
+            Some(password).filter(|password| !password.is_empty())
+        }
+        [None, None] => None,
     }
 }
 
-fn from_secret(peer: &BGPPeer, name: &str, context: &Context<'_>, report: &mut Report) -> Option<Secret> {
+/// The password, or the text of a key, that the Secret of this name has; it may be empty. `pointer` is what refers to it.
+pub(crate) fn secret_text(
+    peer: &BGPPeer,
+    name: &str,
+    pointer: &str,
+    context: &Context<'_>,
+    report: &mut Report,
+) -> Option<Secret> {
     let secrets = &context.objects.secrets;
     let namespace = context.namespace.unwrap_or(&peer.metadata.namespace);
     // Manifests may leave the namespace out.
     let secret = secrets.get(&Key::new(namespace, name)).or_else(|| secrets.get(&Key::new("", name)));
     let Some(secret) = secret else {
-        missing(name, namespace, context, report);
+        missing(name, namespace, pointer, context, report);
         return None;
     };
     if secret.type_.as_deref() != Some(SECRET_TYPE) {
         report
             .error(
                 "secret-type",
-                REFERENCE,
+                pointer,
                 format!("secret type mismatch: Secret {name:?} is not of type {SECRET_TYPE}"),
             )
             .hint(format!("create the Secret anew with type: {SECRET_TYPE}"));
@@ -59,40 +102,30 @@ fn from_secret(peer: &BGPPeer, name: &str, context: &Context<'_>, report: &mut R
     let password = match value_of(secret) {
         Ok(password) => password,
         Err(problem) => {
-            report.error("secret-password", REFERENCE, format!("Secret {name:?} {problem}")).hint(format!(
+            report.error("secret-password", pointer, format!("Secret {name:?} {problem}")).hint(format!(
                 "put the password under the key {SECRET_KEY:?}, as text under stringData or in base64 under data"
             ));
             return None;
         }
     };
-    if password.is_empty() {
-        report
-            .warning(
-                "password-empty",
-                REFERENCE,
-                format!("the password in Secret {name:?} is empty: the session has none"),
-            )
-            .hint("remove passwordSecret if that is meant");
-        return None;
-    }
-    checked(password, REFERENCE, report)
+    checked(password, pointer, report)
 }
 
 /// A Secret that is not there: sure of a speaker, which sees them all, but a guess where objects come from files.
-fn missing(name: &str, namespace: &str, context: &Context<'_>, report: &mut Report) {
+fn missing(name: &str, namespace: &str, pointer: &str, context: &Context<'_>, report: &mut Report) {
     let place = if namespace.is_empty() { String::new() } else { format!(" in namespace {namespace:?}") };
     let message = format!("secret ref not found: there is no Secret {name:?}{place}");
     match context.scope {
         Scope::Everything if context.objects.secrets.is_empty() => {}
         Scope::Everything => {
             report
-                .warning("secret-missing", REFERENCE, message)
+                .warning("secret-missing", pointer, message)
                 .hint("speakers refuse the configuration until the Secret is in the cluster")
                 .transient();
         }
         Scope::Controller | Scope::Speaker { .. } => {
             report
-                .error("secret-missing", REFERENCE, message)
+                .error("secret-missing", pointer, message)
                 .hint("create the Secret in MetalLB's namespace")
                 .transient();
         }
@@ -113,7 +146,7 @@ fn checked(password: String, pointer: &str, report: &mut Report) -> Option<Secre
     if password.len() > PASSWORD_LENGTH_MAX {
         report
             .error("password-length", pointer, format!("the password is longer than {PASSWORD_LENGTH_MAX} bytes"))
-            .hint("TCP MD5 takes at most that; use a shorter one on both ends");
+            .hint("Linux takes at most that; use a shorter one on both ends");
         return None;
     }
     if password.ends_with(['\n', '\r']) {

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use kit::{Asn, Family, RemoteAs, RouterId, SelectorList};
 
 use crate::finding::{Finding, Report};
-use crate::password::password;
+use crate::password::authentication;
 use crate::selectors::selector_list;
 use crate::timers::{connect_time, graceful_restart_time, hold_and_keepalive};
 use crate::validate::Context;
@@ -54,7 +54,7 @@ pub(crate) fn peer(
     let router_id = router_id(spec, report);
     let port = port(spec, report);
     let node_selectors = selector_list(&spec.node_selectors, "/spec/nodeSelectors", report);
-    let password = password(written, context, report);
+    let authentication = authentication(written, context, report);
     if spec.disable_mp == Some(true) {
         report.warning("disable-mp", "/spec/disableMP", "disableMP is deprecated and has no effect").hint("remove it");
     }
@@ -72,7 +72,7 @@ pub(crate) fn peer(
         connect_time,
         router_id,
         node_selectors,
-        password,
+        authentication,
         bfd: bfd(written, profiles, context, report),
         graceful_restart,
         ebgp_multi_hop: spec.ebgp_multi_hop.unwrap_or(false),

@@ -12,7 +12,7 @@
 use api::{Document, Kind, Object};
 use config::{Change, Finding, Objects, Scope, review, validate};
 use expect_test::{Expect, expect};
-use kit::AddrRange;
+use kit::{AddrRange, MacAlgorithm, MasterKeyTuple, MasterKeys, Secret, TcpAuthentication};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -477,8 +477,10 @@ fn a_whole_configuration() {
            node_selectors: SelectorList(
             [],
            ),
-           password: Some(
-            ***,
+           authentication: Some(
+            Password(
+             ***,
+            ),
            ),
            bfd: None,
            graceful_restart: None,
@@ -525,8 +527,10 @@ fn a_whole_configuration() {
            node_selectors: SelectorList(
             [],
            ),
-           password: Some(
-            ***,
+           authentication: Some(
+            Password(
+             ***,
+            ),
            ),
            bfd: Some(
             PeerBfd {
@@ -581,8 +585,45 @@ fn a_whole_configuration() {
          },
         }"#]]
     .assert_eq(&shown);
-    assert_eq!(accepted.config.peers["tor"].password.as_ref().unwrap().reveal(), "hunter2");
+    let password = TcpAuthentication::Password(Secret::new("hunter2"));
+    assert_eq!(accepted.config.peers["tor"].authentication, Some(password));
     assert_eq!(describe(&accepted.warnings), "");
+}
+
+#[test]
+fn rfc5925_keys_come_from_secrets_in_their_order() {
+    let peer = r#"
+        BGPPeer metallb-system/tor {"myASN": 1, "peerASN": 2, "peerAddress": "192.0.2.1", "tcpAuthenticationKeys": [
+            {"sendID": 0, "receiveID": 255, "algorithm": "aes-128-cmac-96", "secretName": "new"},
+            {"sendID": 255, "receiveID": 0, "algorithm": "hmac-sha-1-96", "secretName": "old"}]}
+    "#
+    .replace("\n            {", " {");
+    let secrets = r#"
+        Secret metallb-system/old {"type": "kubernetes.io/basic-auth", "data": {"password": "aHVudGVyMg=="}}
+        Secret metallb-system/new {"type": "kubernetes.io/basic-auth", "stringData": {"password": "hunter3"}}
+    "#;
+    let accepted = validate(&set(&format!("{peer}{secrets}")), SPEAKER, Some("metallb-system")).unwrap();
+    let key = |send_id, receive_id, algorithm, text| MasterKeyTuple {
+        send_id,
+        receive_id,
+        algorithm,
+        key: Secret::new(text),
+    };
+    let keys = MasterKeys::new(vec![
+        key(0, 255, MacAlgorithm::Aes128Cmac, "hunter3"),
+        key(255, 0, MacAlgorithm::HmacSha1, "hunter2"),
+    ]);
+    assert_eq!(accepted.config.peers["tor"].authentication, keys.map(TcpAuthentication::Keys));
+    assert!(!format!("{accepted:?}").contains("hunter"), "{accepted:?}");
+    // Without a Secret there is no peer without keys: the configuration is refused.
+    check(
+        &peer,
+        SPEAKER,
+        expect![[r#"
+        refused
+        error[secret-missing, transient] /spec/tcpAuthenticationKeys/0/secretName of BGPPeer metallb-system/tor: secret ref not found: there is no Secret "new" in namespace "metallb-system"
+        error[secret-missing, transient] /spec/tcpAuthenticationKeys/1/secretName of BGPPeer metallb-system/tor: secret ref not found: there is no Secret "old" in namespace "metallb-system""#]],
+    );
 }
 
 #[test]

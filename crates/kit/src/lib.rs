@@ -15,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod address;
+mod authentication;
 mod extended_community;
 mod interface;
 mod interval;
@@ -27,6 +28,7 @@ mod time;
 mod timers;
 
 pub use address::{AddrRange, AddrRangeError, Family, Mac, MacError, is_buggy};
+pub use authentication::{MacAlgorithm, MasterKeyTuple, MasterKeys, TcpAuthentication};
 pub use extended_community::{ExtendedCommunity, ExtendedCommunityError};
 pub use interface::InterfaceIndex;
 pub use interval::IntervalSet;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::IpNet;
-use kit::{Asn, Community, Duration, Family, HoldTime, RouterId, Secret};
+use kit::{Asn, Community, Duration, Family, HoldTime, MasterKeys, RouterId, Secret};
 use sys::process::{Pid, Signal};
 
 use crate::{Host, eventually};
@@ -105,6 +105,8 @@ pub struct RouterPeer {
     pub families: BTreeSet<Family>,
     /// TCP MD5 password.
     pub password: Option<Secret>,
+    /// Keys of TCP-AO instead (the embedded router alone).
+    pub keys: Option<MasterKeys>,
     /// The hold time to offer.
     pub hold_time: HoldTime,
     /// BFD towards each of them.
@@ -181,6 +183,7 @@ impl RouterPeer {
             remote_as: Asn::new(remote_as).context("an AS number is not 0")?,
             families: BTreeSet::from([family]),
             password: None,
+            keys: None,
             hold_time: HoldTime::DEFAULT,
             bfd: None,
             multi_hop: false,
@@ -256,6 +259,7 @@ impl Router {
         for peer in &config.peers {
             let dials = peer.opening == Opening::Dials;
             ensure!(!dials || matches!(peer.place, PeerPlace::Address(_)), "a router can dial an address only");
+            ensure!(kind == RouterKind::Embedded || peer.keys.is_none(), "{kind} gets no keys of TCP-AO here");
         }
         host.forward_packets()?;
         host.sysctl("net/ipv4/fib_multipath_hash_policy", "1")?;

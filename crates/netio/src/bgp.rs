@@ -50,7 +50,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bgp::{CloseReason, ConnectionId, Input, Output};
-use kit::{Family, Secret};
+use kit::{Family, TcpAuthentication};
 use sys::tcp::TcpOptionError;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -80,8 +80,8 @@ pub struct Endpoint {
     pub source: Option<IpAddr>,
     /// The interface or VRF to use and no other.
     pub device: Option<String>,
-    /// The TCP MD5 password (RFC 2385).
-    pub password: Option<Secret>,
+    /// The TCP MD5 password (RFC 2385), or the keys of TCP-AO (RFC 5925).
+    pub authentication: Option<TcpAuthentication>,
     /// How far packets go.
     pub ttl: Ttl,
 }
@@ -89,7 +89,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// A peer without anything special.
     pub fn new(address: SocketAddr) -> Self {
-        Endpoint { address, source: None, device: None, password: None, ttl: Ttl::System }
+        Endpoint { address, source: None, device: None, authentication: None, ttl: Ttl::System }
     }
 }
 

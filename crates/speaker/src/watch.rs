@@ -169,7 +169,7 @@ mod tests {
             connect_time: None,
             router_id: None,
             node_selectors: SelectorList::default(),
-            password: None,
+            authentication: None,
             bfd: Some(PeerBfd { name: "default".to_owned(), profile: BfdProfile::default() }),
             graceful_restart: None,
             ebgp_multi_hop: false,

@@ -1,15 +1,20 @@
-//! Socket options of TCP for routing: MD5 signatures (RFC 2385), TTL security (RFC 5082), precedence, devices.
+//! Socket options of TCP for routing: MD5 signatures (RFC 2385), TCP-AO (RFC 5925), TTL security (RFC 5082), precedence,
+//! devices.
 //!
 //! It takes any socket and changes one thing about it. When to do so is known to the drivers: a key is set before the
 //! connection is made, or before the one that it is for can be accepted.
+
+mod ao;
 
 use std::io;
 use std::mem;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use kit::{Family, Secret};
+use kit::{Family, MacAlgorithm, Secret};
 use socket2::SockRef;
+
+pub use ao::{AO_KEY_MAX, ao_keys_add, ao_keys_remove, ao_keys_set};
 
 /// The longest key that Linux takes, in bytes.
 pub const MD5_KEY_MAX: usize = 80;
@@ -20,12 +25,18 @@ const PRECEDENCE_INTERNETWORK_CONTROL: u32 = 0xc0;
 /// An option of a socket could not be set.
 #[derive(Debug, thiserror::Error)]
 pub enum TcpOptionError {
-    /// The password does not fit.
-    #[error("the TCP MD5 password has {0} bytes, the kernel takes at most {MD5_KEY_MAX}")]
+    /// The password or key does not fit.
+    #[error("the password or key has {0} bytes, the kernel takes at most {MD5_KEY_MAX}")]
     KeyTooLong(usize),
     /// The kernel can not sign segments: it was built without, or runs in FIPS mode.
     #[error("this kernel has no TCP MD5 signatures")]
     NoMd5,
+    /// The kernel has no TCP-AO: it is too old, or was built without.
+    #[error("this kernel has no TCP-AO, which came with Linux 6.7 and CONFIG_TCP_AO")]
+    NoAo,
+    /// The kernel has TCP-AO, but not this algorithm.
+    #[error("this kernel has no {0} for TCP-AO")]
+    NoAlgorithm(MacAlgorithm),
     /// There is no interface or VRF of this name.
     #[error("there is no interface or VRF {0}")]
     Device(String),
@@ -46,12 +57,15 @@ impl TcpOptionError {
     }
 }
 
+/// The bytes of a `sockaddr_storage` behind its family.
+const SOCKADDR_AFTER_FAMILY: usize = 126;
+
 /// `struct tcp_md5sig` of `linux/tcp.h`. Its address is a `sockaddr_storage`, which begins with the family.
 #[repr(C, align(8))]
 struct TcpMd5Sig {
     family: libc::sa_family_t,
     /// Port, then for IPv6 the flow, then the address.
-    address: [u8; 126],
+    address: [u8; SOCKADDR_AFTER_FAMILY],
     flags: u8,
     prefix_len: u8,
     key_len: u16,
@@ -110,14 +124,14 @@ pub fn md5_password_set_for_network(
 }
 
 /// The content of a `sockaddr_in` or `sockaddr_in6`, without a port.
-fn sockaddr(peer: IpAddr) -> (libc::sa_family_t, [u8; 126]) {
+fn sockaddr(peer: IpAddr) -> (libc::sa_family_t, [u8; SOCKADDR_AFTER_FAMILY]) {
     const BEFORE_V4: usize = 2;
     const BEFORE_V6: usize = 6;
     let (family, octets, before) = match peer {
         IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec(), BEFORE_V4),
         IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec(), BEFORE_V6),
     };
-    let mut bytes = [0; 126];
+    let mut bytes = [0; SOCKADDR_AFTER_FAMILY];
     for (to, from) in bytes.iter_mut().skip(before).zip(octets) {
         *to = from;
     }
@@ -248,7 +262,7 @@ mod tests {
         let peer = listener.local_addr().unwrap().ip();
         assert!(md5_password_set(&listener, peer, &Secret::new("x".repeat(80))).is_ok());
         let error = md5_password_set(&listener, peer, &Secret::new("x".repeat(81))).unwrap_err();
-        assert_eq!(error.to_string(), "the TCP MD5 password has 81 bytes, the kernel takes at most 80");
+        assert_eq!(error.to_string(), "the password or key has 81 bytes, the kernel takes at most 80");
     }
 
     #[test]

@@ -408,9 +408,9 @@ fn every_deadline_in_every_state() {
     }
     expect![[r#"
         Idle:
-        Connect: [10.0s close dialed#1; failed (no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords differ)] [10.5s dial dialed#2] [20.5s close dialed#2; failed (no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords differ)]
-        Active: [0.5s dial dialed#2] [10.5s close dialed#2; failed (no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords differ)] [11.4s dial dialed#3]
-        OpenSent: [240.0s dialed#1 < NOTIFICATION Hold Timer Expired; close dialed#1; failed (sent Hold Timer Expired: nothing came from the peer in time)] [240.5s dial dialed#2] [250.5s close dialed#2; failed (no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords differ)]
+        Connect: [10.0s close dialed#1; failed (no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords or TCP-AO keys differ)] [10.5s dial dialed#2] [20.5s close dialed#2; failed (no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords or TCP-AO keys differ)]
+        Active: [0.5s dial dialed#2] [10.5s close dialed#2; failed (no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords or TCP-AO keys differ)] [11.4s dial dialed#3]
+        OpenSent: [240.0s dialed#1 < NOTIFICATION Hold Timer Expired; close dialed#1; failed (sent Hold Timer Expired: nothing came from the peer in time)] [240.5s dial dialed#2] [250.5s close dialed#2; failed (no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords or TCP-AO keys differ)]
         OpenConfirm: [28.6s dialed#1 < KEEPALIVE] [56.7s dialed#1 < KEEPALIVE] [79.9s dialed#1 < KEEPALIVE]
         Established: [0.0s ] [28.6s dialed#1 < KEEPALIVE] [56.7s dialed#1 < KEEPALIVE]
     "#]].assert_eq(&table);

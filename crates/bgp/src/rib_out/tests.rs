@@ -41,7 +41,8 @@ fn a_part_of_the_work_is_bounded_however_large_the_table() {
         assert!(rib.announced(Family::V4) - before <= BATCH);
         parts += 1;
     }
-    assert_eq!((rib.announced(Family::V4), parts), (50_000, 50_000_usize.div_ceil(BATCH)));
+    // One full message in each part: 807 prefixes.
+    assert_eq!((rib.announced(Family::V4), parts), (50_000, 50_000_usize.div_ceil(807)));
 }
 
 #[test]
@@ -67,6 +68,23 @@ fn an_update_is_filled_before_the_next_begins() {
     assert_eq!(rib.flush(&wanted, PLENTY, &mut bytes).updates, 2);
     let first = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
     assert!((MESSAGE_MAX - 4..=MESSAGE_MAX).contains(&first), "{first}");
+}
+
+/// Also while the peer takes little at a time, and when some routes among them look different.
+#[test]
+fn every_update_of_a_large_table_is_full_but_the_last() {
+    for (different, updates) in [(0, 124..=124), (100, 124..=300)] {
+        let wanted = wanted(100_000, |n| u32::from(different > 0 && n % 1000 < different));
+        for room in [500, 20_000, PLENTY] {
+            let mut rib = AdjRibOut::new(path(), Vec::new(), RefreshKnowledge::Plain);
+            let mut sent = 0;
+            while rib.has_work(&wanted) {
+                sent += rib.flush(&wanted, room, &mut Vec::new()).updates;
+            }
+            assert_eq!(rib.announced(Family::V4), 100_000, "{different}, {room} bytes");
+            assert!(updates.contains(&sent), "{sent} UPDATEs: {different}, {room} bytes");
+        }
+    }
 }
 
 #[test]

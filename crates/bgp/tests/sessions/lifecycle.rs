@@ -87,9 +87,9 @@ fn rfc4271_6_5_silence_ends_the_session_after_the_hold_time() {
     expect![[r#"
         0.040 up: AS 65000, router 192.0.2.2
         90.040 down: sent Hold Timer Expired: nothing came from the peer in time
-        100.458 failed: no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords differ
-        110.898 failed: no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords differ
-        121.691 failed: no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords differ
+        100.458 failed: no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords or TCP-AO keys differ
+        110.898 failed: no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords or TCP-AO keys differ
+        121.691 failed: no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords or TCP-AO keys differ
     "#]].assert_eq(&network.log(A));
     expect![[r#"
         0.030 up: AS 65001, router 192.0.2.1
@@ -144,7 +144,7 @@ fn what_a_peer_said_once_is_remembered_when_it_only_closes_connections_afterward
     network.weather = Weather::Cut;
     network.run_for(secs(60));
     let view = network.hosts[A].peer.view();
-    expect!["no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords differ"].assert_eq(&format!("{}", view.last_down.unwrap().1));
+    expect!["no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords or TCP-AO keys differ"].assert_eq(&format!("{}", view.last_down.unwrap().1));
     expect![
         "sent OPEN Message Error/Bad Peer AS (AS 65000): the peer is in AS 65000, but our own AS 65001 is configured"
     ]
@@ -167,7 +167,7 @@ fn a_configured_connect_time_is_kept_exactly() {
     .assert_eq(&network.log(A));
     network.weather = Weather::Cut;
     network.run_for(secs(14));
-    expect!["35.000 failed: no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords differ"].assert_eq(network.hosts[A].log.last().unwrap());
+    expect!["35.000 failed: no answer to the connection request: the peer is down, a firewall drops the packets, or the TCP MD5 passwords or TCP-AO keys differ"].assert_eq(network.hosts[A].log.last().unwrap());
 }
 
 #[test]

@@ -15,7 +15,7 @@ use bgp::{
     StopReason,
 };
 use ipnet::IpNet;
-use kit::{Duration, Family, Outbox, RemoteAs, Rng};
+use kit::{Duration, Family, Outbox, RemoteAs, Rng, TcpAuthentication};
 use netio::bgp::{Endpoint, Transport, Ttl};
 use netio::clock::Clock;
 use rtnetlink::Handle;
@@ -128,7 +128,10 @@ impl Speaker {
                 bail!("the embedded router has no BFD");
             }
             let mut endpoint = Endpoint::new(SocketAddr::new(address, BGP_PORT));
-            endpoint.password.clone_from(&peer.password);
+            endpoint.authentication = match (&peer.keys, &peer.password) {
+                (Some(keys), _) => Some(TcpAuthentication::Keys(keys.clone())),
+                (None, password) => password.clone().map(TcpAuthentication::Password),
+            };
             endpoint.ttl = if peer.multi_hop { Ttl::Hops(64) } else { Ttl::System };
             transport.allow(if address.is_ipv4() { v4 } else { v6 }, address, &endpoint)?;
             let seed = u64::try_from(number).unwrap_or(u64::MAX);

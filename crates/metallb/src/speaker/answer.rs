@@ -161,8 +161,8 @@ impl Answer {
         if let Some(last) = last {
             return Stage::Peers(Some(last));
         }
-        let idle = sessions.ranges_without_routers().filter(|peer| self.is_asked_for(&peer.name));
-        lines.extend(idle.map(|peer| Line::Peer(Box::new(listening(peer)))));
+        let idle = sessions.ranges_without_routers().filter(|(peer, _)| self.is_asked_for(&peer.name));
+        lines.extend(idle.map(|(peer, obstacle)| Line::Peer(Box::new(listening(peer, obstacle)))));
         Stage::Bfd(0)
     }
 
@@ -174,7 +174,7 @@ impl Answer {
             router: router.clone(),
             state: view.state.to_string(),
             since: Some(self.clock.at(view.since)),
-            waits_for: waits_for.map(str::to_owned),
+            waits_for: waits_for.clone(),
             next_attempt: view.next_attempt.map(|at| self.clock.until(at)),
             failed_attempts: view.failed_attempts,
             established: view.sessions,
@@ -242,8 +242,9 @@ fn configured(peer: &config::Peer) -> PeerStatus {
     }
 }
 
-fn listening(peer: &config::Peer) -> PeerStatus {
-    let waits_for = Some("a router that connects".to_owned());
+fn listening(peer: &config::Peer, obstacle: Option<&str>) -> PeerStatus {
+    let waits_for = obstacle.map(|reason| format!("leave to listen: {reason}"));
+    let waits_for = waits_for.or(Some("a router that connects".to_owned()));
     PeerStatus { state: "Listening".to_owned(), waits_for, ..configured(peer) }
 }
 
@@ -338,7 +339,7 @@ mod tests {
             connect_time: None,
             router_id: None,
             node_selectors: SelectorList::default(),
-            password: None,
+            authentication: None,
             bfd: None,
             graceful_restart: None,
             ebgp_multi_hop: false,

@@ -517,7 +517,7 @@ fn endpoint(peer: &Peer) -> Endpoint {
         address: SocketAddr::new(address, peer.port),
         source: peer.source_address,
         device,
-        password: peer.password.clone(),
+        authentication: peer.authentication.clone(),
         // Routers with TTL security want 255, and none minds it: sessions may cross any number of hops (contract 6.4).
         ttl: peer.ttl_security_hops.map_or(Ttl::Hops(u8::MAX), |hops| Ttl::Security { hops: hops.get() }),
     }

@@ -279,6 +279,10 @@ fn next_hops(lab: &Lab) -> Result<()> {
     wait(&cluster, &[], "Local, with no endpoint ready")?;
     cluster.unready("web", &["node-a"])?;
     wait(&cluster, &["node-b", "node-c"], "Local, with two endpoints ready again")?;
+    cluster.unready("web", &[])?;
+    wait(&cluster, &all, "Local, with endpoints everywhere again")?;
+    cluster.apply(&web.clone().local().on(&["node-b", "node-c"]))?;
+    wait(&cluster, &["node-b", "node-c"], "Local, with the endpoint on node-a gone")?;
     cluster.apply(&web.clone())?;
     wait(&cluster, &all, "Cluster again")?;
     cluster.unready("web", &all)?;

@@ -1,12 +1,17 @@
 //! BGP sessions: passwords, timers, what both ends say when a session ends, and who is told what (contract 6.3, 6.4).
 
+use std::net::TcpListener;
+use std::process::Command;
+
 use anyhow::{Context as _, Result, ensure};
-use kit::{HoldTime, Secret};
-use lab::router::{RouterKind, RouterPeer};
+use kit::{HoldTime, MacAlgorithm, MasterKeyTuple, MasterKeys, Secret};
+use lab::confined::Capabilities;
+use lab::router::{PeerPlace, RouterKind, RouterPeer};
 use lab::testing::Trial;
 use lab::{Host, Lab, eventually};
+use sys::tcp::TcpOptionError;
 
-use crate::cluster::{Cluster, LIMIT, address, at, v4, v6};
+use crate::cluster::{Cluster, LIMIT, PROGRAM, Setup, address, at, v4, v6};
 use crate::edge::{Edge, OURS, THEIRS, accepting, announce_routed, host_route, put_peers};
 use crate::objects::{Service, secret};
 
@@ -14,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::new("contract_6_4_a_password_has_to_be_the_one_that_frr_has", passwords),
         Trial::new("contract_1_2_a_password_comes_from_a_secret_and_follows_it", password_secret),
+        Trial::new("rfc_5925_keys_sign_a_session_or_there_is_none", keys),
         Trial::new("rfc_4271_6_5_a_router_that_holds_still_is_given_up_and_found_again", hold_timer),
         Trial::new("rfc_4486_both_ends_are_told_in_words_why_a_session_ends", notifications),
         Trial::new("contract_6_2_two_routers_are_told_what_the_advertisements_to_each_say", two_routers),
@@ -104,6 +110,76 @@ fn password_secret(lab: &Lab) -> Result<()> {
     }
     let log = cluster.speaker("node-a").log();
     ensure!(!log.contains("from-secret"), "the speaker logs a password:\n{log}");
+    Ok(())
+}
+
+/// Where the kernel has TCP-AO, the embedded router and a speaker have sessions by keys. Where it has not, the speaker says so
+/// and there is no session without keys instead; the one beside it is not disturbed.
+fn keys(lab: &Lab) -> Result<()> {
+    let setup = Setup { capabilities: Capabilities::NetRawAndBindService, ..Setup::nodes(&["node-a"]) };
+    let mut cluster = Cluster::start_with(lab, setup)?;
+    let tuple = |send_id, receive_id, algorithm, text| MasterKeyTuple {
+        send_id,
+        receive_id,
+        algorithm,
+        key: Secret::new(text),
+    };
+    let of_router =
+        [tuple(2, 1, MacAlgorithm::HmacSha1, "spring-water"), tuple(4, 3, MacAlgorithm::Aes128Cmac, "summer-rain")];
+    let of_router = MasterKeys::new(of_router.to_vec()).context("no keys")?;
+    let socket = TcpListener::bind("127.0.0.1:0")?;
+    let is_able = match sys::tcp::ao_keys_add(&socket, "192.0.2.1".parse()?, 32, &of_router) {
+        Ok(()) => true,
+        Err(TcpOptionError::NoAo) => false,
+        Err(error) => return Err(error.into()),
+    };
+    let with_keys = |peer: &mut RouterPeer| {
+        let is_four = peer.place == PeerPlace::Address(v4(11));
+        peer.keys = is_four.then(|| of_router.clone()).filter(|_| is_able);
+    };
+    let config = accepting(&cluster, THEIRS, OURS, with_keys)?;
+    let edge = Edge::start(lab, &cluster, 254, RouterKind::Embedded, &config)?;
+    announce_routed(&cluster)?;
+    put_peers(&cluster, ", connectTime: 1s")?;
+    cluster.write("secret-spring", &secret("spring", "spring-water"))?;
+    cluster.write("secret-summer", &secret("summer", "summer-rain"))?;
+    cluster.apply(&Service::dual("web").from("routed"))?;
+    let addresses = cluster.wait_addresses("web")?;
+    edge.wait_nodes(&cluster, addresses[1], &["node-a"]).context("without keys")?;
+    let peer = format!("myASN: {OURS}, peerASN: {THEIRS}, peerAddress: {}, connectTime: 1s", v4(254));
+    let signed = |keys: &str| format!("{peer}, tcpAuthenticationKeys: [{keys}]");
+    let first = "{sendID: 1, receiveID: 2, algorithm: hmac-sha-1-96, secretName: spring}";
+    let second = "{sendID: 3, receiveID: 4, algorithm: aes-128-cmac-96, secretName: summer}";
+    let seen = cluster.log_length("node-a");
+    cluster.put("BGPPeer", "four", &signed(&format!("{first}, {second}")))?;
+    cluster.wait_speaker_log("node-a", seen, &["peerChanged", "tcpAuthenticationKeys", "reset"])?;
+    if is_able {
+        edge.wait_nodes(&cluster, addresses[0], &["node-a"]).context("with both keys")?;
+        cluster.put("BGPPeer", "four", &signed(second))?;
+        cluster.wait_speaker_log("node-a", seen, &["sessionDown", "192.168.1.254"])?;
+        edge.wait_nodes(&cluster, addresses[0], &["node-a"]).context("with the second key alone")?;
+        cluster.put("BGPPeer", "four", &signed(&second.replace("summer", "spring")))?;
+        edge.wait_nodes(&cluster, addresses[0], &[]).context("with another key")?;
+    } else {
+        for mode in ["active", "passive", "both"] {
+            let seen = cluster.log_length("node-a");
+            cluster.put("BGPPeer", "four", &format!("{}, connectionMode: {mode}", signed(first)))?;
+            let text = if mode == "passive" { "could not listen for BGP" } else { "failed to establish BGP session" };
+            cluster.wait_speaker_log("node-a", seen, &[text, "this kernel has no TCP-AO"]).context(mode)?;
+            let mut status = Command::new(PROGRAM);
+            status.args(["status", "bgp", "--peer", "four"]);
+            let status = cluster.host("node-a").output(status)?.ok()?;
+            ensure!(status.contains("this kernel has no TCP-AO"), "{mode}: {status}");
+            edge.wait_nodes(&cluster, addresses[0], &[]).context(mode)?;
+            ensure!(!edge.session(v4(11))?.is_established(), "{mode}: a session without keys");
+        }
+    }
+    // The session beside it is the one of the beginning.
+    edge.wait_nodes(&cluster, addresses[1], &["node-a"])?;
+    let log = cluster.speaker("node-a").log();
+    let of_six = |line: &&str| line.contains("sessionUp") && line.contains(&v6(254).to_string());
+    ensure!(log.lines().filter(of_six).count() == 1, "the other session was touched:\n{log}");
+    ensure!(!log.contains("-water") && !log.contains("-rain"), "the speaker logs a key:\n{log}");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bgp::{CloseReason, ConnectError, ConnectionId, Input};
-use kit::Family;
+use kit::{Family, TcpAuthentication};
 use sys::tcp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -66,7 +66,7 @@ async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, SocketAddr, SocketAd
     Ok((stream, local, remote))
 }
 
-/// A socket with all options in place: the MD5 key must be there before the first packet.
+/// A socket with all options in place: what signs packets must be there before the first one.
 fn prepare(endpoint: &Endpoint) -> Result<TcpSocket, ConnectError> {
     let family = Family::of(&endpoint.address.ip());
     let socket = match family {
@@ -83,8 +83,14 @@ fn prepare(endpoint: &Endpoint) -> Result<TcpSocket, ConnectError> {
     }
     endpoint.ttl.set(&socket, family).map_err(option)?;
     tcp::precedence_set(&socket, family).map_err(option)?;
-    if let Some(password) = &endpoint.password {
-        tcp::md5_password_set(&socket, endpoint.address.ip(), password).map_err(option)?;
+    match &endpoint.authentication {
+        Some(TcpAuthentication::Password(password)) => {
+            tcp::md5_password_set(&socket, endpoint.address.ip(), password).map_err(option)?;
+        }
+        Some(TcpAuthentication::Keys(keys)) => {
+            tcp::ao_keys_set(&socket, endpoint.address.ip(), keys).map_err(option)?;
+        }
+        None => {}
     }
     socket.set_nodelay(true).map_err(|error| ConnectError::Socket(error.to_string()))?;
     if let Some(source) = endpoint.source {

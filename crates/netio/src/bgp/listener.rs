@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bgp::ConnectionId;
 use ipnet::IpNet;
-use kit::{Family, Secret};
+use kit::{Family, Secret, TcpAuthentication};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use sys::tcp::{self, TcpOptionError};
 use tokio::net::{TcpListener, TcpStream};
@@ -71,6 +71,30 @@ impl<K> Listener<K> {
     }
 }
 
+impl<K> Listener<K> {
+    /// Signs and checks what goes to and comes from this network.
+    fn sign(&self, network: IpNet, authentication: &TcpAuthentication) -> Result<(), TcpOptionError> {
+        let (socket, address, length) = (&*self.socket, network.addr(), network.prefix_len());
+        match authentication {
+            TcpAuthentication::Password(password) => {
+                tcp::md5_password_set_for_network(socket, address, length, password)
+            }
+            TcpAuthentication::Keys(keys) => tcp::ao_keys_add(socket, address, length, keys),
+        }
+    }
+
+    /// The opposite; connections that there are stay signed.
+    fn sign_no_longer(&self, network: IpNet, authentication: &TcpAuthentication) -> Result<(), TcpOptionError> {
+        let (socket, address, length) = (&*self.socket, network.addr(), network.prefix_len());
+        match authentication {
+            TcpAuthentication::Password(_) => {
+                tcp::md5_password_set_for_network(socket, address, length, &Secret::new(""))
+            }
+            TcpAuthentication::Keys(keys) => tcp::ao_keys_remove(socket, address, length, keys),
+        }
+    }
+}
+
 impl<K> Drop for Listener<K> {
     fn drop(&mut self) {
         // The task has the socket until it is next polled; the port is free at once.
@@ -116,13 +140,13 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
         self.listeners.get(&listener).map(|listener| listener.local)
     }
 
-    /// Lets a peer in that comes from `endpoint`'s address, from any port, and with its password if it has one. All
-    /// others are turned away without a word.
+    /// Lets a peer in that comes from `endpoint`'s address, from any port, and with its password or key if it has one.
+    /// All others are turned away without a word.
     pub fn allow(&mut self, listener: ListenerId, peer: K, endpoint: &Endpoint) -> Result<(), ListenError> {
         let listener = self.listeners.get_mut(&listener).ok_or(ListenError::Closed)?;
         let address = endpoint.address.ip();
-        if let Some(password) = &endpoint.password {
-            tcp::md5_password_set(&*listener.socket, address, password)?;
+        if let Some(authentication) = &endpoint.authentication {
+            listener.sign(address.into(), authentication)?;
         }
         if let Ttl::Security { .. } = endpoint.ttl {
             // The answer to the peer's first packet leaves before there is a connection with options of its own.
@@ -142,8 +166,8 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
         endpoint: &Endpoint,
     ) -> Result<(), ListenError> {
         let listener = self.listeners.get_mut(&listener).ok_or(ListenError::Closed)?;
-        if let Some(password) = &endpoint.password {
-            tcp::md5_password_set_for_network(&*listener.socket, network.addr(), network.prefix_len(), password)?;
+        if let Some(authentication) = &endpoint.authentication {
+            listener.sign(network, authentication)?;
         }
         if let Ttl::Security { .. } = endpoint.ttl {
             tcp::ttl_set(&*listener.socket, Family::of(&network.addr()), u8::MAX)?;
@@ -155,20 +179,17 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
     /// Lets a peer, or a range, in no longer; connections that there are stay.
     pub fn disallow(&mut self, listener: ListenerId, peer: &K) {
         let Some(listener) = self.listeners.get_mut(&listener) else { return };
-        let none = Secret::new("");
-        for (address, (_, endpoint)) in listener.peers.extract_if(|_, (name, _)| name == peer) {
-            if endpoint.password.is_some()
-                && let Err(error) = tcp::md5_password_set(&*listener.socket, address, &none)
+        let addresses = listener.peers.extract_if(|_, (name, _)| name == peer);
+        let ranges = listener.ranges.extract_if(.., |(_, name, _)| name == peer);
+        let gone: Vec<(IpNet, Endpoint)> = addresses
+            .map(|(address, (_, endpoint))| (IpNet::from(address), endpoint))
+            .chain(ranges.map(|(network, _, endpoint)| (network, endpoint)))
+            .collect();
+        for (network, endpoint) in gone {
+            if let Some(authentication) = &endpoint.authentication
+                && let Err(error) = listener.sign_no_longer(network, authentication)
             {
-                tracing::debug!(%address, error = with_causes(&error), "a password was not removed");
-            }
-        }
-        for (network, _, endpoint) in listener.ranges.extract_if(.., |(_, name, _)| name == peer) {
-            let (address, length) = (network.addr(), network.prefix_len());
-            if endpoint.password.is_some()
-                && let Err(error) = tcp::md5_password_set_for_network(&*listener.socket, address, length, &none)
-            {
-                tracing::debug!(%network, error = with_causes(&error), "a password was not removed");
+                tracing::debug!(%network, error = with_causes(&error), "a password or key was not removed");
             }
         }
     }

@@ -9,7 +9,7 @@ use bgp::{
     ConnectRetry, Families, Mode, Peer, PeerConfig, Reception, RouteAttributes, RouterIdSource, State, StopReason,
 };
 use ipnet::IpNet;
-use kit::{Asn, HoldTime, Outbox, RemoteAs, Rng};
+use kit::{Asn, HoldTime, MacAlgorithm, MasterKeyTuple, MasterKeys, Outbox, RemoteAs, Rng, Secret};
 
 use crate::clock::Clock;
 
@@ -113,7 +113,8 @@ async fn until(a: &mut Host, b: &mut Host, what: &str, condition: impl Fn(&Host,
 }
 
 fn endpoint(address: SocketAddr, password: Option<&str>) -> Endpoint {
-    Endpoint { password: password.map(Secret::new), ..Endpoint::new(address) }
+    let authentication = password.map(|password| TcpAuthentication::Password(Secret::new(password)));
+    Endpoint { authentication, ..Endpoint::new(address) }
 }
 
 /// A router that listens on an address and a speaker that dials it.
@@ -238,8 +239,54 @@ async fn rfc2385_the_wrong_password_looks_like_silence_and_is_called_so() {
     for (router_password, speaker_password) in [(Some("secret"), Some("other")), (Some("secret"), None)] {
         let (mut router, mut speaker) = pair("127.0.0.1", router_password, speaker_password);
         until(&mut router, &mut speaker, "the attempt fails", |_, speaker| !speaker.log.is_empty()).await;
-        assert!(speaker.log[0].contains("TCP MD5 passwords differ"), "{:?}", speaker.log);
+        assert!(speaker.log[0].contains("TCP MD5 passwords or TCP-AO keys differ"), "{:?}", speaker.log);
         assert_eq!(router.state(), State::Active);
+    }
+}
+
+/// A key of TCP-AO as this end and as the other one has it.
+fn keys(text: &str) -> [Option<TcpAuthentication>; 2] {
+    [(1, 2), (2, 1)].map(|(send_id, receive_id)| {
+        let key = MasterKeyTuple { send_id, receive_id, algorithm: MacAlgorithm::Aes128Cmac, key: Secret::new(text) };
+        MasterKeys::new(vec![key]).map(TcpAuthentication::Keys)
+    })
+}
+
+/// A kernel with TCP-AO makes sessions by the right keys and no others. One without is named at both ends, and there are no
+/// sessions without keys instead: neither where we listen nor where we dial.
+#[tokio::test]
+async fn rfc5925_sessions_by_keys_or_none_at_all() {
+    for address in ["127.0.0.1", "::1"] {
+        let ([ours, theirs], [wrong, _]) = (keys("secret"), keys("other"));
+        for (authentication, is_right) in [(&ours, true), (&wrong, false), (&None, false)] {
+            let (mut router, mut speaker) = (Host::new(), Host::new());
+            let address: IpAddr = address.parse().unwrap();
+            let listener = router.transport.listen(SocketAddr::new(address, 0), None).unwrap();
+            let local = router.transport.local_address(listener).unwrap();
+            let from = Endpoint { authentication: theirs.clone(), ..Endpoint::new(SocketAddr::new(address, 0)) };
+            let allowed = router.transport.allow(listener, "speaker", &from);
+            router.add("speaker", from, config(65000, 65001, Mode::Passive));
+            let to = Endpoint { authentication: authentication.clone(), ..Endpoint::new(local) };
+            speaker.add("router", to, config(65001, 65000, Mode::Active));
+            if allowed.is_ok() && is_right {
+                until(&mut router, &mut speaker, "up", |router, _| router.state() == State::Established).await;
+                router.transport.disallow(listener, &"speaker");
+                continue;
+            }
+            until(&mut router, &mut speaker, "the attempt fails", |_, speaker| !speaker.log.is_empty()).await;
+            assert_eq!(router.state(), State::Active);
+            match allowed {
+                Ok(()) => assert!(speaker.log[0].contains("TCP-AO keys differ"), "{:?}", speaker.log),
+                Err(ListenError::Option(TcpOptionError::NoAo)) if authentication.is_some() => assert_eq!(
+                    speaker.log[0],
+                    "failed: the socket could not be prepared: this kernel has no TCP-AO, which came with Linux 6.7 and \
+                     CONFIG_TCP_AO"
+                ),
+                // Turned away: no key, so no peer.
+                Err(ListenError::Option(TcpOptionError::NoAo)) => assert!(router.log.is_empty(), "{:?}", router.log),
+                Err(error) => panic!("{error:?}"),
+            }
+        }
     }
 }
 

@@ -189,7 +189,7 @@ fn is_kept(kind: Kind) -> bool {
     kind.is_configuration() || matches!(kind, Kind::Service | Kind::EndpointSlice | Kind::Node)
 }
 
-/// No password is ever kept. A Service of another type is announced by nobody, and there are many.
+/// No password and no key is ever kept. A Service of another type is announced by nobody, and there are many.
 fn keeping(object: &Object) -> Keeping {
     match object {
         Object::BGPPeer(peer) if has_password(peer) => Keeping::Name,
@@ -202,5 +202,6 @@ fn keeping(object: &Object) -> Keeping {
 /// As validation sees it: empty ones are none.
 fn has_password(peer: &BGPPeer) -> bool {
     let secret = peer.spec.password_secret.as_ref().and_then(|reference| reference.name.as_deref());
-    [peer.spec.password.as_deref(), secret].into_iter().flatten().any(|text| !text.is_empty())
+    let has_password = [peer.spec.password.as_deref(), secret].into_iter().flatten().any(|text| !text.is_empty());
+    has_password || !peer.spec.tcp_authentication_keys.is_empty()
 }

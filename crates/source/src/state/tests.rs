@@ -314,6 +314,7 @@ async fn remembered(disk: &Disk) -> FakeApi {
         (PEERS, ours("open", &json!({"peerAddress": "10.0.0.1"}))),
         (PEERS, ours("closed", &json!({"peerAddress": "10.0.0.2", "password": "hunter2"}))),
         (PEERS, ours("sealed", &json!({"peerAddress": "10.0.0.3", "passwordSecret": {"name": "s"}}))),
+        (PEERS, ours("signed", &json!({"peerAddress": "10.0.0.4", "tcpAuthenticationKeys": [{"secretName": "s"}]}))),
         (
             SECRETS,
             json!({"metadata": {"namespace": "metallb-system", "name": "s"}, "type": "kubernetes.io/basic-auth",
@@ -329,6 +330,7 @@ async fn remembered(disk: &Disk) -> FakeApi {
         + BGPPeer metallb-system/closed
         + BGPPeer metallb-system/open
         + BGPPeer metallb-system/sealed
+        + BGPPeer metallb-system/signed
         + IPAddressPool metallb-system/pool
         + Secret metallb-system/s
         + Service shop/db a
@@ -376,7 +378,7 @@ async fn a_silent_source_is_replaced_by_memory_and_then_the_differences_come() {
     let text = changes(&mut source).await;
     let rest = text.strip_prefix("+ Service shop/inner\n+ Service shop/new a\n").expect(&text);
     let together = rest.strip_suffix("- BGPPeer metallb-system/open\n- Service shop/db\nsynced\n").expect(&text);
-    assert_eq!(together.lines().count(), 3, "two peers and a Secret: {text}");
+    assert_eq!(together.lines().count(), 4, "three peers and a Secret: {text}");
     assert!(!text.contains("shop/web") && !text.contains("IPAddressPool"), "those are as they were: {text}");
     api.put(SERVICES, service("web", "c"));
     assert_eq!(changes(&mut source).await, "+ Service shop/web c\n");
@@ -404,10 +406,12 @@ async fn no_password_is_in_the_file() {
     let disk = Disk::new();
     remembered(&disk).await;
     let text = fs::read_to_string(&disk.path).unwrap();
-    for hidden in ["hunter2", "aHVudGVyMg", "10.0.0.2", "10.0.0.3", "Secret", "+ Service shop/inner"] {
+    for hidden in ["hunter2", "aHVudGVyMg", "10.0.0.2", "10.0.0.3", "10.0.0.4", "Secret", "+ Service shop/inner"] {
         assert!(!text.contains(hidden), "{hidden} in {text}");
     }
-    assert!(text.contains("! BGPPeer metallb-system/closed\n") && text.contains("! BGPPeer metallb-system/sealed\n"));
+    for name in ["closed", "sealed", "signed"] {
+        assert!(text.contains(&format!("! BGPPeer metallb-system/{name}\n")), "{text}");
+    }
     assert_eq!(fs::metadata(&disk.path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 

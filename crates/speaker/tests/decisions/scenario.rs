@@ -361,7 +361,7 @@ pub(crate) fn peer(name: &str, address: &str) -> Peer {
         connect_time: None,
         router_id: None,
         node_selectors: SelectorList::default(),
-        password: None,
+        authentication: None,
         bfd: None,
         graceful_restart: None,
         ebgp_multi_hop: false,

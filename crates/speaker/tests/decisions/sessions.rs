@@ -137,6 +137,12 @@ impl Node {
     }
 
     fn feed(&mut self, line: &str) {
+        self.feed_at_once(line);
+        self.pass(Duration::from_millis(100));
+    }
+
+    /// Gives a line and all that follows from it without a timer that would have to run: no time passes.
+    fn feed_at_once(&mut self, line: &str) {
         for output in self.scenario.feed(line) {
             match output {
                 Output::PeerAdd(peer) => {
@@ -157,7 +163,6 @@ impl Node {
                 _ => {}
             }
         }
-        self.pass(Duration::from_millis(100));
     }
 
     fn tell(&mut self, name: &str, input: Input) {
@@ -257,5 +262,39 @@ fn no_service_endpoint_node_or_pool_ever_resets_a_session() {
         }
         node.check(&history);
         assert_eq!(node.began, 2, "{history:#?}");
+    }
+}
+
+/// Contract 6.1 row 7: with the policy `Local`, packets that come for an endpoint that has gone are lost until the router knows.
+/// So what the cores add to the network's time is this, whatever the sessions are about just then, and whatever else changed.
+#[test]
+fn an_endpoint_that_goes_with_policy_local_is_withdrawn_without_delay() {
+    const WITHDRAWAL_DELAY_MAX: Duration = Duration::ZERO;
+    let gone = ["eps s1 n2:ready", "eps s1 n1:notready n2:ready", "eps s1", "delete eps s1", "delete svc s1"];
+    for gone in gone {
+        // Right after the route came, in the middle of a hold time, and when a KEEPALIVE has just gone.
+        for before_ms in [0, 1, 100, 999, 1_000, 1_700, 60_000] {
+            let mut node = Node::new();
+            START.lines().for_each(|line| node.feed(line));
+            node.feed("svc s1 10.0.0.1 local");
+            node.feed("svc other 10.0.0.2,fc00::2");
+            node.feed("eps other n1:ready");
+            node.feed_at_once("eps s1 n1:ready");
+            node.pass(Duration::from_millis(before_ms));
+            let prefix: IpNet = "10.0.0.1/32".parse().unwrap();
+            let has_route =
+                |node: &Node| node.sessions.values().filter(|it| it.ends[1].table.contains_key(&prefix)).count();
+            assert_eq!(has_route(&node), 2, "{gone} after {before_ms} ms: both routers have it");
+            let updates = |node: &Node| node.sessions.values().map(Session::updates).sum::<u64>();
+            let sent = updates(&node);
+            // Something else changes first, in the same moment.
+            node.feed_at_once("svc more 10.0.0.3");
+            node.feed_at_once("eps more n1:ready");
+            node.feed_at_once(gone);
+            node.pass(WITHDRAWAL_DELAY_MAX);
+            assert_eq!(has_route(&node), 0, "{gone} after {before_ms} ms");
+            assert_eq!(updates(&node), sent + 4, "{gone}: to each router one UPDATE for each of the two routes");
+            node.check(&[gone.to_owned()]);
+        }
     }
 }

@@ -12,6 +12,7 @@ use config::{Peer, PeerEndpoint};
 use ipnet::IpNet;
 use kit::{Duration, Family, Instant, Rng};
 use netio::bgp::{Endpoint, ListenError, ListenerId, Transport};
+use sys::tcp::TcpOptionError;
 
 use super::{News, Session, SessionId, Sessions, endpoint};
 
@@ -34,8 +35,8 @@ const LISTEN_RETRY: Duration = Duration::from_secs(10);
 pub(super) struct Listeners {
     port: u16,
     sockets: BTreeMap<(Family, Option<String>), Socket>,
-    /// Who could not be let in, and when that is tried again.
-    waiting: Vec<Admission>,
+    /// Who could not be let in, why, and when that is tried again.
+    waiting: Vec<(Admission, String)>,
     retry: Option<Instant>,
 }
 
@@ -62,13 +63,9 @@ impl Listeners {
     /// Lets a peer in, as soon as that is possible.
     pub(super) fn allow(&mut self, now: Instant, transport: &mut Transport<SessionId>, admission: Admission) {
         let Err(error) = self.try_allow(transport, &admission) else { return };
-        tracing::error!(
-            limited = true,
-            error = %chain(&error),
-            hint = "free the port, choose another one by --bgp-listen-port, or give the container NET_BIND_SERVICE",
-            "could not listen for BGP connections"
-        );
-        self.waiting.push(admission);
+        let reason = chain(&error);
+        tracing::error!(limited = true, error = reason, hint = hint(&error), "could not listen for BGP connections");
+        self.waiting.push((admission, reason));
         self.retry.get_or_insert(now + LISTEN_RETRY);
     }
 
@@ -82,9 +79,14 @@ impl Listeners {
             return;
         }
         self.retry = None;
-        for admission in std::mem::take(&mut self.waiting) {
+        for (admission, _) in std::mem::take(&mut self.waiting) {
             self.allow(now, transport, admission);
         }
+    }
+
+    /// Why a peer is not let in, if it is not.
+    pub(super) fn obstacle(&self, peer: SessionId) -> Option<&str> {
+        self.waiting.iter().find(|(admission, _)| admission.peer == peer).map(|(_, reason)| reason.as_str())
     }
 
     fn try_allow(&mut self, transport: &mut Transport<SessionId>, admission: &Admission) -> Result<(), ListenError> {
@@ -121,7 +123,7 @@ impl Listeners {
 
     /// Lets a peer in no longer. Sockets on which nobody may call are closed.
     pub(super) fn disallow(&mut self, transport: &mut Transport<SessionId>, peer: SessionId) {
-        self.waiting.retain(|admission| admission.peer != peer);
+        self.waiting.retain(|(admission, _)| admission.peer != peer);
         self.sockets.retain(|_, socket| {
             if socket.users.contains(&peer) {
                 transport.disallow(socket.id, &peer);
@@ -132,6 +134,23 @@ impl Listeners {
             }
             !socket.users.is_empty()
         });
+    }
+}
+
+/// What to do about it. A peer whose connections cannot be signed is not let in without.
+fn hint(error: &ListenError) -> &'static str {
+    match error {
+        ListenError::Option(TcpOptionError::NoAo | TcpOptionError::NoAlgorithm(_)) => {
+            "give the node another kernel, or both ends a password instead of tcpAuthenticationKeys"
+        }
+        ListenError::Option(TcpOptionError::NoMd5) => "give the node another kernel: passwords need CONFIG_TCP_MD5SIG",
+        ListenError::Option(TcpOptionError::Device(_)) => "is vrf of the BGPPeer right? It is waited for",
+        ListenError::Option(TcpOptionError::KeyTooLong(_) | TcpOptionError::Refused { .. }) => {
+            "does another BGPPeer have a password or keys for the same address?"
+        }
+        ListenError::Socket { .. } | ListenError::Closed => {
+            "free the port, choose another one by --bgp-listen-port, or give the container NET_BIND_SERVICE"
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub(in super::super) struct Neighbour<'a> {
     /// The session.
     pub(in super::super) view: PeerView,
     /// What keeps the session from beginning.
-    pub(in super::super) waits_for: Option<&'static str>,
+    pub(in super::super) waits_for: Option<String>,
 }
 
 impl Sessions {
@@ -55,15 +55,18 @@ impl Sessions {
     fn neighbour<'a>(&self, id: SessionId, session: &'a Session) -> Neighbour<'a> {
         let view = session.core.view();
         let waits_for = if self.paths.is_held(id) {
-            Some("the path to work again (BFD)")
+            Some("the path to work again (BFD)".to_owned())
         } else if session.at.is_none() {
-            Some(match &session.peer.endpoint {
+            let place = match &session.peer.endpoint {
                 PeerEndpoint::Interface(_) => "a router that advertises itself on the link",
                 PeerEndpoint::Gateway(_) => "a default route",
                 PeerEndpoint::Address(_) | PeerEndpoint::Range { .. } => "an address",
-            })
+            };
+            Some(place.to_owned())
+        } else if let (State::Active, Some(reason)) = (view.state, self.listeners.obstacle(id)) {
+            Some(format!("leave to listen: {reason}"))
         } else if view.state == State::Active && view.next_attempt.is_none() {
-            Some("the router to connect")
+            Some("the router to connect".to_owned())
         } else {
             None
         };
@@ -80,8 +83,9 @@ impl Sessions {
         self.sessions.get(&id).into_iter().flat_map(move |session| session.core.routes_after(prefix))
     }
 
-    /// BGPPeers that are whoever calls from a network, from which nobody has.
-    pub(in super::super) fn ranges_without_routers(&self) -> impl Iterator<Item = &Arc<Peer>> {
-        self.callers.values().filter(|callers| callers.sessions.is_empty()).map(|callers| &callers.peer)
+    /// BGPPeers that are whoever calls from a network, from which nobody has, and why nobody can, if so.
+    pub(in super::super) fn ranges_without_routers(&self) -> impl Iterator<Item = (&Arc<Peer>, Option<&str>)> {
+        let idle = self.callers.iter().filter(|(_, callers)| callers.sessions.is_empty());
+        idle.map(|(id, callers)| (&callers.peer, self.listeners.obstacle(*id)))
     }
 }
