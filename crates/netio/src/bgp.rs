@@ -52,14 +52,13 @@ use std::time::Duration;
 use bgp::{CloseReason, ConnectionId, Input, Output};
 use kit::{Family, TcpAuthentication};
 use sys::tcp::TcpOptionError;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
 pub use listener::{ListenError, ListenerId};
 
-use listener::Listener;
+use listener::{Accepted, Listener};
 
 /// Events of all connections that may wait. With the largest of [`connection::READ_MAX`] bytes this is 4 MB; a
 /// connection whose event does not fit stops reading until it does.
@@ -162,7 +161,7 @@ enum Event<K> {
     /// Something for a core.
     Peer { peer: K, connection: ConnectionId, input: Input },
     /// Somebody knocks.
-    Accepted { listener: ListenerId, stream: TcpStream, remote: SocketAddr },
+    Accepted { listener: ListenerId, accepted: Accepted },
 }
 
 impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
@@ -208,7 +207,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
                         return news;
                     }
                 }
-                Event::Accepted { listener, stream, remote } => self.admit(listener, stream, remote),
+                Event::Accepted { listener, accepted } => self.admit(listener, accepted),
             }
         }
     }

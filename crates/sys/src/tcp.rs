@@ -37,6 +37,9 @@ pub enum TcpOptionError {
     /// The kernel has TCP-AO, but not this algorithm.
     #[error("this kernel has no {0} for TCP-AO")]
     NoAlgorithm(MacAlgorithm),
+    /// Another password or key of the socket stands in the way: it is for addresses that this one is for too.
+    #[error("the socket has another password or key for the address, which does not go with this one")]
+    KeyClash(#[source] io::Error),
     /// There is no interface or VRF of this name.
     #[error("there is no interface or VRF {0}")]
     Device(String),
@@ -119,6 +122,7 @@ pub fn md5_password_set_for_network(
     };
     result.map_err(|source| match source.raw_os_error() {
         Some(libc::ENOPROTOOPT | libc::EPERM) => TcpOptionError::NoMd5,
+        Some(libc::EKEYREJECTED) => TcpOptionError::KeyClash(source),
         _ => TcpOptionError::Refused { option: "the TCP MD5 password", source },
     })
 }

@@ -6,6 +6,7 @@ use std::hash::Hash;
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bgp::ConnectionId;
@@ -22,7 +23,7 @@ use crate::causes::with_causes;
 use super::{ConnectionState, Endpoint, Event, Transport, Ttl, connection};
 
 /// Connections that the kernel keeps for us.
-const BACKLOG: i32 = 128;
+const BACKLOG: u16 = 128;
 /// How long to wait when accepting fails: when there are no descriptors left, trying at once would only burn time.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -50,24 +51,66 @@ pub enum ListenError {
     Closed,
 }
 
+/// How often passwords and keys were added to a listening socket. What was accepted at an earlier epoch was not checked with
+/// those that came later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Epoch(u64);
+
+/// A connection as the kernel gave it to us.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    stream: TcpStream,
+    remote: SocketAddr,
+    epoch: Epoch,
+}
+
 /// A listening socket with those who may come in.
 #[derive(Debug)]
 pub(super) struct Listener<K> {
     socket: Arc<TcpListener>,
     local: SocketAddr,
-    peers: HashMap<IpAddr, (K, Endpoint)>,
-    ranges: Vec<(IpNet, K, Endpoint)>,
+    peers: HashMap<IpAddr, Caller<K>>,
+    ranges: Vec<(IpNet, Caller<K>)>,
+    epoch: Arc<AtomicU64>,
     task: AbortHandle,
+}
+
+/// Who may come in.
+#[derive(Debug)]
+struct Caller<K> {
+    peer: K,
+    endpoint: Endpoint,
+    /// Since when its password or keys are in place.
+    since: Epoch,
 }
 
 impl<K> Listener<K> {
     /// Who calls from this address: a peer with exactly this one, else the range that says most about it.
-    fn caller(&self, remote: &IpAddr) -> Option<(&K, &Endpoint)> {
-        let exactly = self.peers.get(remote).map(|(peer, endpoint)| (peer, endpoint));
-        let inside = self.ranges.iter().filter(|(network, ..)| network.contains(remote));
-        exactly.or_else(|| {
-            inside.max_by_key(|(network, ..)| network.prefix_len()).map(|(_, peer, endpoint)| (peer, endpoint))
-        })
+    fn caller(&self, remote: &IpAddr) -> Option<&Caller<K>> {
+        let inside = self.ranges.iter().filter(|(network, _)| network.contains(remote));
+        let narrowest = || inside.max_by_key(|(network, _)| network.prefix_len()).map(|(_, caller)| caller);
+        self.peers.get(remote).or_else(narrowest)
+    }
+
+    /// Puts in place what an endpoint has: from then on what is not signed does not get in. What waits to be accepted came
+    /// before, and is returned so that it can be told from what comes later.
+    fn prepare(&mut self, network: IpNet, endpoint: &Endpoint) -> Result<(Epoch, Vec<Accepted>), TcpOptionError> {
+        if let Ttl::Security { .. } = endpoint.ttl {
+            // The answer to the peer's first packet leaves before there is a connection with options of its own.
+            tcp::ttl_set(&*self.socket, Family::of(&network.addr()), u8::MAX)?;
+        }
+        let before = Epoch(self.epoch.load(Ordering::SeqCst));
+        let Some(authentication) = &endpoint.authentication else { return Ok((before, Vec::new())) };
+        self.sign(network, authentication)?;
+        // The queue is in order and not longer than this, so all that was in it is taken out before the epoch ends.
+        let waiting = (0..=BACKLOG)
+            .map(|_| accept_now(&self.socket, before))
+            .take_while(|result| !result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
+            .flatten()
+            .collect();
+        let since = Epoch(before.0.saturating_add(1));
+        self.epoch.store(since.0, Ordering::SeqCst);
+        Ok((since, waiting))
     }
 }
 
@@ -122,7 +165,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
             }
             socket.set_reuse_address(true)?;
             socket.bind(&address.into())?;
-            socket.listen(BACKLOG)
+            socket.listen(BACKLOG.into())
         };
         bound().map_err(failed)?;
         let socket = TcpListener::from_std(socket.into()).map_err(failed)?;
@@ -130,8 +173,10 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
         let socket = Arc::new(socket);
         self.listened = self.listened.saturating_add(1);
         let id = ListenerId(self.listened);
-        let task = self.tasks.spawn(accept(id, Arc::clone(&socket), self.events.clone()));
-        self.listeners.insert(id, Listener { socket, local, peers: HashMap::new(), ranges: Vec::new(), task });
+        let epoch = Arc::new(AtomicU64::new(0));
+        let task = self.tasks.spawn(accept(id, Arc::clone(&socket), Arc::clone(&epoch), self.events.clone()));
+        let listener = Listener { socket, local, peers: HashMap::new(), ranges: Vec::new(), epoch, task };
+        self.listeners.insert(id, listener);
         Ok(id)
     }
 
@@ -141,19 +186,12 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
     }
 
     /// Lets a peer in that comes from `endpoint`'s address, from any port, and with its password or key if it has one.
-    /// All others are turned away without a word.
+    /// All others are turned away without a word, and so is who came from there before the password or key was in place.
     pub fn allow(&mut self, listener: ListenerId, peer: K, endpoint: &Endpoint) -> Result<(), ListenError> {
-        let listener = self.listeners.get_mut(&listener).ok_or(ListenError::Closed)?;
         let address = endpoint.address.ip();
-        if let Some(authentication) = &endpoint.authentication {
-            listener.sign(address.into(), authentication)?;
-        }
-        if let Ttl::Security { .. } = endpoint.ttl {
-            // The answer to the peer's first packet leaves before there is a connection with options of its own.
-            tcp::ttl_set(&*listener.socket, Family::of(&address), u8::MAX)?;
-        }
-        listener.peers.insert(address, (peer, endpoint.clone()));
-        Ok(())
+        self.allow_from(listener, address.into(), endpoint, |listener, since| {
+            listener.peers.insert(address, Caller { peer, endpoint: endpoint.clone(), since });
+        })
     }
 
     /// The same for everybody who comes from a network. All their connections are reported under one name, which the
@@ -165,31 +203,44 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
         network: IpNet,
         endpoint: &Endpoint,
     ) -> Result<(), ListenError> {
-        let listener = self.listeners.get_mut(&listener).ok_or(ListenError::Closed)?;
-        if let Some(authentication) = &endpoint.authentication {
-            listener.sign(network, authentication)?;
+        self.allow_from(listener, network, endpoint, |listener, since| {
+            listener.ranges.push((network, Caller { peer, endpoint: endpoint.clone(), since }));
+        })
+    }
+
+    fn allow_from(
+        &mut self,
+        id: ListenerId,
+        network: IpNet,
+        endpoint: &Endpoint,
+        enter: impl FnOnce(&mut Listener<K>, Epoch),
+    ) -> Result<(), ListenError> {
+        let listener = self.listeners.get_mut(&id).ok_or(ListenError::Closed)?;
+        let (since, waiting) = listener.prepare(network, endpoint)?;
+        enter(listener, since);
+        for accepted in waiting {
+            self.admit(id, accepted);
         }
-        if let Ttl::Security { .. } = endpoint.ttl {
-            tcp::ttl_set(&*listener.socket, Family::of(&network.addr()), u8::MAX)?;
-        }
-        listener.ranges.push((network, peer, endpoint.clone()));
         Ok(())
     }
 
     /// Lets a peer, or a range, in no longer; connections that there are stay.
     pub fn disallow(&mut self, listener: ListenerId, peer: &K) {
         let Some(listener) = self.listeners.get_mut(&listener) else { return };
-        let addresses = listener.peers.extract_if(|_, (name, _)| name == peer);
-        let ranges = listener.ranges.extract_if(.., |(_, name, _)| name == peer);
-        let gone: Vec<(IpNet, Endpoint)> = addresses
-            .map(|(address, (_, endpoint))| (IpNet::from(address), endpoint))
-            .chain(ranges.map(|(network, _, endpoint)| (network, endpoint)))
-            .collect();
-        for (network, endpoint) in gone {
+        let addresses = listener.peers.extract_if(|_, caller| caller.peer == *peer);
+        let ranges = listener.ranges.extract_if(.., |(_, caller)| caller.peer == *peer);
+        let gone: Vec<(IpNet, Caller<K>)> =
+            addresses.map(|(address, caller)| (IpNet::from(address), caller)).chain(ranges).collect();
+        for (network, Caller { endpoint, .. }) in gone {
             if let Some(authentication) = &endpoint.authentication
                 && let Err(error) = listener.sign_no_longer(network, authentication)
             {
-                tracing::debug!(%network, error = with_causes(&error), "a password or key was not removed");
+                tracing::warn!(
+                    %network,
+                    error = with_causes(&error),
+                    hint = "restart the speaker if routers from there are to connect without it, or with another one",
+                    "a password or key was not removed from the listening socket, which goes on asking for it"
+                );
             }
         }
     }
@@ -200,12 +251,17 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
     }
 
     /// Makes a connection of what was accepted, if it is from a peer. Its task reports it, before the first byte.
-    pub(super) fn admit(&mut self, listener: ListenerId, stream: TcpStream, remote: SocketAddr) {
+    pub(super) fn admit(&mut self, listener: ListenerId, accepted: Accepted) {
+        let Accepted { stream, remote, epoch } = accepted;
         let Some(listener) = self.listeners.get(&listener) else { return };
-        let Some((peer, endpoint)) = listener.caller(&remote.ip()) else {
+        let Some(Caller { peer, endpoint, since }) = listener.caller(&remote.ip()) else {
             tracing::debug!(%remote, "turned away a connection from an address that is no peer's");
             return;
         };
+        if endpoint.authentication.is_some() && epoch < *since {
+            tracing::debug!(%remote, "turned away a connection that was made before the password or keys were in place");
+            return;
+        }
         let peer = peer.clone();
         let is_prepared =
             endpoint.ttl.set(&stream, Family::of(&remote.ip())).is_ok() && stream.set_nodelay(true).is_ok();
@@ -219,11 +275,29 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Transport<K> {
     }
 }
 
-async fn accept<K>(listener: ListenerId, socket: Arc<TcpListener>, events: mpsc::Sender<Event<K>>) {
+/// What waits to be accepted, whether or not the runtime has heard of it yet.
+fn accept_now(socket: &TcpListener, epoch: Epoch) -> io::Result<Accepted> {
+    let (stream, remote) = SockRef::from(socket).accept()?;
+    stream.set_nonblocking(true)?;
+    let remote = remote.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Accepted { stream: TcpStream::from_std(stream.into())?, remote, epoch })
+}
+
+async fn accept<K>(
+    listener: ListenerId,
+    socket: Arc<TcpListener>,
+    epoch: Arc<AtomicU64>,
+    events: mpsc::Sender<Event<K>>,
+) {
     loop {
-        match socket.accept().await {
-            Ok((stream, remote)) => {
-                if events.send(Event::Accepted { listener, stream, remote }).await.is_err() {
+        let next = std::future::poll_fn(|context| {
+            // Looked at first, so that it is never later than the moment in which the kernel gives the connection.
+            let epoch = Epoch(epoch.load(Ordering::SeqCst));
+            socket.poll_accept(context).map_ok(|(stream, remote)| Accepted { stream, remote, epoch })
+        });
+        match next.await {
+            Ok(accepted) => {
+                if events.send(Event::Accepted { listener, accepted }).await.is_err() {
                     return;
                 }
             }

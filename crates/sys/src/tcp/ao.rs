@@ -27,6 +27,8 @@ const TCP_AO_INFO: libc::c_int = 40;
 const SET_CURRENT: u32 = 1;
 const SET_RNEXT: u32 = 1 << 1;
 const AO_REQUIRED: u32 = 1 << 2;
+/// Of a listening socket only: deleting does not wait until all of the kernel has let go of the key.
+const DEL_ASYNC: u32 = 1 << 2;
 const _: () = assert!(cfg!(target_endian = "little"), "bit fields begin at the other end");
 
 /// `struct tcp_ao_add`. Its address is a `sockaddr_storage`, which begins with the family.
@@ -158,6 +160,7 @@ fn key_remove(
 fn refused(source: io::Error) -> TcpOptionError {
     match source.raw_os_error() {
         Some(libc::ENOPROTOOPT) => TcpOptionError::NoAo,
+        Some(libc::EEXIST | libc::EKEYREJECTED) => TcpOptionError::KeyClash(source),
         _ => TcpOptionError::Refused { option: "the keys of TCP-AO", source },
     }
 }
@@ -204,7 +207,7 @@ impl TcpAoDel {
             family,
             address,
             interface_index: 0,
-            choice: 0,
+            choice: DEL_ASYNC,
             reserved: 0,
             prefix_len: prefix_length,
             send_id: tuple.send_id,
@@ -288,7 +291,7 @@ mod tests {
         assert_eq!(bytes(&option), expected.concat());
 
         let option = TcpAoDel::new("192.0.2.0".parse().unwrap(), 24, &sha);
-        let expected = [at(0, &[2]), at(4, &[192]), at(6, &[2]), at(138, &[24, 0x11, 0x22])];
+        let expected = [at(0, &[2]), at(4, &[192]), at(6, &[2]), at(132, &[4]), at(138, &[24, 0x11, 0x22])];
         assert_eq!(bytes(&option), expected.concat());
 
         let option =
@@ -352,6 +355,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Identifiers are used once among keys whose addresses overlap (RFC 5925 section 3.1), and a password does not go with keys.
+    #[test]
+    fn rfc5925_3_1_keys_that_do_not_go_together_are_an_error_of_their_own() {
+        let network = "192.0.2.0".parse().unwrap();
+        let inside = "192.0.2.1".parse().unwrap();
+        let [first, second] =
+            [(1, 1), (2, 2)].map(|(send, receive)| keys(&[key(send, receive, MacAlgorithm::HmacSha1, "a")]));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        match ao_keys_add(&listener, network, 24, &first) {
+            Err(TcpOptionError::NoAo) => {
+                return assert!(matches!(ao_keys_add(&listener, inside, 32, &first), Err(TcpOptionError::NoAo)));
+            }
+            result => result.unwrap(),
+        }
+        let clash = |result| matches!(result, Err(TcpOptionError::KeyClash(_)));
+        assert!(clash(ao_keys_add(&listener, inside, 32, &first)));
+        ao_keys_add(&listener, inside, 32, &second).unwrap();
+        assert!(clash(crate::tcp::md5_password_set(&listener, inside, &Secret::new("a"))));
     }
 
     #[test]
