@@ -150,15 +150,23 @@ fn keys(lab: &Lab) -> Result<()> {
     let signed = |keys: &str| format!("{peer}, tcpAuthenticationKeys: [{keys}]");
     let first = "{sendID: 1, receiveID: 2, algorithm: hmac-sha-1-96, secretName: spring}";
     let second = "{sendID: 3, receiveID: 4, algorithm: aes-128-cmac-96, secretName: summer}";
-    let seen = cluster.log_length("node-a");
-    cluster.put("BGPPeer", "four", &signed(&format!("{first}, {second}")))?;
-    cluster.wait_speaker_log("node-a", seen, &["peerChanged", "tcpAuthenticationKeys", "reset"])?;
+    let router = v4(254).to_string();
+    // The lines of the log that come after this change, when it has ended the session.
+    let change = |keys: &str| -> Result<usize> {
+        let seen = cluster.log_length("node-a");
+        cluster.put("BGPPeer", "four", &signed(keys))?;
+        cluster.wait_speaker_log("node-a", seen, &["peerChanged", "tcpAuthenticationKeys", "reset"])?;
+        Ok(seen)
+    };
+    let seen = change(&format!("{first}, {second}"))?;
     if is_able {
+        cluster.wait_speaker_log("node-a", seen, &["sessionUp", &router]).context("with both keys")?;
         edge.wait_nodes(&cluster, addresses[0], &["node-a"]).context("with both keys")?;
-        cluster.put("BGPPeer", "four", &signed(second))?;
-        cluster.wait_speaker_log("node-a", seen, &["sessionDown", "192.168.1.254"])?;
+        let seen = change(second)?;
+        cluster.wait_speaker_log("node-a", seen, &["sessionUp", &router]).context("with the second key alone")?;
         edge.wait_nodes(&cluster, addresses[0], &["node-a"]).context("with the second key alone")?;
-        cluster.put("BGPPeer", "four", &signed(&second.replace("summer", "spring")))?;
+        let seen = change(&second.replace("summer", "spring"))?;
+        cluster.wait_speaker_log("node-a", seen, &["failed to establish", &router]).context("with another key")?;
         edge.wait_nodes(&cluster, addresses[0], &[]).context("with another key")?;
     } else {
         for mode in ["active", "passive", "both"] {

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use bgp::{ConnectionId, Input, RouteAttributes, State};
+use bgp::{ConnectionId, Input, RouteAttributes, State, StopReason};
 use config::{Peer, PeerEndpoint};
 use ipnet::IpNet;
 use kit::{Duration, Family, Instant, Rng};
@@ -145,13 +145,23 @@ fn hint(error: &ListenError) -> &'static str {
         }
         ListenError::Option(TcpOptionError::NoMd5) => "give the node another kernel: passwords need CONFIG_TCP_MD5SIG",
         ListenError::Option(TcpOptionError::Device(_)) => "is vrf of the BGPPeer right? It is waited for",
-        ListenError::Option(TcpOptionError::KeyTooLong(_) | TcpOptionError::Refused { .. }) => {
-            "does another BGPPeer have a password or keys for the same address?"
+        ListenError::Option(TcpOptionError::KeyClash(_)) => {
+            "does another BGPPeer have a password or keys for the same address, or for a peerRange around it?"
+        }
+        ListenError::Option(TcpOptionError::KeyTooLong(_)) => "use a shorter password or key at both ends",
+        ListenError::Option(TcpOptionError::Refused { .. }) => {
+            "does the container have the capabilities that the manifest gives it? It is tried again"
         }
         ListenError::Socket { .. } | ListenError::Closed => {
             "free the port, choose another one by --bgp-listen-port, or give the container NET_BIND_SERVICE"
         }
     }
+}
+
+/// True when both are at one address, and on one link if that has to be said.
+fn is_same_router(mut at: SocketAddr, remote: SocketAddr) -> bool {
+    at.set_port(remote.port());
+    at == remote
 }
 
 fn chain(error: &dyn Error) -> String {
@@ -209,6 +219,10 @@ impl Sessions {
     /// The session with the caller at this address; a new one if there is none, and room for it.
     fn caller(&mut self, now: Instant, id: SessionId, remote: SocketAddr) -> Option<SessionId> {
         let callers = self.callers.get(&id)?;
+        if self.is_signed_elsewhere(&callers.peer, remote) {
+            tracing::debug!(%remote, peer = %callers.peer.endpoint, "turned away the router of a BGPPeer with a password or keys");
+            return None;
+        }
         if let Some(session) = callers.sessions.get(&remote.ip()) {
             return Some(*session);
         }
@@ -246,6 +260,36 @@ impl Sessions {
         Some(session)
     }
 
+    /// True when another BGPPeer, which has a password or keys, is at this address. If its router is not let in under that
+    /// name, since it is to be called or the kernel cannot sign, it is not let in as one of a range either, which may ask for
+    /// nothing.
+    fn is_signed_elsewhere(&self, range: &Peer, remote: SocketAddr) -> bool {
+        self.sessions.iter().any(|(id, session)| {
+            session.wire == *id
+                && session.peer.authentication.is_some()
+                && session.peer.vrf == range.vrf
+                && session.at.is_some_and(|at| is_same_router(at, remote))
+        })
+    }
+
+    /// Ends the sessions that a router has as one of a range, when a BGPPeer with a password or keys turns out to be there.
+    pub(super) fn callers_yield(&mut self, now: Instant, id: SessionId) -> Vec<News> {
+        let Some(Session { peer, at: Some(at), .. }) = self.sessions.get(&id) else { return Vec::new() };
+        if peer.authentication.is_none() {
+            return Vec::new();
+        }
+        let is_same =
+            |other: &Session| other.peer.vrf == peer.vrf && other.at.is_some_and(|remote| is_same_router(*at, remote));
+        let callers = self.sessions.iter().filter(|(id, other)| other.wire != **id && is_same(other));
+        let callers: Vec<SessionId> = callers.map(|(id, _)| *id).collect();
+        let mut news = Vec::new();
+        for caller in callers {
+            news.extend(self.tell(now, caller, Input::Stop { reason: StopReason::ConfigurationChange }));
+            self.caller_forget(now, caller);
+        }
+        news
+    }
+
     /// A caller whose connection is gone is forgotten; it is a new one when it calls again.
     pub(super) fn caller_gone(&mut self, now: Instant, session: SessionId) {
         if self.sessions.get(&session).is_some_and(|it| it.core.state() == State::Active) {
@@ -267,5 +311,82 @@ impl Sessions {
             callers.sessions.retain(|_, other| *other != session);
             callers.connections.retain(|_, other| *other != session);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::ConnectionMode;
+    use kit::{Asn, RemoteAs, Secret, SelectorList, TcpAuthentication};
+    use netio::clock::Clock;
+    use tokio::net::{TcpSocket, TcpStream};
+
+    use super::super::Event;
+    use super::*;
+
+    fn peer(endpoint: PeerEndpoint, connection_mode: ConnectionMode, password: Option<&str>) -> Arc<Peer> {
+        Arc::new(Peer {
+            name: endpoint.to_string(),
+            my_asn: Asn::new(64512).unwrap(),
+            local_asn: None,
+            remote_as: RemoteAs::External,
+            endpoint,
+            port: 1,
+            connection_mode,
+            source_address: None,
+            hold_time: None,
+            keepalive_time: None,
+            connect_time: None,
+            router_id: None,
+            node_selectors: SelectorList::default(),
+            authentication: password.map(|text| TcpAuthentication::Password(Secret::new(text))),
+            bfd: None,
+            graceful_restart: None,
+            ebgp_multi_hop: false,
+            ttl_security_hops: None,
+            vrf: None,
+            dual_stack_address_family: false,
+        })
+    }
+
+    /// Connects from an address, and goes on until the sessions have heard of it.
+    async fn call(sessions: &mut Sessions, from: IpAddr) -> TcpStream {
+        let socket = sessions.listeners.sockets.values().next().unwrap();
+        let port = sessions.transport.local_address(socket.id).unwrap().port();
+        let router = TcpSocket::new_v4().unwrap();
+        router.bind(SocketAddr::new(from, 0)).unwrap();
+        let stream = router.connect(SocketAddr::from(([127, 0, 0, 1], port))).await.unwrap();
+        let ours = stream.local_addr().unwrap();
+        loop {
+            let event = sessions.next().await;
+            let is_heard = matches!(&event, Event::Transport(_, Input::Connected { remote, .. }) if *remote == ours);
+            sessions.handle(Instant::ZERO, event);
+            if is_heard {
+                return stream;
+            }
+        }
+    }
+
+    fn called(sessions: &Sessions) -> Vec<IpAddr> {
+        sessions.callers.values().flat_map(|callers| callers.sessions.keys().copied()).collect()
+    }
+
+    /// The router of a BGPPeer that is called, and whose packets have to be signed, does not come in unsigned as one of a range.
+    #[tokio::test]
+    async fn a_router_whose_bgppeer_has_a_password_is_no_router_of_a_range_without() {
+        let mut sessions = Sessions::new("node-1", 0, 0, Clock::start());
+        let [unsigned, signed, stranger] = [7, 8, 9].map(|last| IpAddr::from([127, 0, 0, last]));
+        let (network, limit) = ("127.0.0.0/8".parse().unwrap(), 16.try_into().unwrap());
+        let range = peer(PeerEndpoint::Range { network, limit }, ConnectionMode::Passive, None);
+        sessions.add(Instant::ZERO, range);
+        sessions.add(Instant::ZERO, peer(PeerEndpoint::Address(unsigned), ConnectionMode::Active, None));
+        sessions.add(Instant::ZERO, peer(PeerEndpoint::Address(signed), ConnectionMode::Active, Some("hunter2")));
+        let _unsigned = call(&mut sessions, unsigned).await;
+        let _signed = call(&mut sessions, signed).await;
+        let _stranger = call(&mut sessions, stranger).await;
+        assert_eq!(called(&sessions), [unsigned, stranger]);
+        // One that comes later takes the router from the range.
+        sessions.add(Instant::ZERO, peer(PeerEndpoint::Address(stranger), ConnectionMode::Active, Some("hunter2")));
+        assert_eq!(called(&sessions), [unsigned]);
     }
 }

@@ -190,6 +190,7 @@ impl Sessions {
             let admission = Admission { peer: id, endpoint: session.endpoint.clone(), network: None };
             self.listeners.allow(now, &mut self.transport, admission);
         }
+        news.extend(self.callers_yield(now, id));
         news.extend(self.path(now, id));
         news.extend(self.tell(now, id, Input::Start));
         news
