@@ -3,6 +3,8 @@
 //!
 //! Messages here name fields and Secrets, never what is in them.
 
+use std::fmt;
+
 use api::core::Secret as SecretObject;
 use api::{BGPPeer, Key};
 use kit::{Secret, TcpAuthentication};
@@ -20,6 +22,24 @@ const PASSWORD_LENGTH_MAX: usize = 80;
 
 const PASSWORD: &str = "/spec/password";
 const REFERENCE: &str = "/spec/passwordSecret";
+
+/// What a secret text is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// The password of TCP MD5.
+    Password,
+    /// A key of TCP-AO.
+    Key,
+}
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Use::Password => "password",
+            Use::Key => "TCP-AO key",
+        })
+    }
+}
 
 /// Finds the password or the keys of a peer, if it is to have some.
 pub(crate) fn authentication(peer: &BGPPeer, context: &Context<'_>, report: &mut Report) -> Option<TcpAuthentication> {
@@ -45,6 +65,11 @@ fn passwords(peer: &BGPPeer) -> [Option<&str>; 2] {
     [peer.spec.password.as_deref(), reference].map(|text| text.filter(|text| !text.is_empty()))
 }
 
+/// True when a peer is to have a password or keys, whether or not they can be found.
+pub(crate) fn is_wanted(peer: &BGPPeer) -> bool {
+    passwords(peer).iter().any(Option::is_some) || !peer.spec.tcp_authentication_keys.is_empty()
+}
+
 /// Finds the password of a peer, if it is to have one.
 fn password(peer: &BGPPeer, context: &Context<'_>, report: &mut Report) -> Option<Secret> {
     match passwords(peer) {
@@ -55,9 +80,9 @@ fn password(peer: &BGPPeer, context: &Context<'_>, report: &mut Report) -> Optio
                 .hint("remove password, and keep passwordSecret");
             None
         }
-        [Some(plain), None] => checked(plain.to_owned(), PASSWORD, report),
+        [Some(plain), None] => checked(plain.to_owned(), Use::Password, PASSWORD, report),
         [None, Some(name)] => {
-            let password = secret_text(peer, name, REFERENCE, context, report)?;
+            let password = secret_text(peer, name, Use::Password, REFERENCE, context, report)?;
             if password.is_empty() {
                 report
                     .warning(
@@ -77,6 +102,7 @@ fn password(peer: &BGPPeer, context: &Context<'_>, report: &mut Report) -> Optio
 pub(crate) fn secret_text(
     peer: &BGPPeer,
     name: &str,
+    purpose: Use,
     pointer: &str,
     context: &Context<'_>,
     report: &mut Report,
@@ -99,16 +125,16 @@ pub(crate) fn secret_text(
             .hint(format!("create the Secret anew with type: {SECRET_TYPE}"));
         return None;
     }
-    let password = match value_of(secret) {
-        Ok(password) => password,
+    let text = match value_of(secret, purpose) {
+        Ok(text) => text,
         Err(problem) => {
             report.error("secret-password", pointer, format!("Secret {name:?} {problem}")).hint(format!(
-                "put the password under the key {SECRET_KEY:?}, as text under stringData or in base64 under data"
+                "put the {purpose} under the key {SECRET_KEY:?}, as text under stringData or in base64 under data"
             ));
             return None;
         }
     };
-    checked(password, pointer, report)
+    checked(text, purpose, pointer, report)
 }
 
 /// A Secret that is not there: sure of a speaker, which sees them all, but a guess where objects come from files.
@@ -132,29 +158,37 @@ fn missing(name: &str, namespace: &str, pointer: &str, context: &Context<'_>, re
     }
 }
 
-fn value_of(secret: &SecretObject) -> Result<String, &'static str> {
+fn value_of(secret: &SecretObject, purpose: Use) -> Result<String, String> {
     // The API server lets stringData win over data.
     if let Some(text) = secret.string_data.get(SECRET_KEY) {
         return Ok(text.clone());
     }
     let encoded = secret.data.get(SECRET_KEY).ok_or("has no key \"password\"")?;
-    let bytes = decode_base64(encoded).ok_or("has a password that is not base64")?;
-    String::from_utf8(bytes).map_err(|_| "has a password that is not UTF-8 text")
+    let bytes = decode_base64(encoded).ok_or_else(|| format!("has a {purpose} that is not base64"))?;
+    String::from_utf8(bytes).map_err(|_| format!("has a {purpose} that is not UTF-8 text"))
 }
 
-fn checked(password: String, pointer: &str, report: &mut Report) -> Option<Secret> {
-    if password.len() > PASSWORD_LENGTH_MAX {
+fn checked(text: String, purpose: Use, pointer: &str, report: &mut Report) -> Option<Secret> {
+    if text.len() > PASSWORD_LENGTH_MAX {
         report
-            .error("password-length", pointer, format!("the password is longer than {PASSWORD_LENGTH_MAX} bytes"))
+            .error("password-length", pointer, format!("the {purpose} is longer than {PASSWORD_LENGTH_MAX} bytes"))
             .hint("Linux takes at most that; use a shorter one on both ends");
         return None;
     }
-    if password.ends_with(['\n', '\r']) {
+    if text.ends_with(['\n', '\r']) {
+        let example = match purpose {
+            Use::Password => "PASSWORD",
+            Use::Key => "KEY",
+        };
         report
-            .warning("password-newline", pointer, "the password ends with a line break, which counts as a part of it")
-            .hint("when encoding it, leave the line break out: printf %s PASSWORD | base64");
+            .warning(
+                "password-newline",
+                pointer,
+                format!("the {purpose} ends with a line break, which counts as a part of it"),
+            )
+            .hint(format!("when encoding it, leave the line break out: printf %s {example} | base64"));
     }
-    Some(Secret::new(password))
+    Some(Secret::new(text))
 }
 
 /// Decodes base64 with the standard alphabet and padding (RFC 4648 section 4), as Secrets have it; line breaks are

@@ -428,7 +428,7 @@ pub(crate) fn clashes(peers: &BTreeMap<Key, Peer>, context: &Context<'_>) -> Vec
 }
 
 /// True when a node that is known is selected by both; where none is known, all selectors may meet.
-fn share_a_node(a: &SelectorList, b: &SelectorList, context: &Context<'_>) -> bool {
+pub(crate) fn share_a_node(a: &SelectorList, b: &SelectorList, context: &Context<'_>) -> bool {
     if context.knows_no_nodes() {
         return true;
     }

@@ -2,12 +2,17 @@
 //!
 //! As with passwords, messages name fields and Secrets, never what is in them.
 
-use api::{BGPPeer, TCPAuthenticationKey};
-use kit::{MacAlgorithm, MasterKeyTuple, MasterKeys};
+use std::collections::BTreeMap;
 
-use crate::finding::Report;
-use crate::password::secret_text;
+use api::{BGPPeer, Key, Kind, ObjectRef, TCPAuthenticationKey};
+use ipnet::IpNet;
+use kit::{MacAlgorithm, MasterKeyTuple, MasterKeys, TcpAuthentication};
+
+use crate::finding::{Finding, Report};
+use crate::password::{Use, is_wanted, secret_text};
+use crate::peers::share_a_node;
 use crate::validate::Context;
+use crate::{Peer, PeerEndpoint};
 
 /// Keys of one peer: changing from one to the next takes two.
 const KEYS_MAX: usize = 8;
@@ -96,7 +101,7 @@ fn secret(
         return None;
     }
     let place = format!("{place}/secretName");
-    let text = secret_text(peer, &key.secret_name, &place, context, report)?;
+    let text = secret_text(peer, &key.secret_name, Use::Key, &place, context, report)?;
     if text.is_empty() {
         // Unlike an empty password it does not stand for none: that would be a session without what was asked for.
         report
@@ -105,4 +110,76 @@ fn secret(
         return None;
     }
     Some(text)
+}
+
+/// Peers that call from inside of another one's range, and whose packets a listening socket cannot tell from those of the range:
+/// Linux keeps keys by address and identifiers. A peer that is called has a socket of its own.
+pub(crate) fn overlaps(peers: &BTreeMap<Key, Peer>, context: &Context<'_>) -> Vec<Finding> {
+    // Of one whose Secret is missing it is not known what it has; that is told as such.
+    let is_known = |key: &Key, peer: &Peer| {
+        peer.authentication.is_some() || !context.objects.peers.get(key).is_some_and(|peer| is_wanted(peer))
+    };
+    let calling = || {
+        let calling = peers.iter().filter(|(key, peer)| peer.connection_mode.listens() && is_known(key, peer));
+        calling.filter_map(|(key, peer)| Some((key, peer, network_of(peer)?)))
+    };
+    let ranges = || calling().filter(|(_, peer, _)| matches!(peer.endpoint, PeerEndpoint::Range { .. }));
+    let mut findings = Vec::new();
+    for (key, peer, network) in calling() {
+        let around = ranges().filter(|(other, range, around)| {
+            // Two that are the same clash anyhow.
+            *other != key && range.endpoint != peer.endpoint && range.vrf == peer.vrf && around.contains(&network)
+        });
+        for (_, range, _) in around {
+            let Some(reason) = clash(range.authentication.as_ref(), peer.authentication.as_ref()) else { continue };
+            if !share_a_node(&range.node_selectors, &peer.node_selectors, context) {
+                continue;
+            }
+            let pointer = match peer.endpoint {
+                PeerEndpoint::Range { .. } => "/spec/peerRange",
+                _ => "/spec/peerAddress",
+            };
+            let message = format!(
+                "{} is in {}, the peerRange of BGPPeer {:?}, {reason}",
+                peer.endpoint, range.endpoint, range.name
+            );
+            let mut report = Report::new(ObjectRef { kind: Kind::BGPPeer, key: key.clone() });
+            report.error("tcp-keys-overlap", pointer, message).hint(
+                "take it out of the range, or give both keys, with identifiers of their own; a peerAddress may have \
+                     connectionMode: active instead",
+            );
+            findings.extend(report.into_findings());
+        }
+    }
+    findings
+}
+
+/// Where a peer calls from, if that is said.
+fn network_of(peer: &Peer) -> Option<IpNet> {
+    match peer.endpoint {
+        PeerEndpoint::Address(address) => Some(address.into()),
+        PeerEndpoint::Range { network, .. } => Some(network),
+        PeerEndpoint::Gateway(_) | PeerEndpoint::Interface(_) => None,
+    }
+}
+
+/// Why a peer cannot have this authentication in a range that has that one. One with keys or a password in a range without is
+/// told from the others by its address.
+fn clash(range: Option<&TcpAuthentication>, inside: Option<&TcpAuthentication>) -> Option<&'static str> {
+    use TcpAuthentication::{Keys, Password};
+    match (range?, inside) {
+        (Keys(_), None) => Some("which has keys of TCP-AO: what it sends without would be dropped"),
+        (Keys(_), Some(Password(_))) => Some("which has keys of TCP-AO: the kernel takes no password for a part of it"),
+        (Password(_), Some(Keys(_))) => {
+            Some("which has a password: the kernel takes no keys of TCP-AO for a part of it")
+        }
+        // RFC 5925 section 3.1, and so it is even if the keys are the same.
+        (Keys(of_range), Some(Keys(keys))) => {
+            let are_shared = keys.iter().any(|key| {
+                of_range.iter().any(|other| key.send_id == other.send_id || key.receive_id == other.receive_id)
+            });
+            are_shared.then_some("whose keys of TCP-AO have some of the same identifiers")
+        }
+        (Password(_), None | Some(Password(_))) => None,
+    }
 }

@@ -16,7 +16,7 @@ use crate::finding::{Finding, Report, Severity};
 use crate::objects::Objects;
 use crate::pools::{self, Space};
 use crate::selectors::selector_list;
-use crate::{BfdProfile, BgpAdvertisement, Config, L2Advertisement, Peer, Pool, bfd, peers};
+use crate::{BfdProfile, BgpAdvertisement, Config, L2Advertisement, Peer, Pool, bfd, peers, tcp_keys};
 
 /// Findings that [`Refused`] prints; the rest is counted.
 const FINDINGS_SHOWN: usize = 10;
@@ -165,6 +165,7 @@ fn read_everything(context: &Context<'_>, findings: &mut Vec<Finding>) -> Config
     let profiles = read_profiles(context, findings);
     let peers = read_peers(context, &profiles, findings);
     findings.extend(peers::clashes(&peers, context));
+    findings.extend(tcp_keys::overlaps(&peers, context));
     let aliases = aliases(objects, findings);
     let mut pools = read_pools(context, findings);
 
