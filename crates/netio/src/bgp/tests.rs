@@ -290,51 +290,67 @@ async fn rfc5925_sessions_by_keys_or_none_at_all() {
     }
 }
 
-/// What connects before a password is in place is not signed: it does not come in under the name of who has one, wherever it
-/// waits meanwhile. Others that wait with it do.
+/// What connects before a password or key is in place is not signed: it does not come in under the name of who has one, wherever
+/// it waits meanwhile. Others that wait with it do. Keys are for kernels that have TCP-AO.
 #[tokio::test]
-async fn rfc2385_who_came_before_the_password_is_turned_away() {
-    for (ours, waits) in [("127.0.0.1", "in the kernel"), ("127.0.0.1", "for the caller"), ("::1", "in the kernel")] {
-        let mut transport = Transport::new();
-        let address: IpAddr = ours.parse().unwrap();
-        let listener = transport.listen(SocketAddr::new(address, 0), None).unwrap();
-        let local = transport.local_address(listener).unwrap();
-        transport.allow_range(listener, "range", IpNet::from(address), &Endpoint::new(local)).unwrap();
-        let before = std::net::TcpStream::connect(local).unwrap();
-        if waits == "for the caller" {
-            // The task that accepts has done so when its message is there.
-            while transport.incoming.is_empty() {
-                tokio::task::yield_now().await;
-            }
+async fn rfc2385_and_rfc5925_who_came_before_the_password_or_key_is_turned_away() {
+    let password = Some(TcpAuthentication::Password(Secret::new("secret")));
+    for ends in [[password.clone(), password], keys("secret")] {
+        for (ours, waits) in [("127.0.0.1", "in the kernel"), ("127.0.0.1", "for the caller"), ("::1", "in the kernel")]
+        {
+            check_who_came_before(ours, waits, &ends).await;
         }
-        let password = Some(TcpAuthentication::Password(Secret::new("secret")));
-        let signed = Endpoint { authentication: password, ..Endpoint::new(SocketAddr::new(address, 0)) };
-        transport.allow(listener, "signed", &signed).unwrap();
-        // Who comes by the password afterwards is the first that is heard of.
-        let to = Endpoint { address: local, ..signed.clone() };
-        transport.dial(&"router", ConnectionId::Dialed(1), &to);
-        let mut names = Vec::new();
-        while names.len() < 2 {
-            let (name, input) = transport.next().await;
-            assert!(matches!(input, Input::Connected { .. }), "{waits}: {name}: {input:?}");
-            if let (Input::Connected { remote, .. }, "signed") = (&input, name) {
-                assert_ne!(*remote, before.local_addr().unwrap(), "{waits}");
-            }
-            names.push(name);
-        }
-        names.sort_unstable();
-        assert_eq!(names, ["router", "signed"], "{waits}");
-        // Without a password nothing is asked of who waits.
-        transport.disallow(listener, &"signed");
-        let waiting = std::net::TcpStream::connect(local).unwrap();
-        let elsewhere = Endpoint { address: "192.0.2.1:0".parse().unwrap(), ..signed };
-        if address.is_ipv4() {
-            transport.allow(listener, "elsewhere", &elsewhere).unwrap();
-        }
-        let (name, input) = transport.next().await;
-        assert_eq!(name, "range", "{waits}");
-        assert!(matches!(input, Input::Connected { remote, .. } if remote == waiting.local_addr().unwrap()));
     }
+}
+
+async fn check_who_came_before(ours: &str, waits: &str, [of_listener, of_router]: &[Option<TcpAuthentication>; 2]) {
+    let mut transport = Transport::new();
+    let address: IpAddr = ours.parse().unwrap();
+    let listener = transport.listen(SocketAddr::new(address, 0), None).unwrap();
+    let local = transport.local_address(listener).unwrap();
+    transport.allow_range(listener, "range", IpNet::from(address), &Endpoint::new(local)).unwrap();
+    let before = std::net::TcpStream::connect(local).unwrap();
+    if waits == "for the caller" {
+        // The task that accepts has done so when its message is there.
+        while transport.incoming.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+    let signed = Endpoint { authentication: of_listener.clone(), ..Endpoint::new(SocketAddr::new(address, 0)) };
+    match transport.allow(listener, "signed", &signed) {
+        Err(ListenError::Option(TcpOptionError::NoAo)) => {
+            assert!(matches!(of_listener, Some(TcpAuthentication::Keys(_))));
+            // Nobody is let in by keys that are not there, and for the range all is as before.
+            let (name, input) = transport.next().await;
+            assert!(name == "range" && matches!(input, Input::Connected { .. }), "{waits}: {name}: {input:?}");
+            return;
+        }
+        result => result.unwrap(),
+    }
+    // Who comes by the password afterwards is the first that is heard of.
+    let to = Endpoint { authentication: of_router.clone(), ..Endpoint::new(local) };
+    transport.dial(&"router", ConnectionId::Dialed(1), &to);
+    let mut names = Vec::new();
+    while names.len() < 2 {
+        let (name, input) = transport.next().await;
+        assert!(matches!(input, Input::Connected { .. }), "{waits}: {name}: {input:?}");
+        if let (Input::Connected { remote, .. }, "signed") = (&input, name) {
+            assert_ne!(*remote, before.local_addr().unwrap(), "{waits}");
+        }
+        names.push(name);
+    }
+    names.sort_unstable();
+    assert_eq!(names, ["router", "signed"], "{waits}");
+    // Without a password nothing is asked of who waits.
+    transport.disallow(listener, &"signed");
+    let waiting = std::net::TcpStream::connect(local).unwrap();
+    let elsewhere = Endpoint { address: "192.0.2.1:0".parse().unwrap(), ..signed };
+    if address.is_ipv4() {
+        transport.allow(listener, "elsewhere", &elsewhere).unwrap();
+    }
+    let (name, input) = transport.next().await;
+    assert_eq!(name, "range", "{waits}");
+    assert!(matches!(input, Input::Connected { remote, .. } if remote == waiting.local_addr().unwrap()));
 }
 
 #[tokio::test]
