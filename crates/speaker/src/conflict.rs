@@ -16,6 +16,7 @@ use kit::{Duration, Instant, Mac, Outbox};
 
 use super::{Output, Speaker};
 use crate::decide;
+use crate::members::{Liveness, Members};
 
 /// A conflict is an Event of the Service at most once in this time.
 const EVENT_INTERVAL: Duration = Duration::from_secs(60);
@@ -177,6 +178,7 @@ impl Speaker {
             self.conflicts.heard.remove(&node);
             self.reconsider(&node);
         }
+        self.forget_known();
         for heard in self.conflicts.heard.values_mut().filter(|heard| heard.ask_at <= now) {
             heard.ask_at = now + ASK_INTERVAL;
             match heard.proof {
@@ -187,6 +189,23 @@ impl Speaker {
             }
             out.push(Output::AddressAsk { address: heard.address, fellow: heard.fellow });
         }
+    }
+
+    /// Who counts for no less than this node by other news needs not be asked any more.
+    fn forget_known(&mut self) {
+        if self.conflicts.heard.is_empty() {
+            return;
+        }
+        let liveness = |node: &str| {
+            let is_ready = self.nodes.get(node).is_some_and(|facts| facts.ready);
+            self.members.liveness(node, is_ready)
+        };
+        let here = match self.members {
+            Members::Off => liveness(&self.options.node).unwrap_or(Liveness::NotReady),
+            Members::Joining | Members::Alive(_) => Liveness::Alive,
+        };
+        let is_known = |node: &str| liveness(node).is_some_and(|there| there <= here);
+        self.conflicts.heard.retain(|node, heard| heard.proof != Proof::Answer || !is_known(node));
     }
 
     /// Which of two nodes that both announce a Service comes first in its election.

@@ -208,6 +208,8 @@ impl<'a> Subject<'a> {
         let hindrances = match around.members.statement(node) {
             _ if node == around.node && matches!(around.members, Members::Alive(_)) => around.hindrances,
             Some(Statement::Made(hindrances)) => hindrances,
+            // It is not heard of by memberlist, and answers: so it is able to.
+            None if around.conflicts.hears(node) => return Aptitude::Able,
             Some(Statement::Missing) | None => return Aptitude::Unknown,
         };
         if self.hindrance(hindrances, facts).is_some() { Aptitude::Hindered } else { Aptitude::Able }

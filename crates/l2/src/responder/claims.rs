@@ -90,7 +90,8 @@ impl Responder {
                 conflict.last = now;
                 conflict.claims = conflict.claims.saturating_add(1);
                 match conflict.state {
-                    State::Grace => {}
+                    // A host has several stations, and has claimed the address with another one before.
+                    State::Grace => self.ask_about(now, claim.mac, out),
                     State::Doubtful => self.conflict_established(now, address, out),
                     State::Real { .. } => self.conflict_goes_on(now, address, out),
                 }

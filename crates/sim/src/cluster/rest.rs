@@ -32,7 +32,7 @@ const PLANS_MIN: Duration = Duration::from_secs(20);
 /// How long an answer to a question may take.
 const ANSWER: Duration = Duration::from_millis(50);
 /// In this time an address that has moved is told of for the last time, until it is refreshed.
-const ROUNDS: Duration = Duration::from_secs(6);
+pub(super) const ROUNDS: Duration = Duration::from_secs(6);
 /// For so long nothing is written at rest: longer than it takes a controller to repeat what was not seen to arrive.
 const QUIET: Duration = Duration::from_secs(65);
 
@@ -76,8 +76,9 @@ impl Cluster {
         self.run_for(QUIET)?;
         for ((lan, address), times) in self.asker.tellings() {
             let most = if self.climate.refresh == l2::Refresh::Never { 0 } else { l2::frames_per_round(address) };
-            // Where two answer (see `check_single_owners`) each hears the other claim the address.
-            hold(*times <= most || self.answering(*lan, *address) > 1, Invariant::RestIsQuiet, || {
+            // Where two answer (see `check_single_owners`) each hears the other claim the address, and says so on all links.
+            let is_contested = Lan::ALL.into_iter().any(|lan| self.answering(lan, *address) > 1);
+            hold(*times <= most || is_contested, Invariant::RestIsQuiet, || {
                 format!("of {address} the network {lan:?} was told {times} times, and not {most}")
             })?;
         }
@@ -91,6 +92,9 @@ impl Cluster {
     fn mend(&mut self) -> Result<(), Violation> {
         self.lossy_until = None;
         self.rivals.clear();
+        self.strangers_go();
+        self.blocked.values_mut().for_each(|until| *until = self.now);
+        self.unblocked();
         for process in self.clients.keys().copied().collect::<Vec<_>>() {
             if let Some(client) = self.clients.get_mut(&process).filter(|client| client.is_cut()) {
                 client.cut_until = Some(self.now);
