@@ -387,6 +387,8 @@ impl SpeakerProcess {
     pub(crate) fn take_in_news(&mut self, now: Instant) -> Result<(), Violation> {
         while let Some(input) = self.news.pop_front() {
             let conflict = if let Input::Conflict(rival) = &input { Some(rival.address) } else { None };
+            // What was taken in before may have ended the announcement.
+            let conflict = conflict.filter(|address| self.claims.answers.contains_key(address));
             let events = self.conflict_events();
             self.decide(now, input)?;
             if let Some(address) = conflict {

@@ -80,13 +80,19 @@ impl Responder {
         {
             out.push(Output::Report(Report::Answer { address, fellow }));
         }
+        // A stranger is not forgotten because one of ours claims the address, too.
+        let known = self.addresses.get(&address).and_then(|announcement| announcement.conflict.as_ref());
+        let is_ours = |mac: Mac| self.fellows.at(mac).is_some();
+        let hides_stranger = is_ours(claim.mac) && known.is_some_and(|conflict| !is_ours(conflict.claim.mac));
         let Some(announcement) = self.announced_on(claim.interface, &address) else { return };
         if announcement.stage == Stage::HandingOver {
             return self.withdraw(now, address, out);
         }
         match &mut announcement.conflict {
             Some(conflict) if now.since(conflict.last) < DEFEND_INTERVAL => {
-                conflict.claim = claim;
+                if conflict.state != State::Grace || !hides_stranger {
+                    conflict.claim = claim;
+                }
                 conflict.last = now;
                 conflict.claims = conflict.claims.saturating_add(1);
                 match conflict.state {

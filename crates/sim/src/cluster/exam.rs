@@ -300,7 +300,7 @@ impl Cluster {
         let Some(node) = self.rng.pick(&nodes).copied().filter(|_| nodes.len() > 1) else { return Ok(()) };
         self.take(&Step::Block(node, HINDERED))?;
         self.run_for(TAKEOVER)?;
-        self.check_answers()?;
+        self.check_agreed()?;
         self.rest()
     }
 }
