@@ -30,7 +30,7 @@ use scale::{Figures, Plan, live};
 /// In this time an heir knows, also where several died at once.
 const BUDGET: Duration = Duration::from_secs(2);
 /// Nodes, addresses, nodes that die or come back, and seeds.
-const SIZES: [[u64; 4]; 4] = [[5, 50, 10, 2_000], [20, 200, 20, 200], [100, 1_000, 40, 20], [1_000, 10_000, 60, 1]];
+const SIZES: [[u64; 4]; 4] = [[5, 50, 10, 2_000], [20, 200, 20, 200], [100, 1_000, 40, 20], [1_000, 10_000, 20, 1]];
 
 fn main() -> ExitCode {
     let arguments: Vec<u64> = std::env::args().skip(1).map(|text| text.parse().unwrap()).collect();

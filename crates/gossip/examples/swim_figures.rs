@@ -214,7 +214,7 @@ fn troubles() -> [Trouble; 9] {
     let half = millis(500);
     let pauses = Some((half, half, Duration::from_secs(5)));
     // Just shorter than a silence that is borne, and longer.
-    let (borne, long) = (millis(1_200), millis(1_500));
+    let (borne, long) = (millis(1_000), millis(1_500));
     let borne = Some((borne, borne, Duration::from_secs(20)));
     let long = Some((long, long, Duration::from_secs(20)));
     // A third of the time something else runs, up to 150 ms at a time.
@@ -226,8 +226,8 @@ fn troubles() -> [Trouble; 9] {
         plain("slow scheduling", Weather::FAIR, slow),
         plain("20% loss and pauses", Weather::LOSSY, pauses),
         plain("20% loss and slow scheduling", Weather::LOSSY, slow),
-        plain("pauses of 1.2 s", Weather::FAIR, borne),
-        plain("20% loss and pauses of 1.2 s", Weather::LOSSY, borne),
+        plain("pauses of 1 s", Weather::FAIR, borne),
+        plain("20% loss and pauses of 1 s", Weather::LOSSY, borne),
         Trouble { bearing: Bearing::Death, ..plain("pauses of 1.5 s", Weather::FAIR, long) },
         plain("no kernel probes, pauses of 500 ms", Weather { echo: network::Echo::Dropped, ..Weather::FAIR }, pauses),
     ]
