@@ -89,6 +89,8 @@ pub(crate) fn live(plan: Plan) -> Figures {
     }
     world.agree("all are there");
     world.one_owner_each();
+    // Of one that has just come back nobody knows yet whether it answers pings, and its silence means nothing to a watch.
+    world.pass(Duration::from_secs(1));
 
     let (cut, before) = (world.network.now, world.packets());
     let islanders: Vec<usize> = (0..plan.nodes).filter(|node| node % 5 < 2).collect();
@@ -335,7 +337,10 @@ impl World {
 fn a_few_nodes_that_come_and_go_agree_on_one_owner_over_many_seeds() {
     for seed in 0..30 {
         let figures = live(Plan { nodes: 6, addresses: 60, changes: 8, seed });
-        let slowest = figures.takeovers.iter().max().copied().unwrap_or_default();
-        assert!(slowest <= Duration::from_secs(2), "an heir knew after {slowest} with seed {seed}");
+        let times = figures.takeovers.iter().copied().chain([figures.parted, figures.healed]);
+        let slowest = times.max().unwrap_or_default();
+        assert!(slowest <= Duration::from_secs(2), "{slowest} with seed {seed}");
+        let most = figures.packets_churn.max(figures.packets_parted);
+        assert!(most <= 500, "{most} packets a second from each node with seed {seed}");
     }
 }

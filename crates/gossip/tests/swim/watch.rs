@@ -1,6 +1,6 @@
 //! What the watch makes of each kind of silence.
 
-use gossip::{Cause, Input, MemberState, Silence};
+use gossip::{Cause, Input, MemberState, Meta, Silence};
 use kit::{Duration, Instant};
 
 use crate::network::{Echo, Network, Weather, millis, name};
@@ -142,6 +142,23 @@ fn whoever_was_declared_dead_and_lives_is_back_within_a_tenth_of_a_second() {
             let back = network.told_at(other, 0, MemberState::Alive, resumed).unwrap() - resumed;
             assert!(back <= millis(100), "back after {back} with seed {seed}");
         }
+    }
+}
+
+/// Its word is passed on by others when it has fallen silent already.
+#[test]
+fn a_member_that_falls_silent_after_a_word_is_found_as_quickly() {
+    for seed in 0..100 {
+        let mut network = watched(3, Weather::LOSSY, seed);
+        network.input(0, Input::Meta(Meta::new(b"a word").unwrap()));
+        let moment = network.below(30_000);
+        network.run(Duration::from_micros(moment));
+        let silent = network.now;
+        network.pause(0, Duration::from_secs(3));
+        network.run(Duration::from_secs(3));
+        let first = (1..3).filter_map(|heir| network.told_at(heir, 0, MemberState::Dead, silent)).min();
+        let time = first.map(|first| first - silent);
+        assert!(time.is_some_and(|time| time <= millis(1600)), "{time:?} with seed {seed}");
     }
 }
 
