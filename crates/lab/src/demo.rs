@@ -26,7 +26,7 @@ const ASK_LIMIT: Duration = Duration::from_secs(1);
 const WELL: usize = 40;
 /// Without a failure for this long, a disturbance is over.
 const QUIET: Duration = Duration::from_secs(1);
-const PACE: Pace = Pace { every: Duration::from_millis(25), timeout: Duration::from_millis(500) };
+const PACE: Pace = Pace { every: Duration::from_millis(25), timeout: Duration::from_millis(900) };
 
 /// What to show.
 #[derive(Clone, Debug)]

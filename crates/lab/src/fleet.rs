@@ -219,7 +219,7 @@ impl Fleet {
     pub fn power_on(&mut self, node: &str) -> Result<()> {
         ensure!(!self.nodes.contains_key(node), "{node} has power");
         for position in 0..self.link_count(node)? {
-            self.host(node)?.replug(&interface(position))?;
+            self.host(node)?.replug_anew(&interface(position))?;
         }
         let running = self.node_start(node)?;
         self.nodes.insert(node.to_owned(), running);

@@ -26,11 +26,6 @@ pub struct Pace {
     pub timeout: Duration,
 }
 
-impl Pace {
-    /// A hundred requests a second, each of which may take 300 ms.
-    pub const STEADY: Pace = Pace { every: Duration::from_millis(10), timeout: Duration::from_millis(300) };
-}
-
 /// A request that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {

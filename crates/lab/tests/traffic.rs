@@ -164,7 +164,7 @@ fn outage(lab: &Lab) -> Result<()> {
     segment.forward(Protocol::Tcp, ClientAddress::Replaced)?;
     segment.ask_until_answered(V4)?;
     let clock = Clock::start();
-    let pace = Pace { every: Duration::from_millis(20), timeout: Duration::from_millis(500) };
+    let pace = Pace { every: Duration::from_millis(20), timeout: Duration::from_millis(900) };
     let stream = RequestStream::start(&segment.client, V4.parse()?, pace, clock)?;
     let answered = |at_least: usize| {
         eventually(LIMIT, || {

@@ -97,7 +97,7 @@ impl Node {
     pub(super) fn power_on(&mut self) -> Result<()> {
         ensure!(self.power.is_none(), "{} has power", self.host.name());
         self.host.output_ok("nft", &["flush", "ruleset"])?;
-        self.host.replug(INTERFACE)?;
+        self.host.replug_anew(INTERFACE)?;
         self.plan.images = Vec::new();
         self.power = Some(self.host.spawn("node", boot::command(&self.plan)?)?);
         Ok(())

@@ -3,16 +3,19 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::TryStreamExt as _;
 use ipnet::IpNet;
-use kit::Mac;
+use kit::{Duration, Mac};
 use rtnetlink::packet_route::address::AddressHeaderFlags;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::Host;
-use crate::Switch;
+use crate::{Switch, eventually};
+
+/// How long a carrier may take to be noticed; costs nothing while it is.
+const CARRIER_LIMIT: Duration = Duration::from_secs(30);
 
 /// An interface of a host.
 #[derive(Clone, Debug)]
@@ -137,6 +140,23 @@ impl Host {
     pub fn replug(&self, interface: &str) -> Result<()> {
         let (far, far_interface) = self.cable(interface)?;
         far.up(&far_interface)
+    }
+
+    /// Puts the cable back into a host that starts after it had no power: its kernel knows no neighbours. One that ran on
+    /// would have asked for some in vain, and ask again only when a second is over, however early the cable is back.
+    pub fn replug_anew(&self, interface: &str) -> Result<()> {
+        self.replug(interface)?;
+        // Until both ends know of it, what the host sends is dropped.
+        let (far, far_interface) = self.cable(interface)?;
+        for (host, interface) in [(self, interface), (&far, &*far_interface)] {
+            eventually(CARRIER_LIMIT, || {
+                let message = host.interface_find(interface)?;
+                let is_up = |attribute: &LinkAttribute| *attribute == LinkAttribute::OperState(State::Up);
+                ensure!(message.attributes.iter().any(is_up), "{}/{interface} has no carrier", host.name());
+                Ok(())
+            })?;
+        }
+        self.forget_neighbours()
     }
 
     /// Removes an interface, and with it the other end of its cable.

@@ -1,5 +1,6 @@
 //! The neighbour table of a host: which MAC address answers for an address.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -39,11 +40,24 @@ impl Host {
 
     /// Makes the host forget what it knows about an address, so that it asks again.
     pub fn forget_neighbour(&self, address: IpAddr) -> Result<()> {
+        self.forget(move |message| address_of(message) == Some(address))
+    }
+
+    /// Makes the host forget all that it found out by asking.
+    pub(super) fn forget_neighbours(&self) -> Result<()> {
+        self.forget(|message| !matches!(message.header.state, NeighbourState::Noarp | NeighbourState::Permanent))
+    }
+
+    fn forget(&self, which: impl Fn(&NeighbourMessage) -> bool + Send + 'static) -> Result<()> {
         let netlink = self.netlink();
         self.run(async move || {
             let messages: Vec<_> = Box::pin(netlink.neighbours().get().execute()).try_collect().await?;
-            for message in messages.into_iter().filter(|message| address_of(message) == Some(address)) {
-                netlink.neighbours().del(message).execute().await?;
+            for message in messages.into_iter().filter(which) {
+                match netlink.neighbours().del(message).execute().await {
+                    // The kernel forgot it meanwhile.
+                    Err(rtnetlink::Error::NetlinkError(error)) if error.to_io().kind() == ErrorKind::NotFound => {}
+                    done => done?,
+                }
             }
             Ok(())
         })

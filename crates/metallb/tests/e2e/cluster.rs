@@ -326,7 +326,7 @@ impl Cluster {
 
     /// Gives it back.
     pub(crate) fn power_on(&mut self, node: &'static str) -> Result<()> {
-        self.host(node).replug("eth0")?;
+        self.host(node).replug_anew("eth0")?;
         self.speaker_begin(node)
     }
 

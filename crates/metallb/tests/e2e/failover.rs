@@ -17,7 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![Trial::new("the_services_of_a_node_that_loses_its_power_move_and_come_back", power)]
 }
 
-const PACE: Pace = Pace { every: Duration::from_millis(25), timeout: Duration::from_millis(500) };
+const PACE: Pace = Pace { every: Duration::from_millis(25), timeout: Duration::from_millis(900) };
 
 /// Waits until the last requests, begun since then, were all answered.
 fn wait_well(stream: &RequestStream, since: Instant) -> Result<()> {

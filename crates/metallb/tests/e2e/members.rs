@@ -28,9 +28,9 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 const NODES: [&str; 3] = ["node-a", "node-b", "node-c"];
 /// Fifty requests a second.
-const PACE: Pace = Pace { every: Duration::from_millis(20), timeout: Duration::from_millis(500) };
-/// Generous: the machine may be busy. `make bench` measures.
-const OUTAGE_MAX: Duration = Duration::from_secs(3);
+const PACE: Pace = Pace { every: Duration::from_millis(20), timeout: Duration::from_millis(900) };
+/// Very generous: those who watch each other wait longer when they do not get the processor themselves. `make bench` measures.
+const OUTAGE_MAX: Duration = Duration::from_secs(10);
 const V4: &str = "192.168.1.240";
 const V6: &str = "fc00:f853:ccd:e799::1";
 
@@ -108,6 +108,21 @@ impl Scene {
         Ok(())
     }
 
+    /// One of them found out by watching, not by memberlist's slow probes, that another one is dead.
+    fn found_by_watching(&mut self, watchers: &[&str], dead: &str) -> Result<()> {
+        const WATCHED: &str = "neither the speaker nor the kernel of the node answers";
+        eventually(LIMIT, || {
+            let mut found = Vec::new();
+            for watcher in watchers {
+                let log = self.cluster.speaker(watcher).log();
+                let is_meant = |line: &&str| ["memberChanged", dead, "dead"].iter().all(|piece| line.contains(piece));
+                found.extend(log.lines().filter(is_meant).map(str::to_owned));
+            }
+            ensure!(found.iter().any(|line| line.contains(WATCHED)), "{watchers:?} say {found:?}");
+            Ok(())
+        })
+    }
+
     /// Every request since then was answered, but for those that were under way while an address moved: the node to which
     /// their packets go in the middle of it does not know their connection, and says so at once.
     fn nothing_lost(&self, since: Instant, what: &str) -> Result<()> {
@@ -115,7 +130,9 @@ impl Scene {
             let records = stream.records();
             let failed = |record: &&Record| record.begun >= since && !is_answered(record);
             let (reset, lost): (Vec<_>, Vec<_>) = records.iter().filter(failed).partition(|record| is_reset(record));
-            ensure!(lost.is_empty(), "{what}: {} requests to {target} were lost: {:?}", lost.len(), lost.first());
+            let begun: Vec<_> = lost.iter().map(|record| record.begun.since(since).as_millis()).collect();
+            let first = lost.first();
+            ensure!(lost.is_empty(), "{what}: requests to {target}, begun {begun:?} ms later, were lost: {first:?}");
             eprintln!("measured: {what}: {} connections to {target} were cut by a move", reset.len());
             ensure!(reset.len() <= CUT_BY_MOVES_MAX, "{what}: to {target} too many were cut: {}", reset.len());
         }
@@ -142,7 +159,7 @@ fn power(lab: &Lab) -> Result<()> {
     scene.wait_held("node-c").context("node-a has no power")?;
     scene.wait_well(scene.clock.now())?;
     scene.outage(cut, "a node has lost its power")?;
-    scene.cluster.wait_speaker_log("node-c", 0, &["memberChanged", "node-a", "dead"])?;
+    scene.found_by_watching(&["node-b", "node-c"], "node-a")?;
     let back = scene.clock.now();
     scene.cluster.power_on("node-a")?;
     scene.wait_held("node-a").context("node-a has power again")?;
