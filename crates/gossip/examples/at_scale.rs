@@ -8,6 +8,7 @@
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,

@@ -1,6 +1,7 @@
 //! ARP and NDP against the kernel's own: the l2 core with its drivers on one host, plain Linux on the others.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+#![expect(clippy::print_stderr, reason = "how long it took is worth a line")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -94,7 +94,7 @@ pub(crate) fn live(plan: Plan) -> Figures {
 
     let (cut, before) = (world.network.now, world.packets());
     let islanders: Vec<usize> = (0..plan.nodes).filter(|node| node % 5 < 2).collect();
-    islanders.iter().for_each(|node| world.network.hosts[*node].island = 1);
+    world.islands(&islanders, 1);
     world.changed = cut;
     figures.parted = world.settle("the network is in two parts");
     world.pass(Duration::from_secs(2));
@@ -103,7 +103,7 @@ pub(crate) fn live(plan: Plan) -> Figures {
     world.one_owner_each();
 
     let healed = world.network.now;
-    islanders.iter().for_each(|node| world.network.hosts[*node].island = 0);
+    world.islands(&islanders, 0);
     world.changed = healed;
     figures.healed = world.settle("the network is whole again");
     world.agree("the network is whole again");
@@ -128,7 +128,9 @@ impl World {
         let orders: Vec<Vec<usize>> = (0..addresses).map(|_| order(rng.next_u64())).collect();
         let mut listed = vec![Vec::new(); nodes];
         for (address, order) in orders.iter().enumerate() {
-            order.iter().for_each(|node| listed[*node].push(address));
+            for node in order {
+                listed[*node].push(address);
+            }
         }
         let mut world = World {
             network: Network::joined_with_drift(nodes, weather, seed, DRIFT_PPM),
@@ -213,7 +215,9 @@ impl World {
         if before == after {
             return;
         }
-        after.into_iter().for_each(|other| *self.watched[observer].entry(other).or_default() += 1);
+        for other in after {
+            *self.watched[observer].entry(other).or_default() += 1;
+        }
         for other in before {
             let count = self.watched[observer].get_mut(&other).unwrap();
             *count -= 1;
@@ -226,6 +230,13 @@ impl World {
 
     fn runs(&self, node: usize) -> bool {
         self.network.hosts[node].power == Power::On
+    }
+
+    /// These nodes hear those of this island alone from now on.
+    fn islands(&mut self, nodes: &[usize], island: u32) {
+        for node in nodes {
+            self.network.hosts[*node].island = island;
+        }
     }
 
     /// A node dies, or one that was dead for some time comes back. Most of them are always there.
