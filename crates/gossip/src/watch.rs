@@ -73,7 +73,7 @@ impl Patience {
     pub const DEFAULT: Patience = Patience {
         silent: Duration::from_millis(325),
         closed: Duration::from_secs(1),
-        stopped: Duration::from_secs(2),
+        stopped: Duration::from_millis(1300),
         unknown: Duration::from_secs(1),
         alone: Duration::from_secs(1),
     };

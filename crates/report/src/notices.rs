@@ -83,8 +83,10 @@ pub enum Notification {
         /// What it is.
         notice: Notice,
     },
-    /// All is well with the Service, or it is none of our business.
+    /// All is well with the Service.
     Well(Key),
+    /// It is none of our business: there is nothing to say of it, and it says nothing of others.
+    NotOurs(Key),
     /// Nobody knows any more what is wrong with any Service: what they show stays as it is.
     Forget,
     /// The deadline has come.
@@ -181,14 +183,13 @@ impl Notices {
             Notification::Wrong { service, uid, notice } => self.wrong(now, KeyText::from(&service), &uid, notice),
             Notification::Well(service) => {
                 let service = KeyText::from(&service);
-                if let Some(entry) = self.services.get_mut(&service) {
-                    if entry.verdict.as_ref().is_some_and(Verdict::heals_in_turn) {
-                        self.healed = Some(now);
-                    }
-                    (entry.verdict, entry.told) = (Some(Verdict::Well), "");
-                    self.dirty.insert(service);
+                let entry = self.services.get(&service);
+                if entry.and_then(|entry| entry.verdict.as_ref()).is_some_and(Verdict::heals_in_turn) {
+                    self.healed = Some(now);
                 }
+                self.nothing_wrong(service);
             }
+            Notification::NotOurs(service) => self.nothing_wrong(KeyText::from(&service)),
             Notification::Forget => {
                 self.services.retain(|_, entry| {
                     (entry.verdict, entry.written, entry.told) = (None, None, "");
@@ -222,6 +223,13 @@ impl Notices {
             }
         }
         numbers
+    }
+
+    fn nothing_wrong(&mut self, service: KeyText) {
+        if let Some(entry) = self.services.get_mut(&service) {
+            (entry.verdict, entry.told) = (Some(Verdict::Well), "");
+            self.dirty.insert(service);
+        }
     }
 
     fn seen(&mut self, service: KeyText, uid: &str, condition: Option<Condition>) {

@@ -5,6 +5,7 @@
 //! wrong web REASON MESSAGE [5]     and how many seconds it may take to heal; `others web ...` if others tell it too
 //! idle web REASON MESSAGE [5]      the same where others heal first
 //! another                          another Service was idle and is well
+//! spared                           another one was idle and is none of our business any more
 //! well web | gone web | forget
 //! undo                             somebody took the condition away
 //! wait 5                           seconds pass
@@ -85,6 +86,13 @@ impl Scene {
                 assert_eq!(self.tell(Notification::Well(service)), [""; 0]);
                 return String::new();
             }
+            ["spared"] => {
+                let service = Key::new("shop", "spared");
+                let wrong = Notification::Wrong { service: service.clone(), uid: "8".to_owned(), notice: idle() };
+                assert_eq!(self.tell(wrong), [""; 0]);
+                assert_eq!(self.tell(Notification::NotOurs(service)), [""; 0]);
+                return String::new();
+            }
             ["well", "web"] => Notification::Well(key()),
             ["gone", "web"] => Notification::Gone(key()),
             ["forget"] => Notification::Forget,
@@ -106,7 +114,7 @@ impl Scene {
         };
         let shows = matches!(&input, Notification::Seen { condition: Some(_), .. });
         match &input {
-            Notification::Well(_) => self.is_well = true,
+            Notification::Well(_) | Notification::NotOurs(_) => self.is_well = true,
             Notification::Wrong { .. } | Notification::Gone(_) | Notification::Forget => self.is_well = false,
             Notification::Seen { .. } | Notification::Tick => {}
         }
@@ -397,6 +405,18 @@ fn while_others_heal_in_turn_nobody_is_told() {
          wait 19
          another
          wait 19
+         wait 1",
+        expect![[r#"
+            wait 1: condition of 1: False NoPeer a ""
+            wait 1: event Warning notAnnounced of 1: a
+        "#]],
+    );
+    // One that is not ours any more shows nothing of the others.
+    check(
+        "seen web
+         idle web NoPeer a 20
+         wait 19
+         spared
          wait 1",
         expect![[r#"
             wait 1: condition of 1: False NoPeer a ""

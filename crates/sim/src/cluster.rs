@@ -12,9 +12,11 @@ mod processes;
 mod rest;
 mod spread;
 mod steps;
+mod strangers;
 mod tamper;
 
 pub use exam::Exam;
+pub use strangers::{Claim, Manner};
 pub use tamper::Tampering;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +25,7 @@ use std::net::IpAddr;
 use api::core::Ingress;
 use api::{Key, Kind, Write};
 use bgp::ConnectionId;
-use kit::{Duration, Family, HoldTime, Instant, InterfaceIndex, Rng};
+use kit::{Duration, Family, HoldTime, Instant, InterfaceIndex, Mac, Rng};
 use l2::wire::Frame;
 use speaker::{Exclusion, Hindrances};
 
@@ -43,6 +45,7 @@ use crate::step::PodState;
 use crate::tcp::{Connections, Side};
 use crate::trace::Trace;
 use crate::violation::{Invariant, Violation, hold};
+use strangers::Stranger;
 
 /// The taint of nodes that are drained.
 pub(crate) const DRAIN_TAINT: &str = "example.com/drained";
@@ -174,6 +177,12 @@ pub(crate) enum Event {
     Unstall { connection: u64 },
     /// A router may have power again.
     RouterBack(RouterName),
+    /// A stranger says that an address is its own.
+    StrangerClaims { stranger: Stranger, number: u64 },
+    /// Memberlist may get through again.
+    Unblocked,
+    /// A speaker hears whose station it is that it asked about.
+    LookedUp { node: NodeId, epoch: u64, mac: Mac },
 }
 
 /// What a process meant when it lost the API.
@@ -231,6 +240,11 @@ pub struct Cluster {
     lossy_until: Option<Instant>,
     /// Frames lost in a row.
     losses: u32,
+    /// How many strangers there were, and how many of these are gone for good.
+    strangers: u64,
+    strangers_gone: u64,
+    /// Nodes that memberlist does not reach, and until when.
+    blocked: BTreeMap<NodeId, Instant>,
 
     routers: BTreeMap<RouterName, Router>,
     routers_down: BTreeMap<RouterName, Instant>,
@@ -277,6 +291,9 @@ impl Cluster {
             rogue: None,
             lossy_until: None,
             losses: 0,
+            strangers: 0,
+            strangers_gone: 0,
+            blocked: BTreeMap::new(),
             routers: routers.into(),
             routers_down: BTreeMap::new(),
             connections: Connections::default(),
@@ -395,6 +412,9 @@ impl Cluster {
             Event::Reset { connection, side } => return self.reset(connection, side),
             Event::Unstall { connection } => self.unstall(connection),
             Event::RouterBack(router) => self.router_back(router),
+            Event::StrangerClaims { stranger, number } => self.stranger_claims(stranger, number),
+            Event::Unblocked => self.unblocked(),
+            Event::LookedUp { node, epoch, mac } => return self.looked_up(node, epoch, mac),
         }
         Ok(())
     }

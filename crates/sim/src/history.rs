@@ -7,6 +7,7 @@ mod objects;
 
 use kit::{Duration, Family, Rng};
 
+use crate::cluster::{Claim, Manner};
 use crate::names::{Lan, NODES_MAX, NodeId, ProcessId, RouterName};
 use crate::step::{Exit, PodState, Step};
 use objects::{APPS, NAMESPACES};
@@ -32,6 +33,11 @@ impl History {
                 writer.something();
             }
             writer.step(Step::Rest);
+        }
+        // These are made up on their own, so that the other histories stay what they are.
+        if seed % 3 == 1 {
+            writer.rng = Rng::new(seed ^ 0x57_4a_46_e5);
+            writer.strangers();
         }
         History { steps: writer.steps }
     }
@@ -168,6 +174,25 @@ impl Writer {
             _ => objects::foreign_status(&mut self.rng),
         };
         self.step(step);
+    }
+
+    /// Here and there somebody claims an address that is not its own, or memberlist does not get through.
+    fn strangers(&mut self) {
+        for (pause, step) in std::mem::take(&mut self.steps) {
+            self.steps.push((pause, step));
+            if !self.rng.one_in(5) {
+                continue;
+            }
+            let span = self.seconds(30);
+            let step = if self.rng.one_in(3) {
+                Step::Block(self.node(), span)
+            } else {
+                let every = Duration::from_millis(self.rng.below(4_000).saturating_add(100));
+                let (lan, manner) = (self.pick(&Lan::ALL, Lan::Front), self.pick(&Manner::ALL, Manner::Tells));
+                Step::Stranger(Claim { lan, address: objects::address(&mut self.rng), manner, every }, span)
+            };
+            self.step(step);
+        }
     }
 
     fn process_fault(&mut self) {

@@ -21,6 +21,7 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+mod alarms;
 mod api_server;
 mod asker;
 mod assigner;
@@ -44,7 +45,7 @@ mod tcp;
 mod trace;
 mod violation;
 
-pub use cluster::{Climate, Cluster, Exam, KeepsTrace, Membership, Tampering};
+pub use cluster::{Claim, Climate, Cluster, Exam, KeepsTrace, Manner, Membership, Tampering};
 pub use history::History;
 pub use names::{CLUSTER_AS, Lan, NODES_MAX, NodeId, ProcessId, RouterName};
 pub use router::{Route, Table};

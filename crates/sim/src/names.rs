@@ -111,6 +111,11 @@ impl Lan {
         Lan::ALL.into_iter().find(|lan| lan.index() == index)
     }
 
+    /// The address of a family that a machine has on it.
+    pub fn address_of(self, family: Family, node: NodeId) -> IpAddr {
+        self.address(family, node.0)
+    }
+
     fn address(self, family: Family, host: u8) -> IpAddr {
         match family {
             Family::V4 => IpAddr::V4(Ipv4Addr::new(192, 168, self.number(), host)),

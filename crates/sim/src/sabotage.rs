@@ -9,6 +9,10 @@ pub enum Sabotage {
     KnowNoOtherNode,
     /// A speaker does not tell the others what keeps its node from announcing.
     HideHindrances,
+    /// Nobody hears that somebody else claims an address.
+    HideConflicts,
+    /// Whoever claims an address is told otherwise, again and again.
+    FightStrangers,
     /// A speaker says everything about addresses twice.
     RepeatAnnouncements,
     /// A speaker never hears of some Services.

@@ -1,7 +1,7 @@
 //! The speaker of one machine: its decisions, its responder and its sessions, driven as the real program drives them, by
 //! one loop in one order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use ipnet::IpNet;
 use kit::{Duration, Family, Instant, InterfaceIndex, Mac, Outbox};
 use l2::wire::ndp::{ALL_NODES, Message};
 use l2::wire::{Frame, Payload};
-use l2::{Action, HAND_OVER_MAX, InterfaceSet, Responder};
-use speaker::{DrainOptions, Hindrances, Input, Link, Members, Options, Output, Protocol, Speaker};
+use l2::{Action, Claimant, HAND_OVER_MAX, InterfaceSet, Report, Responder};
+use speaker::{DrainOptions, Hindrances, Input, Link, Members, Options, Output, Protocol, Rival, Speaker};
 
 use crate::Sabotage;
+use crate::alarms::{Alarms, claimed_by};
 use crate::client::Change;
 use crate::cluster::Climate;
 use crate::configuration::{Configuration, Reader, Verdict};
@@ -46,6 +47,8 @@ pub(crate) enum Effect {
     Session(sessions::Effect),
     /// The other speakers are to know this of the node.
     Statement(Hindrances),
+    /// The kernel may know whose station this is.
+    LookUp(Mac),
 }
 
 /// What a speaker has said that it does, by the outputs so far.
@@ -110,6 +113,9 @@ pub(crate) struct SpeakerProcess {
     handing_over: BTreeMap<IpAddr, (InterfaceSet, Instant)>,
     /// The nodes that it wants watched.
     watched: BTreeSet<String>,
+    /// What the segment has shown and the decisions have not heard yet.
+    news: VecDeque<Input>,
+    alarms: Alarms,
     sabotage: Option<Sabotage>,
     pub(crate) effects: Vec<Effect>,
 }
@@ -157,6 +163,8 @@ impl SpeakerProcess {
             claims: Claims::default(),
             handing_over: BTreeMap::new(),
             watched: BTreeSet::new(),
+            news: VecDeque::new(),
+            alarms: Alarms::default(),
             sabotage,
             effects: Vec::new(),
         }
@@ -195,6 +203,7 @@ impl SpeakerProcess {
 
     /// Lets every core whose deadline has come do what is due.
     pub(crate) fn tick(&mut self, now: Instant) -> Result<(), Violation> {
+        self.alarms.check(now)?;
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         if is_due(self.sessions.next_deadline()) {
             self.with_sessions(|sessions, effects| sessions.tick(now, effects))?;
@@ -292,6 +301,7 @@ impl SpeakerProcess {
         lan: Lan,
         interface: Option<l2::Interface>,
     ) -> Result<(), Violation> {
+        self.alarms.disturbed();
         let input = if let Some(interface) = interface {
             self.links.insert(lan, interface.clone());
             l2::Input::Interface(interface)
@@ -323,6 +333,7 @@ impl SpeakerProcess {
         if !self.sockets.open.remove(&(lan.index(), protocol)) {
             return Ok(());
         }
+        self.alarms.disturbed();
         if protocol == l2::Protocol::Ndp {
             self.sockets.groups.remove(&lan.index());
         }
@@ -349,6 +360,68 @@ impl SpeakerProcess {
     /// A frame arrives that [`SpeakerProcess::hears`].
     pub(crate) fn frame(&mut self, now: Instant, lan: Lan, bytes: Vec<u8>) -> Result<(), Violation> {
         self.segment(now, l2::Input::Frame { interface: lan.index(), bytes })
+    }
+
+    /// The same, from somebody who does not belong to the cluster.
+    pub(crate) fn foreign_frame(&mut self, now: Instant, lan: Lan, frame: &Frame) -> Result<(), Violation> {
+        self.alarms.check(now)?;
+        if let Some((address, _)) = claimed_by(frame)
+            && self.claims.answers.get(&address).is_some_and(|interfaces| interfaces.contains(lan.interface()))
+        {
+            self.alarms.claimed(now, address);
+        }
+        self.frame(now, lan, frame.encode())
+    }
+
+    /// The kernel knows whose station this is.
+    pub(crate) fn station(&mut self, now: Instant, address: IpAddr, mac: Mac) -> Result<(), Violation> {
+        self.segment(now, l2::Input::Station { address, mac })
+    }
+
+    /// True when the segment has shown something that the decisions have not heard of.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
+    /// The decisions hear what the segment has shown.
+    pub(crate) fn take_in_news(&mut self, now: Instant) -> Result<(), Violation> {
+        while let Some(input) = self.news.pop_front() {
+            let conflict = if let Input::Conflict(rival) = &input { Some(rival.address) } else { None };
+            // What was taken in before may have ended the announcement.
+            let conflict = conflict.filter(|address| self.claims.answers.contains_key(address));
+            let events = self.conflict_events();
+            self.decide(now, input)?;
+            if let Some(address) = conflict {
+                self.alarms.taken_in(now, address, self.conflict_events() > events)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn conflict_events(&self) -> usize {
+        let is_one =
+            |effect: &&Effect| matches!(effect, Effect::Write(Write::Event(it)) if it.reason == "addressConflict");
+        self.effects.iter().filter(is_one).count()
+    }
+
+    /// What a report of the responder means for the decisions, as in the real program.
+    fn report(&mut self, now: Instant, report: Report) -> Result<(), Violation> {
+        match report {
+            Report::Coverage { .. } => {}
+            Report::Unknown { mac } => self.effects.push(Effect::LookUp(mac)),
+            Report::Answer { fellow, .. } => self.news.push_back(Input::Answered { fellow }),
+            Report::Conflict { .. } if self.sabotage == Some(Sabotage::HideConflicts) => {}
+            Report::Conflict { address, interface, mac, claimant, .. } => {
+                self.alarms.told(now, address);
+                let fellow = if let Claimant::Fellow(fellow) = claimant { Some(fellow) } else { None };
+                let interface = Lan::of_index(interface).map(Lan::interface).unwrap_or_default().to_owned();
+                self.news.push_back(Input::Conflict(Rival { address, interface, mac, fellow }));
+                if self.sabotage == Some(Sabotage::FightStrangers) {
+                    self.segment(now, l2::Input::Repeat { address })?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Something happens to a connection of a session.
@@ -470,11 +543,13 @@ impl SpeakerProcess {
                 let old = self.claims.answers.insert(address, interfaces.clone());
                 consistent(old.as_ref() != Some(&interfaces), &|| format!("told twice to answer for {address}"))?;
                 self.handing_over.remove(&address);
+                self.alarms.moved(&address);
                 self.segment(now, l2::Input::Announce { address, interfaces })
             }
             Output::AddressWithdraw { address } => {
                 let was_there = self.claims.answers.remove(&address).is_some();
                 consistent(was_there, &|| format!("{address} was not answered for"))?;
+                self.alarms.moved(&address);
                 if self.sabotage == Some(Sabotage::ForgetAddressWithdrawals) {
                     return Ok(());
                 }
@@ -483,6 +558,7 @@ impl SpeakerProcess {
             Output::AddressHandOver { address } => {
                 let interfaces = self.claims.answers.remove(&address);
                 consistent(interfaces.is_some(), &|| format!("{address} was not answered for"))?;
+                self.alarms.moved(&address);
                 let until = now + HAND_OVER_MAX;
                 self.handing_over.extend(interfaces.map(|interfaces| (address, (interfaces, until))));
                 if self.sabotage == Some(Sabotage::ForgetAddressWithdrawals) {
@@ -608,8 +684,9 @@ impl SpeakerProcess {
             assert_ne!(self.sabotage, Some(Sabotage::BreakACore), "the core is broken");
         }
         while let Some(output) = self.l2_out.pop() {
-            if let l2::Output::Action(action) = output {
-                self.act(now, action)?;
+            match output {
+                l2::Output::Action(action) => self.act(now, action)?,
+                l2::Output::Report(report) => self.report(now, report)?,
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use api::core::Ingress;
 use api::{Key, Object, ObjectRef, PoolCounters};
 use kit::{Duration, Family};
 
+use crate::cluster::Claim;
 use crate::names::{Lan, NodeId, ProcessId, RouterName};
 
 /// How a process ends.
@@ -115,6 +116,10 @@ pub enum Step {
     RouterDown(RouterName, Duration),
     /// A host asks who has an address.
     Ask(std::net::IpAddr),
+    /// Somebody who does not belong to the cluster claims an address for a while.
+    Stranger(Claim, Duration),
+    /// Memberlist does not get through to or from a node for a while, but everything else does.
+    Block(NodeId, Duration),
     /// Everything is mended, and the cluster is left alone until it rests; then it is looked at as a whole.
     Rest,
 }
@@ -156,6 +161,8 @@ impl fmt::Display for Step {
             Step::Stall(node, router, span) => write!(f, "nothing between {node} and {router} for {span}"),
             Step::RouterDown(router, span) => write!(f, "router {router} is down for {span}"),
             Step::Ask(address) => write!(f, "ask who has {address}"),
+            Step::Stranger(claim, span) => write!(f, "{claim} for {span}"),
+            Step::Block(node, span) => write!(f, "no memberlist to or from {node} for {span}"),
             Step::Rest => f.write_str("rest"),
         }
     }

@@ -54,11 +54,15 @@ pub enum Invariant {
     UpdatesAreNews,
     /// When the node that answers for an address is lost, the network is told who answers now.
     TakeoverIsTold,
+    /// When somebody who does not belong to the cluster claims an address, that is told of within a second.
+    ConflictIsTold,
+    /// Against such a one the address is kept, and defended once (RFC 5227 section 2.4 (c)).
+    DefenceIsMeasured,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 24] = [
+    pub const ALL: [Invariant; 26] = [
         Invariant::AddressIsNotGivenTwice,
         Invariant::PoolAcceptsTheService,
         Invariant::ValidAddressStays,
@@ -83,6 +87,8 @@ impl Invariant {
         Invariant::RestartIsInert,
         Invariant::UpdatesAreNews,
         Invariant::TakeoverIsTold,
+        Invariant::ConflictIsTold,
+        Invariant::DefenceIsMeasured,
     ];
 }
 
@@ -113,6 +119,8 @@ impl fmt::Display for Invariant {
             Invariant::RestartIsInert => "a restart changes nothing",
             Invariant::UpdatesAreNews => "an UPDATE says something new, and only once",
             Invariant::TakeoverIsTold => "the network is told of a new owner",
+            Invariant::ConflictIsTold => "a claim of a stranger is told of within a second",
+            Invariant::DefenceIsMeasured => "an address is defended once against a stranger, and kept",
         })
     }
 }

@@ -44,6 +44,8 @@ fn shown(invariant: Invariant) -> Shown {
         Invariant::RestartIsInert => Shown::By(Sabotage::ForgetStatusesAtStart),
         Invariant::UpdatesAreNews => Shown::By(Sabotage::RepeatUpdates),
         Invariant::TakeoverIsTold => Shown::By(Sabotage::NeverAnnounce),
+        Invariant::ConflictIsTold => Shown::By(Sabotage::HideConflicts),
+        Invariant::DefenceIsMeasured => Shown::By(Sabotage::FightStrangers),
     }
 }
 
@@ -92,6 +94,12 @@ fn a_second_host_that_answers_is_found() {
 fn a_hindrance_that_the_others_do_not_hear_of_is_found() {
     let seed = seed_that_breaks(Sabotage::HideHindrances, Invariant::ElectedNodeAnswers);
     assert!(seed.is_some(), "all is well although nobody says what hinders it");
+}
+
+#[test]
+fn two_owners_that_do_not_hear_of_each_other_are_found() {
+    let seed = seed_that_breaks(Sabotage::HideConflicts, Invariant::ElectedNodeAnswers);
+    assert!(seed.is_some(), "all is well although nobody hears that another node has the address, too");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use kit::{Duration, Instant, Mac, Outbox};
 
 use super::{Output, Speaker};
 use crate::decide;
+use crate::members::{Liveness, Members};
 
 /// A conflict is an Event of the Service at most once in this time.
 const EVENT_INTERVAL: Duration = Duration::from_secs(60);
@@ -57,7 +58,11 @@ pub(crate) struct Conflicts {
 /// A node that has an address although memberlist, or its condition, says that it is not alive.
 #[derive(Debug)]
 struct Heard {
+    /// What it is asked for.
     address: IpAddr,
+    /// What it said is its own, and the Services that have it. It counts for no other address: there it may be in the way of
+    /// somebody who is able.
+    claimed: BTreeMap<IpAddr, Vec<Key>>,
     fellow: IpAddr,
     ask_at: Instant,
     until: Instant,
@@ -110,9 +115,10 @@ impl Conflicts {
         news
     }
 
-    /// Whether the segment shows that the node is alive.
-    pub(crate) fn hears(&self, node: &str) -> bool {
-        self.heard.get(node).is_some_and(|heard| heard.proof == Proof::Answer)
+    /// Whether the segment shows that the node is alive, and has one of these addresses.
+    pub(crate) fn hears(&self, node: &str, addresses: &[IpAddr]) -> bool {
+        let is_claimed = |heard: &Heard| addresses.iter().any(|address| heard.claimed.contains_key(address));
+        self.heard.get(node).is_some_and(|heard| heard.proof == Proof::Answer && is_claimed(heard))
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -135,7 +141,7 @@ impl Speaker {
     pub(super) fn conflict(&mut self, now: Instant, rival: &Rival, out: &mut Outbox<Output>) {
         let holders: Vec<Key> = self.holdings.holders(&rival.address).take(SERVICES_TOLD_MAX).collect();
         let node = rival.fellow.and_then(|fellow| self.conflicts.by_address.get(&fellow)).cloned();
-        if self.conflicts.may_tell(now, rival.address) {
+        if !holders.is_empty() && self.conflicts.may_tell(now, rival.address) {
             let message = message(rival, node.as_deref());
             for service in &holders {
                 self.event(service, EventType::Warning, "addressConflict", message.clone(), out);
@@ -147,9 +153,14 @@ impl Speaker {
             Some(First::There) => {
                 let address = rival.address;
                 // It is asked at once. What is known of it stays so until it is silent.
-                let new = || Heard { address, fellow, ask_at: now, until: now, proof: Proof::Claim };
+                let claimed = BTreeMap::new();
+                let new = || Heard { address, claimed, fellow, ask_at: now, until: now, proof: Proof::Claim };
                 let heard = self.conflicts.heard.entry(node).or_insert_with(new);
                 (heard.address, heard.fellow, heard.until) = (address, fellow, now + SILENCE_MAX);
+                let is_new = heard.claimed.insert(address, holders.clone()).is_none();
+                if is_new && heard.proof == Proof::Answer {
+                    self.dirty.extend(holders.iter().cloned());
+                }
                 if heard.proof == Proof::ClaimAsked {
                     // It claims several, and has not answered. Who believed this claim is sent here again, too.
                     out.push(Output::AddressRepeat { address });
@@ -177,6 +188,7 @@ impl Speaker {
             self.conflicts.heard.remove(&node);
             self.reconsider(&node);
         }
+        self.forget_known();
         for heard in self.conflicts.heard.values_mut().filter(|heard| heard.ask_at <= now) {
             heard.ask_at = now + ASK_INTERVAL;
             match heard.proof {
@@ -187,6 +199,27 @@ impl Speaker {
             }
             out.push(Output::AddressAsk { address: heard.address, fellow: heard.fellow });
         }
+    }
+
+    /// Who counts for no less than this node by other news needs not be asked any more, nor who has nothing that this node might
+    /// have.
+    fn forget_known(&mut self) {
+        if self.conflicts.heard.is_empty() {
+            return;
+        }
+        let liveness = |node: &str| {
+            let is_ready = self.nodes.get(node).is_some_and(|facts| facts.ready);
+            self.members.liveness(node, is_ready)
+        };
+        let here = match self.members {
+            Members::Off => liveness(&self.options.node).unwrap_or(Liveness::NotReady),
+            Members::Joining | Members::Alive(_) => Liveness::Alive,
+        };
+        let is_known = |node: &str| liveness(node).is_some_and(|there| there <= here);
+        let is_heir =
+            |service: &Key| self.services.get(service).is_some_and(|state| state.places.contains(&self.options.node));
+        let matters = |node: &str, heard: &Heard| !is_known(node) && heard.claimed.values().flatten().any(is_heir);
+        self.conflicts.heard.retain(|node, heard| heard.proof != Proof::Answer || matters(node, heard));
     }
 
     /// Which of two nodes that both announce a Service comes first in its election.

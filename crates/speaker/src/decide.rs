@@ -194,7 +194,7 @@ impl<'a> Subject<'a> {
         let is_here = node == around.node;
         let liveness = match around.members {
             Members::Alive(_) if is_here => Liveness::Alive,
-            _ if around.conflicts.hears(node) => Liveness::Alive,
+            _ if around.conflicts.hears(node, self.addresses) => Liveness::Alive,
             members => members.liveness(node, facts.ready)?,
         };
         if is_here && around.stay == Stay::Leaves {
@@ -208,6 +208,8 @@ impl<'a> Subject<'a> {
         let hindrances = match around.members.statement(node) {
             _ if node == around.node && matches!(around.members, Members::Alive(_)) => around.hindrances,
             Some(Statement::Made(hindrances)) => hindrances,
+            // It is not heard of by memberlist, and answers: so it is able to.
+            None if around.conflicts.hears(node, self.addresses) => return Aptitude::Able,
             Some(Statement::Missing) | None => return Aptitude::Unknown,
         };
         if self.hindrance(hindrances, facts).is_some() { Aptitude::Hindered } else { Aptitude::Able }

@@ -11,7 +11,7 @@ use super::{Membership, Moment, Timer};
 use crate::broadcast::For;
 use crate::event::{Cause, Output};
 use crate::member::{Condition, Member};
-use crate::watch::{Action, Company, Watch};
+use crate::watch::{Action, Company, Watch, WatchState};
 use crate::wire::{Checksum, Dead, IndirectPing, Message, Suspect};
 use crate::{Name, Silence};
 
@@ -74,12 +74,15 @@ impl Membership {
         }
     }
 
-    /// A member lives by its own word, perhaps somewhere else.
+    /// A member lives by its own word, perhaps somewhere else. The word may have been under way for long, so it says nothing about
+    /// a silence, and takes nothing from what is known of one that answers.
     pub(super) fn watch_restart(&mut self, moment: &mut Moment<'_>, name: &Name) {
         let address = self.address_of(name);
         match self.watches.get_mut(name) {
             Some(watched) if Some(watched.address) == address && self.wanted.contains(name) => {
-                watched.watch.restart(moment.now);
+                if watched.watch.state() == WatchState::Declared {
+                    watched.watch.restart(moment.now);
+                }
                 watched.declared = None;
                 self.watch_timer_set(name);
             }

@@ -211,7 +211,7 @@ fn without_a_witness_we_may_be_the_ones_who_are_cut_off() {
 #[test]
 fn a_node_that_answers_for_a_silent_program_is_given_time() {
     let verdict = Watched::answering().verdict(Watch::kernel_answered);
-    assert_eq!(verdict, Some((Silence::Stopped, 2100)));
+    assert_eq!(verdict, Some((Silence::Stopped, 1400)));
 }
 
 #[test]

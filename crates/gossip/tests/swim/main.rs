@@ -3,6 +3,7 @@
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::indexing_slicing,
     clippy::needless_raw_string_hashes,
     clippy::panic,
@@ -16,4 +17,5 @@ mod hostile;
 mod lifecycle;
 mod network;
 mod properties;
+mod scale;
 mod watch;

@@ -39,6 +39,7 @@ pub(crate) struct Host {
     pub(crate) program: Program,
     /// The island that it is on: packets reach others of the same number.
     pub(crate) island: u32,
+    clock: HostClock,
     out: Outbox<Output>,
     /// What the kernel holds while the program does not run.
     inbox: VecDeque<Input>,
@@ -51,6 +52,33 @@ pub(crate) struct Host {
     errors: BTreeMap<usize, (Instant, u64)>,
     /// The states of others as they were told, for the check that each change is told once.
     told: BTreeMap<Name, (MemberState, SocketAddr)>,
+}
+
+/// The clock of a host: when it began to count, and how many millionths it is too quick.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HostClock {
+    offset_us: u64,
+    quick_ppm: i64,
+}
+
+impl HostClock {
+    /// What it shows.
+    fn shows(self, now: Instant) -> Instant {
+        let true_us = now.since(Instant::ZERO).as_micros();
+        let ahead_us = i64::try_from(true_us).unwrap() * self.quick_ppm / 1_000_000;
+        Instant::from_micros((self.offset_us + true_us).checked_add_signed(ahead_us).unwrap())
+    }
+
+    /// When it will show this.
+    fn will_show(self, time: Instant) -> Instant {
+        let counted_us = i128::from(time.since(Instant::ZERO).as_micros()) - i128::from(self.offset_us);
+        let true_us = counted_us.max(0) * 1_000_000 / i128::from(1_000_000 + self.quick_ppm);
+        let mut now = Instant::from_micros(u64::try_from(true_us).unwrap());
+        while self.shows(now) < time {
+            now += Duration::from_micros(1);
+        }
+        now
+    }
 }
 
 /// A change that a member told its driver.
@@ -206,6 +234,7 @@ impl Network {
                 power: Power::On,
                 program: Program::Running,
                 island: 0,
+                clock: HostClock::default(),
                 out: Outbox::with_limit(OUTBOX_LIMIT),
                 inbox: VecDeque::new(),
                 tick: None,
@@ -246,6 +275,24 @@ impl Network {
     pub(crate) fn joined(count: usize, weather: Weather, seed: u64) -> Self {
         let mut network = Self::new(count, Weather { loss_percent: 0, ..weather }, seed);
         network.join_all();
+        network.run(Duration::from_secs(if count > 100 { 30 } else { 10 }));
+        network.assert_all_alive();
+        network.weather = weather;
+        network.changes.clear();
+        network.reports.clear();
+        network
+    }
+
+    /// The same, and no two clocks agree: they began to count at some time in an hour, and are this much too quick or too slow
+    /// at most.
+    pub(crate) fn joined_with_drift(count: usize, weather: Weather, seed: u64, most_ppm: u64) -> Self {
+        let mut network = Self::new(count, Weather { loss_percent: 0, ..weather }, seed);
+        for host in 0..count {
+            let quick_ppm = network.rng.below(2 * most_ppm + 1) as i64 - most_ppm as i64;
+            network.hosts[host].clock = HostClock { offset_us: network.rng.below(3_600_000_000), quick_ppm };
+            network.end(host);
+            network.start(host);
+        }
         network.run(Duration::from_secs(if count > 100 { 30 } else { 10 }));
         network.assert_all_alive();
         network.weather = weather;
@@ -329,7 +376,8 @@ impl Network {
     /// A new program on the host.
     pub(crate) fn start(&mut self, host: usize) {
         let config = (self.configure)(self.hosts[host].name.clone(), self.hosts[host].address);
-        let membership = Membership::new(config, Rng::new(self.rng.next_u64()), self.now);
+        let now = self.hosts[host].clock.shows(self.now);
+        let membership = Membership::new(config, Rng::new(self.rng.next_u64()), now);
         let started = &mut self.hosts[host];
         (started.power, started.program) = (Power::On, Program::Running);
         started.membership = membership;
@@ -364,7 +412,7 @@ impl Network {
     fn handle(&mut self, host: usize, input: Input) {
         let before = (self.clock)();
         let to = &mut self.hosts[host];
-        to.membership.handle(self.now, input, &mut to.out);
+        to.membership.handle(to.clock.shows(self.now), input, &mut to.out);
         self.spent += (self.clock)() - before;
         let to = &mut self.hosts[host];
         assert_eq!(to.out.dropped(), 0, "the outbox overflowed");
@@ -382,7 +430,8 @@ impl Network {
             if let Some(deadline) = deadline {
                 let late = Duration::from_micros(self.rng.below(self.weather.scheduling + 1));
                 let life = self.hosts[host].life;
-                self.schedule(deadline.max(self.now) + late, Event::Tick { host, life, deadline });
+                let due = self.hosts[host].clock.will_show(deadline);
+                self.schedule(due.max(self.now) + late, Event::Tick { host, life, deadline });
             }
         }
     }

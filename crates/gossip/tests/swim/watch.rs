@@ -1,6 +1,6 @@
 //! What the watch makes of each kind of silence.
 
-use gossip::{Cause, Input, MemberState, Silence};
+use gossip::{Cause, Input, MemberState, Meta, Silence};
 use kit::{Duration, Instant};
 
 use crate::network::{Echo, Network, Weather, millis, name};
@@ -116,8 +116,8 @@ fn a_node_that_dies_after_its_program_is_found_at_once() {
 }
 
 #[test]
-fn a_stopped_program_is_waited_for_two_seconds() {
-    for (pause, dies) in [(500, false), (1800, false), (2600, true)] {
+fn a_stopped_program_is_waited_for_a_second() {
+    for (pause, dies) in [(500, false), (1200, false), (1900, true)] {
         let mut network = watched(3, Weather::FAIR, 3);
         let start = network.now;
         network.pause(0, millis(pause));
@@ -132,16 +132,33 @@ fn whoever_was_declared_dead_and_lives_is_back_within_a_tenth_of_a_second() {
     for seed in 0..20 {
         let mut network = watched(4, Weather::FAIR, seed);
         let start = network.now;
-        network.pause(0, millis(2600));
-        network.run(millis(2600));
+        network.pause(0, millis(1900));
+        network.run(millis(1900));
         let resumed = network.now;
         network.run(Duration::from_secs(1));
         for other in 1..4 {
             let dead = network.told_at(other, 0, MemberState::Dead, start).unwrap();
-            assert!(dead - start <= millis(2150), "{}", dead - start);
+            assert!(dead - start <= millis(1450), "{}", dead - start);
             let back = network.told_at(other, 0, MemberState::Alive, resumed).unwrap() - resumed;
             assert!(back <= millis(100), "back after {back} with seed {seed}");
         }
+    }
+}
+
+/// Its word is passed on by others when it has fallen silent already.
+#[test]
+fn a_member_that_falls_silent_after_a_word_is_found_as_quickly() {
+    for seed in 0..100 {
+        let mut network = watched(3, Weather::LOSSY, seed);
+        network.input(0, Input::Meta(Meta::new(b"a word").unwrap()));
+        let moment = network.below(30_000);
+        network.run(Duration::from_micros(moment));
+        let silent = network.now;
+        network.pause(0, Duration::from_secs(3));
+        network.run(Duration::from_secs(3));
+        let first = (1..3).filter_map(|heir| network.told_at(heir, 0, MemberState::Dead, silent)).min();
+        let time = first.map(|first| first - silent);
+        assert!(time.is_some_and(|time| time <= millis(1600)), "{time:?} with seed {seed}");
     }
 }
 

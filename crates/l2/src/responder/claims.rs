@@ -29,6 +29,8 @@ pub const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
 const ANSWER_TIME: Duration = Duration::from_millis(200);
 /// Addresses that are asked for at one time.
 const QUESTIONS_MAX: usize = 64;
+/// Stations that claim one address in one moment, beside the last, of which it is known which.
+const EARLIER_MAX: usize = 3;
 /// Stations that are asked about in [`DEFEND_INTERVAL`].
 const UNKNOWN_MAX: usize = 64;
 
@@ -54,6 +56,8 @@ pub(super) enum Audience {
 pub(super) struct Conflict {
     /// The newest claim.
     claim: Claim,
+    /// Earlier ones of other stations, while it is not known who they are.
+    earlier: [Option<Claim>; EARLIER_MAX],
     /// When it came.
     last: Instant,
     /// How many are not counted yet.
@@ -71,6 +75,21 @@ enum State {
     Real { reported: Instant },
 }
 
+impl Conflict {
+    /// Keeps a claim beside the newest one.
+    fn remember(&mut self, claim: Claim) {
+        let is_kept = self.earlier.iter().flatten().any(|earlier| earlier.mac == claim.mac);
+        if let Some(room) = self.earlier.iter_mut().find(|it| it.is_none()).filter(|_| !is_kept) {
+            *room = Some(claim);
+        }
+    }
+
+    /// The newest claim, and earlier ones of other stations.
+    fn all(&self) -> impl Iterator<Item = Claim> + use<> {
+        std::iter::once(self.claim).chain(self.earlier.into_iter().flatten())
+    }
+}
+
 impl Responder {
     pub(super) fn claim(&mut self, now: Instant, address: IpAddr, claim: Claim, out: &mut Outbox<Output>) {
         // What is said to everybody says nothing about whether its sender hears what it is asked.
@@ -86,6 +105,9 @@ impl Responder {
         }
         match &mut announcement.conflict {
             Some(conflict) if now.since(conflict.last) < DEFEND_INTERVAL => {
+                if conflict.state == State::Grace {
+                    conflict.remember(conflict.claim);
+                }
                 conflict.claim = claim;
                 conflict.last = now;
                 conflict.claims = conflict.claims.saturating_add(1);
@@ -96,11 +118,13 @@ impl Responder {
                 }
             }
             conflict => {
-                *conflict = Some(Conflict { claim, last: now, claims: 1, state: State::Grace });
+                let earlier = [None; EARLIER_MAX];
+                *conflict = Some(Conflict { claim, earlier, last: now, claims: 1, state: State::Grace });
                 self.timers.set(Timer::Conflict(address), now + CONFLICT_GRACE);
-                self.ask_about(now, claim.mac, out);
             }
         }
+        // Each time, for a host may have several stations, and several hosts may claim the address.
+        self.ask_about(now, claim.mac, out);
     }
 
     /// Whoever knows more than the segment has shown so far may say whose station this is.
@@ -118,7 +142,11 @@ impl Responder {
     /// The grace is over, and the address is still to be announced here.
     pub(super) fn grace_over(&mut self, now: Instant, address: IpAddr, out: &mut Outbox<Output>) {
         let Some(announcement) = self.addresses.get_mut(&address) else { return };
-        let Some(claim) = announcement.conflict.map(|conflict| conflict.claim) else { return };
+        let Some(conflict) = &mut announcement.conflict else { return };
+        // A stranger is not forgotten because one of ours claims the address, too.
+        let stranger = conflict.all().find(|claim| self.fellows.at(claim.mac).is_none());
+        conflict.claim = stranger.unwrap_or(conflict.claim);
+        let claim = conflict.claim;
         let is_fellow = self.fellows.at(claim.mac).is_some();
         let Some(announcement) = self.announced_on(claim.interface, &address) else {
             // It is announced elsewhere by now, where nobody has claimed it.

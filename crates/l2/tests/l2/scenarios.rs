@@ -268,6 +268,7 @@ fn foreign_claims_are_reported_once_a_second() {
             1: 02:00:00:00:00:aa > 33:33:00:00:00:01 fe80::aa > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:aa flags [override]
                 who is 02:00:00:00:00:aa?
             1: 02:00:00:00:00:bb > 33:33:00:00:00:01 fe80::bb > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:bb flags [override]
+                who is 02:00:00:00:00:bb?
             +999ms
                 10800ms fc00::9 claimed by 02:00:00:00:00:bb on 1 (NeighborAdvertisement)
                 10800ms 1: 02:00:00:00:00:01 > 33:33:00:00:00:01 fe80::1 > ff02::1 neighbor advertisement fc00::9 is-at 02:00:00:00:00:01 flags [override]
@@ -1089,6 +1090,7 @@ fn rfc_5227_2_4_c_a_stranger_is_answered_by_one_announcement_and_then_left_alone
             +9999ms
             1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
                 10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpReply)
+                who is 02:00:00:00:00:aa?
             +10000ms
             1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
                 who is 02:00:00:00:00:aa?
@@ -1335,6 +1337,30 @@ fn whoever_knows_the_station_of_a_fellow_is_asked_before_it_counts_as_a_stranger
             +900ms
                 10800ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 arp who-has 10.0.0.9 tell 0.0.0.0
                 10800ms 1: 02:00:00:00:00:01 > 02:00:00:00:00:b2 fe80::1 > fc00::9 neighbor solicitation who-has fc00::9 source 02:00:00:00:00:01
+        "#]],
+    );
+}
+
+#[test]
+fn a_stranger_is_not_forgotten_because_a_fellow_claims_the_address_too() {
+    check_host(
+        "
+        fellows 10.0.0.2
+        1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+        1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:b2 to 10.0.0.9
+        station 10.0.0.2 is-at 02:00:00:00:00:b2
+        +1000ms
+        ",
+        expect![[r#"
+            fellows 10.0.0.2
+            1: 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:aa to 10.0.0.9
+                who is 02:00:00:00:00:aa?
+            1: 02:00:00:00:00:b2 > ff:ff:ff:ff:ff:ff arp reply 10.0.0.9 is-at 02:00:00:00:00:b2 to 10.0.0.9
+                who is 02:00:00:00:00:b2?
+            station 10.0.0.2 is-at 02:00:00:00:00:b2
+            +1000ms
+                10800ms 10.0.0.9 claimed by 02:00:00:00:00:aa on 1 (ArpReply)
+                10800ms 1: 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff arp who-has 10.0.0.9 (ff:ff:ff:ff:ff:ff) tell 10.0.0.9
         "#]],
     );
 }

@@ -169,7 +169,7 @@ fn stopped(lab: &Lab) -> Result<()> {
     let cluster = Cluster::start(lab, Encrypted, &[Ours, Go, Ours])?;
     thread::sleep(std::time::Duration::from_secs(2));
     cluster.members[1].signal(Signal::Stop)?;
-    thread::sleep(std::time::Duration::from_secs(1));
+    thread::sleep(std::time::Duration::from_millis(600));
     cluster.members[1].signal(Signal::Continue)?;
     thread::sleep(std::time::Duration::from_secs(2));
     let deaths = cluster.false_deaths()?;
@@ -179,7 +179,7 @@ fn stopped(lab: &Lab) -> Result<()> {
     cluster.members[1].signal(Signal::Stop)?;
     let (first, last) = cluster.told(1, MemberState::Dead, start)?;
     println!("\nstopped: dead after {first} to {last}");
-    ensure!(first >= Duration::from_millis(1900), "{first}");
+    ensure!(first >= Duration::from_millis(1200), "{first}");
     let resumed = cluster.clock.now();
     cluster.members[1].signal(Signal::Continue)?;
     let (_, back) = cluster.told(1, MemberState::Alive, resumed)?;

@@ -128,9 +128,10 @@ impl Conditions {
                     self.is_dirty |= self.objects.insert(Object::Node(node));
                 }
                 Change::Applied(Object::BGPPeer(mut peer)) => {
-                    // Neither counts here, and passwords are nothing for the controller.
+                    // None counts here, and passwords and keys are nothing for the controller.
                     peer.spec.password = None;
                     peer.spec.password_secret = None;
+                    peer.spec.tcp_authentication_keys.clear();
                     peer.spec.bfd_profile = None;
                     self.is_dirty |= self.objects.insert(Object::BGPPeer(peer));
                 }
@@ -296,7 +297,7 @@ impl Conditions {
         }
         let answer = self.overview.answer(&service);
         if answer == Answer::NotOurs {
-            return Some(Notification::Well(service));
+            return Some(Notification::NotOurs(service));
         }
         if let Some(complaint) = verdicts.decisions.complaint(&service) {
             let (reason, message) = (complaint.reason, complaint.message);

@@ -89,7 +89,7 @@ impl Site {
     }
 
     fn doors(&self, pod: IpAddr) -> Result<Doors> {
-        let inside = controller_process()?;
+        let inside = controller_process(pod)?;
         let mut doors = Doors { inward: BTreeSet::new(), outward: BTreeSet::new() };
         for port in [METRICS, WEBHOOKS, HEALTH] {
             if is_open(&self.client, None, SocketAddr::new(pod, port))? {
@@ -107,8 +107,6 @@ impl Site {
 
 /// Whether a connection comes about, from a host or from the network of a process. What is said on it is of no interest.
 fn is_open(from: &Host, inside: Option<u32>, target: SocketAddr) -> Result<bool> {
-    const CANNOT_CONNECT: i32 = 7;
-    const TIMED_OUT: i32 = 28;
     let mut command = match inside {
         Some(process) => {
             let mut command = Command::new("nsenter");
@@ -118,22 +116,25 @@ fn is_open(from: &Host, inside: Option<u32>, target: SocketAddr) -> Result<bool>
         None => Command::new("curl"),
     };
     command.args(["--silent", "--output", "/dev/null", "--connect-timeout", "2", "--max-time", "4"]);
-    command.arg(format!("http://{target}/"));
+    // Zero if none came about; nothing at all if curl did not run.
+    command.args(["--write-out", "%{time_connect}", &format!("http://{target}/")]);
     let output = from.output(command)?;
-    let code = output.status.code().with_context(|| format!("curl was killed: {}", output.stderr))?;
-    Ok(![CANNOT_CONNECT, TIMED_OUT].contains(&code))
+    let took: f64 = output.stdout.trim().parse().with_context(|| format!("curl to {target} said {output:?}"))?;
+    Ok(took > 0.0)
 }
 
-/// The process of the controller, as this machine sees it.
-fn controller_process() -> Result<u32> {
+/// The process of the controller in the pod with this address, as this machine sees it.
+fn controller_process(pod: IpAddr) -> Result<u32> {
     for entry in fs::read_dir("/proc")? {
         let process = entry?;
         let Ok(command) = fs::read(process.path().join("cmdline")) else { continue };
-        if command.starts_with(b"/metallb\0controller\0") {
+        let Ok(routes) = fs::read_to_string(process.path().join("net/fib_trie")) else { continue };
+        let has_address = routes.lines().any(|line| line.trim_start_matches([' ', '|', '-']) == pod.to_string());
+        if command.starts_with(b"/metallb\0controller\0") && has_address {
             return Ok(process.file_name().to_string_lossy().parse()?);
         }
     }
-    anyhow::bail!("the controller does not run")
+    anyhow::bail!("no controller runs that has {pod}")
 }
 
 /// The program, if it is the one that is wanted.

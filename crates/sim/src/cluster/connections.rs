@@ -52,6 +52,7 @@ impl Cluster {
                 self.say(|| format!("{node} has a session with {}", peer.name));
                 if let Some(router) = crate::sessions::router_of(&peer)
                     && self.is_way_open(node, router)
+                    && !self.has_earlier_connection(node, router)
                     && self.disturbed.get(&(node, router)).is_some_and(|until| *until < self.now)
                 {
                     self.disturbed.remove(&(node, router));
@@ -93,6 +94,13 @@ impl Cluster {
 
 /// What becomes of packets.
 impl Cluster {
+    /// True when there is more than one connection between a node and a router. The OPEN of one that a pulled cable held up may
+    /// still arrive, and the router, which does not know yet that the node has established the other one, then drops that
+    /// (RFC 4271 section 6.8).
+    fn has_earlier_connection(&self, node: NodeId, router: RouterName) -> bool {
+        self.connections.between(Some(node), Some(router)).len() > 1
+    }
+
     /// True when packets get through between a node and a router, as far as cables and power are concerned.
     fn is_way_open(&self, node: NodeId, router: RouterName) -> bool {
         let is_connected = self.machines.get(&node).is_some_and(|machine| machine.is_connected(Lan::Front));

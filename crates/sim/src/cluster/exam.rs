@@ -1,16 +1,18 @@
 //! What is tried out on a cluster at rest: a restart, a change of one route, the loss of an owner.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use api::core::Service;
 use api::{Key, Object};
 use kit::{Duration, Family};
 
-use super::{Cluster, Membership};
+use super::rest::ROUNDS;
+use super::{Claim, Cluster, Manner, Membership};
 use crate::model;
 use crate::names::{Lan, NodeId, ProcessId, RouterName};
 use crate::router::Table;
-use crate::step::Exit;
+use crate::step::{Exit, Step};
 use crate::violation::{Invariant, Violation, hold};
 
 /// In this time everybody has heard that a node is lost, the new owner has announced itself, and the old one is silent.
@@ -18,6 +20,9 @@ const TAKEOVER: Duration = Duration::from_secs(20);
 
 /// How long a node is hindered: until it is mended.
 const HINDERED: Duration = Duration::from_secs(60);
+
+/// How long a stranger claims an address: shorter than the time after which it may be defended again.
+const STRANGE: Duration = Duration::from_millis(8_500);
 
 /// How long a cable is out.
 const REPLUG: Duration = Duration::from_secs(3);
@@ -37,6 +42,10 @@ pub enum Exam {
     Replug,
     /// A node that cannot announce leaves its addresses to one that can.
     Hinder,
+    /// Somebody who does not belong to the cluster claims an address: that is told of, and the address is kept.
+    Stranger,
+    /// Nodes that hear each other on the links alone, and not by memberlist, agree on one owner.
+    Blocked,
 }
 
 impl Exam {
@@ -49,6 +58,15 @@ impl Exam {
             3 => Exam::Takeover,
             4 => Exam::Replug,
             _ => Exam::Hinder,
+        }
+    }
+
+    /// One more for some seeds.
+    pub fn another_of_seed(seed: u64) -> Option<Exam> {
+        match seed % 5 {
+            1 => Some(Exam::Stranger),
+            3 => Some(Exam::Blocked),
+            _ => None,
         }
     }
 }
@@ -68,6 +86,8 @@ impl Cluster {
             Exam::Takeover => self.loses_an_owner(),
             Exam::Replug => self.replugs_an_interface(),
             Exam::Hinder => self.hinders_an_owner(),
+            Exam::Stranger => self.meets_a_stranger(),
+            Exam::Blocked => self.loses_memberlist(),
         }
     }
 
@@ -246,6 +266,41 @@ impl Cluster {
                 )
             })?;
         }
+        self.rest()
+    }
+}
+
+impl Cluster {
+    /// Somebody claims an address of the cluster every second. Whoever answers for it goes on, and says once to everybody that
+    /// it does; that it is told of is seen by the speaker itself.
+    fn meets_a_stranger(&mut self) -> Result<(), Violation> {
+        let places = self.expected_answers().into_iter().filter(|(_, macs)| macs.len() == 1);
+        let places: Vec<(Lan, IpAddr)> = places.map(|(place, _)| place).collect();
+        let Some((lan, address)) = self.rng.pick(&places).copied() else { return Ok(()) };
+        let manner = self.rng.pick(&Manner::ALL).copied().unwrap_or(Manner::Tells);
+        // The last rounds of those that moved last, and then nobody has claimed it for a while.
+        self.run_for(ROUNDS)?;
+        self.asker.count_tellings();
+        let claim = Claim { lan, address, manner, every: Duration::from_secs(1) };
+        self.take(&Step::Stranger(claim, STRANGE))?;
+        self.run_for(STRANGE)?;
+        let times = self.asker.tellings().get(&(lan, address)).copied().unwrap_or_default();
+        let refresh = if self.climate.refresh == l2::Refresh::Never { 0 } else { l2::frames_per_round(&address) };
+        hold((1..=refresh.saturating_add(1)).contains(&times), Invariant::DefenceIsMeasured, || {
+            format!("{address} was claimed on {lan:?}, and told of {times} times")
+        })?;
+        self.check_answers()?;
+        self.rest()
+    }
+
+    /// Memberlist does not get through to one node, so that it, and all others, take the other side for dead. On the links they
+    /// hear each other.
+    fn loses_memberlist(&mut self) -> Result<(), Violation> {
+        let nodes: Vec<NodeId> = self.members.iter().copied().collect();
+        let Some(node) = self.rng.pick(&nodes).copied().filter(|_| nodes.len() > 1) else { return Ok(()) };
+        self.take(&Step::Block(node, HINDERED))?;
+        self.run_for(TAKEOVER)?;
+        self.check_agreed()?;
         self.rest()
     }
 }

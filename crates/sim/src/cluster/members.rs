@@ -82,7 +82,11 @@ impl Cluster {
             return Ok(());
         }
         let is_reached = |node: NodeId| self.machines.get(&node).is_some_and(|it| it.is_connected(Lan::Front));
-        let is_heard = |other: &&NodeId| **other == node || (is_reached(node) && is_reached(**other));
+        let is_blocked =
+            |one: NodeId, other: NodeId| self.blocked.contains_key(&one) || self.blocked.contains_key(&other);
+        let is_heard = |other: &&NodeId| {
+            **other == node || (is_reached(node) && is_reached(**other) && !is_blocked(node, **other))
+        };
         let alive: BTreeSet<NodeId> = self.members.iter().filter(is_heard).copied().collect();
         let statement = |node: NodeId| Statement::Made(self.statements.get(&node).cloned().unwrap_or_default());
         let members = Members::Alive(alive.iter().map(|node| (node.name(), statement(*node))).collect());

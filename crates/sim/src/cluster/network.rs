@@ -8,6 +8,7 @@ use l2::Interface;
 use l2::wire::arp::Operation;
 use l2::wire::{Arp, Frame, Payload};
 
+use super::strangers::is_strange;
 use super::{Cluster, Event};
 use crate::asker::Asker;
 use crate::names::{Lan, NodeId, ProcessId};
@@ -34,7 +35,7 @@ impl Cluster {
         }
     }
 
-    fn send_frame(&mut self, lan: Lan, from: Option<NodeId>, frame: Frame, bytes: Vec<u8>) {
+    pub(super) fn send_frame(&mut self, lan: Lan, from: Option<NodeId>, frame: Frame, bytes: Vec<u8>) {
         let span = self.up_to(FRAME);
         self.plan_in(span, Event::Frame { lan, from, frame, bytes });
     }
@@ -65,7 +66,14 @@ impl Cluster {
         let hearers: Vec<NodeId> = self.machines.iter().filter_map(hears).collect();
         for node in hearers {
             if !self.loses() {
-                self.with_speaker(node, |speaker, now| speaker.frame(now, lan, bytes.to_vec()))?;
+                let is_foreign = is_strange(frame);
+                self.with_speaker(node, |speaker, now| {
+                    if is_foreign {
+                        speaker.foreign_frame(now, lan, frame)
+                    } else {
+                        speaker.frame(now, lan, bytes.to_vec())
+                    }
+                })?;
             }
         }
         if from.is_some() && !self.loses() {

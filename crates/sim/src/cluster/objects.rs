@@ -32,6 +32,7 @@ impl Cluster {
         let is_on = NodeId::of_name(&new.metadata.name)
             .and_then(|node| self.machines.get(&node))
             .is_some_and(|machine| machine.is_on);
+        new.status.addresses = old.status.addresses.clone();
         if !is_on {
             new.status.conditions = old.status.conditions.clone();
         }

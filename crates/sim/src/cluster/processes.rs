@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use api::core::{Ingress, Node, NodeCondition};
+use api::core::{Ingress, Node, NodeAddress, NodeCondition};
 use api::{Key, Kind, Object, Write};
-use kit::{Duration, Instant};
+use kit::{Duration, Family, Instant};
 
 use super::{Cluster, Event, Frozen, Rival};
 use crate::Sabotage;
@@ -73,7 +73,12 @@ impl Cluster {
         let Some(speaker) = self.machines.get_mut(&node).and_then(|machine| machine.speaker.as_mut()) else {
             return Ok(());
         };
-        let result = act(speaker, self.now);
+        let mut result = act(speaker, self.now);
+        if speaker.has_news() {
+            // What the segment shows is no matter of the API.
+            self.frozen.remove(&ProcessId::Speaker(node));
+            result = result.and_then(|()| speaker.take_in_news(self.now));
+        }
         let effects = std::mem::take(&mut speaker.effects);
         for effect in effects {
             match effect {
@@ -81,6 +86,7 @@ impl Cluster {
                 Effect::Frame { interface, bytes } => self.frame_leaves(node, interface, bytes),
                 Effect::Session(effect) => self.session_effect(node, effect)?,
                 Effect::Statement(hindrances) => self.stated(node, hindrances),
+                Effect::LookUp(mac) => self.look_up(node, mac),
             }
         }
         result
@@ -202,6 +208,7 @@ impl Cluster {
         object.metadata.name = node.name();
         object.metadata.labels.insert("zone".to_owned(), if node.0 % 2 == 1 { "a" } else { "b" }.to_owned());
         object.status.conditions.push(NodeCondition { type_: "Ready".to_owned(), status: "True".to_owned() });
+        object.status.addresses = node_addresses(node);
         self.edit(Object::Node(object));
         let span = self.up_to(START);
         self.plan_in(span, Event::Start(ProcessId::Speaker(node)));
@@ -575,6 +582,12 @@ impl Cluster {
     pub(super) fn speaker(&self, node: NodeId) -> Option<&SpeakerProcess> {
         self.machines.get(&node)?.speaker.as_ref()
     }
+}
+
+/// The addresses of a machine, as its Node shows them.
+fn node_addresses(node: NodeId) -> Vec<NodeAddress> {
+    let places = node.lans().iter().flat_map(|lan| Family::ALL.map(|family| lan.address_of(family, node)));
+    places.map(|address| NodeAddress { type_: "InternalIP".to_owned(), address: address.to_string() }).collect()
 }
 
 /// A write in one line.

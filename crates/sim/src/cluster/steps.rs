@@ -68,6 +68,8 @@ impl Cluster {
                     self.ask(lan, *address);
                 }
             }
+            Step::Stranger(claim, span) => self.stranger_comes(*claim, *span),
+            Step::Block(node, span) => self.block(*node, *span),
             Step::Rest => self.rest()?,
         }
         Ok(())

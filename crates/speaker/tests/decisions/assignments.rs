@@ -293,8 +293,6 @@ fn two_owners_are_settled_by_the_assignment() {
             > answered 10.9.0.3
               no answer for 10.0.0.4 when another machine has announced it
               withdrawn default/own by layer2 with [10.0.0.4]: node "n3" announces it
-              no answer for 10.0.0.1 when another machine has announced it
-              withdrawn default/web by layer2 with [10.0.0.1]: node "n3" announces it
               watch {"n3"}
         "#]],
     );

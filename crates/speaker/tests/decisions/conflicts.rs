@@ -204,6 +204,117 @@ fn a_node_that_memberlist_finds_again_needs_no_questions_any_more() {
 }
 
 #[test]
+fn a_node_that_memberlist_finds_again_while_it_answers_is_not_asked_any_more() {
+    check(
+        "conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+         answered 10.9.0.2
+         wait 1
+         answered 10.9.0.2
+         members n1 n2
+         wait 1
+         wait 1",
+        expect![[r#"
+            > conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+              event Warning addressConflict on Service default/web: node "n2" (02:00:00:00:00:b2) answers for 10.0.0.1 as well, seen on interface "eth0"; hint: see whether the speakers reach each other by memberlist (port 7946, TCP and UDP)
+              ask 10.9.0.2 for 10.0.0.1
+            > answered 10.9.0.2
+              no answer for 10.0.0.1 when another machine has announced it
+              withdrawn default/web by layer2 with [10.0.0.1]: node "n2" announces it
+              watch {"n2"}
+            > wait 1
+              ask 10.9.0.2 for 10.0.0.1
+        "#]],
+    );
+}
+
+#[test]
+fn a_node_whose_address_could_not_come_here_is_not_asked_any_more() {
+    check(
+        "conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+         answered 10.9.0.2
+         wait 1
+         answered 10.9.0.2
+         delete svc web
+         wait 1
+         wait 1",
+        expect![[r#"
+            > conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+              event Warning addressConflict on Service default/web: node "n2" (02:00:00:00:00:b2) answers for 10.0.0.1 as well, seen on interface "eth0"; hint: see whether the speakers reach each other by memberlist (port 7946, TCP and UDP)
+              ask 10.9.0.2 for 10.0.0.1
+            > answered 10.9.0.2
+              no answer for 10.0.0.1 when another machine has announced it
+              withdrawn default/web by layer2 with [10.0.0.1]: node "n2" announces it
+              watch {"n2"}
+            > wait 1
+              ask 10.9.0.2 for 10.0.0.1
+            > delete svc web
+              watch {}
+        "#]],
+    );
+}
+
+/// The order for 10.0.0.1 is n2, n3, n1: it would have this one, too, if it counted for more than what it claims.
+#[test]
+fn a_node_that_only_the_segment_shows_counts_for_what_it_claims() {
+    check(
+        "svc other 10.0.0.1,10.0.0.7
+         eps other n2:ready
+         conflict 10.0.0.7 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+         answered 10.9.0.2
+         why web
+         why other
+         conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2",
+        expect![[r#"
+            > eps other n2:ready
+              answer for 10.0.0.7 on All
+              announced default/other by layer2 with [10.0.0.1, 10.0.0.7] of p
+              event Normal nodeAssigned on Service default/other: announcing from node "n1" with protocol "layer2"
+            > conflict 10.0.0.7 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+              event Warning addressConflict on Service default/other: node "n2" (02:00:00:00:00:b2) answers for 10.0.0.7 as well, seen on interface "eth0"; hint: see whether the speakers reach each other by memberlist (port 7946, TCP and UDP)
+              ask 10.9.0.2 for 10.0.0.7
+            > answered 10.9.0.2
+              no answer for 10.0.0.7 when another machine has announced it
+              withdrawn default/other by layer2 with [10.0.0.1, 10.0.0.7]: node "n2" announces it
+              watch {"n2"}
+            web layer2 announced
+            web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            other layer2 Election: node "n2" announces it (notOwner)
+            other bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+            > conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b2 of 10.9.0.2
+              event Warning addressConflict on Service default/web: node "n2" (02:00:00:00:00:b2) answers for 10.0.0.1 as well, seen on interface "eth0"; hint: see whether the speakers reach each other by memberlist (port 7946, TCP and UDP)
+              no answer for 10.0.0.1 when another machine has announced it
+              withdrawn default/web by layer2 with [10.0.0.1]: node "n2" announces it
+        "#]],
+    );
+}
+
+/// It is the first that is alive, and is hindered. Of the others only those come into question that say that they are able, or
+/// show it.
+#[test]
+fn a_node_that_answers_is_able_to() {
+    check(
+        "members n1=ok n2=out4
+         node n3 ip:10.9.0.3
+         conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b3 of 10.9.0.3
+         answered 10.9.0.3
+         why web",
+        expect![[r#"
+            > node n3 ip:10.9.0.3
+              fellows {10.9.0.2, 10.9.0.3, fd00::2}
+            > conflict 10.0.0.1 on eth0 by 02:00:00:00:00:b3 of 10.9.0.3
+              event Warning addressConflict on Service default/web: node "n3" (02:00:00:00:00:b3) answers for 10.0.0.1 as well, seen on interface "eth0"; hint: see whether the speakers reach each other by memberlist (port 7946, TCP and UDP)
+              ask 10.9.0.3 for 10.0.0.1
+            > answered 10.9.0.3
+              no answer for 10.0.0.1 when another machine has announced it
+              withdrawn default/web by layer2 with [10.0.0.1]: node "n3" announces it
+              watch {"n3"}
+            web layer2 Election: node "n3" announces it (notOwner)
+            web bgp Advertisement: no advertisement selects pool "p" (noMatchingAdvertisement)
+        "#]],
+    );
+}
+
+#[test]
 fn events_are_bounded_whatever_is_claimed() {
     let services = (10..110).map(|n| format!("svc s{n} 10.0.0.{n}\neps s{n} n2:ready\n"));
     let conflicts = (10..110).map(|n| format!("conflict 10.0.0.{n} on eth0 by 02:00:00:00:00:aa\n"));
