@@ -838,8 +838,8 @@ fn take_over_ten_thousand(lab: &Lab) -> Result<()> {
     const COUNT: u32 = 10_000;
     /// Both forms of an ARP announcement for each.
     const FRAMES: u64 = 2 * COUNT as u64;
-    /// 240 frames in 10 ms, and what the kernel may hold up and pass on together.
-    const FRAMES_IN_WINDOW_MAX: u64 = 6_000;
+    /// 240 frames in 10 ms, and as much again for what a busy kernel may hold up and pass on together. Without a pace it were all.
+    const FRAMES_IN_WINDOW_MAX: u64 = 10_000;
     const WINDOW: Duration = Duration::from_millis(200);
     let (node, client, _lan) = segment(lab)?;
     let clock = Clock::start();

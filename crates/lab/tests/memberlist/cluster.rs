@@ -17,7 +17,7 @@ use sys::process::Signal;
 use tokio::sync::mpsc;
 
 /// Generous: the machine may be busy with other things.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(150);
 const PORT: u16 = 7946;
 /// The secret of MetalLB, as its controller makes one.
 const SECRET: &[u8] = b"AAECAwQFBgcICQoLDA0ODw";
