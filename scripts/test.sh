@@ -80,8 +80,8 @@ finish go-programs
 finish site
 [ "$failed" = 0 ] || exit 1
 
-# The end-to-end binaries, by the name of the test.
-beside=(apiserver bfd demo enter fleet hosts l2_kernel memberlist routers traffic)
+# The end-to-end binaries, by the name of the test, and one that has work for one core only.
+beside=(apiserver bfd demo enter fleet hosts l2_kernel manifests memberlist routers traffic)
 long=(kubernetes e2e)
 # A whole cluster takes all cores: nothing that measures time is right beside it.
 alone=(cluster release)
