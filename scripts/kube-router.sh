@@ -3,19 +3,11 @@
 # as .cache/kube-router/kube-router, unless it is there already. The first build takes a few minutes.
 set -eu
 cd "$(dirname "$0")/.."
-source=tests/kube-router
-target=.cache/kube-router
+. scripts/go-program.sh
 
-# The module that the program was made from is kept beside it.
-if [ -x "$target/kube-router" ] && cmp -s "$source/go.mod" "$target/go.mod" && cmp -s "$source/go.sum" "$target/go.sum"; then
+if is_built kube-router; then
     exit 0
 fi
-
-command -v go >/dev/null || {
-    echo "scripts/kube-router.sh: the end-to-end tests need Go to build kube-router; install the version in $source/go.mod" >&2
-    exit 1
-}
-mkdir -p "$target"
+need_go kube-router "the end-to-end tests"
 echo "Building kube-router for the tests; the first time this takes a few minutes." >&2
-(cd "$source" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "../../$target/" tool)
-cp "$source/go.mod" "$source/go.sum" "$target"
+build kube-router tool

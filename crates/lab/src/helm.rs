@@ -2,11 +2,12 @@
 //!
 //! The program is made by `scripts/helm.sh`; one that was made from another version is not used.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
+
+use crate::built;
 
 /// The folder of our chart.
 pub fn chart() -> PathBuf {
@@ -15,11 +16,7 @@ pub fn chart() -> PathBuf {
 
 /// The program, if it is the one that is wanted.
 pub fn program() -> Result<PathBuf> {
-    let (source, made) = (root().join("tests/helm"), root().join(".cache/helm"));
-    let is_same = |file: &&str| fs::read(source.join(file)).ok() == fs::read(made.join(file)).ok();
-    let up_to_date = made.join("helm").exists() && ["go.mod", "go.sum"].iter().all(is_same);
-    ensure!(up_to_date, "the helm of the tests is not built\nhint: run scripts/helm.sh");
-    Ok(made.join("helm"))
+    built("helm")
 }
 
 /// A `helm` without arguments, and without the settings of the user who runs the test.

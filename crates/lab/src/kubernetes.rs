@@ -20,7 +20,7 @@ use serde_json::Value;
 use sys::process::Signal;
 
 use crate::confined::{self, Capabilities};
-use crate::{Host, Output, Process, eventually, http};
+use crate::{Host, Output, Process, built, eventually, http};
 
 use self::certificates::Credentials;
 
@@ -167,7 +167,7 @@ pub struct Cluster {
 impl Cluster {
     /// Starts etcd and the API server on a host, which the others reach at `address`, and waits until it is ready.
     pub fn start(control: &Host, address: IpAddr) -> Result<Cluster> {
-        let program = program()?;
+        let program = built("kubernetes")?;
         certificates::authority_make(control, address)?;
         let tokens: String = User::ALL.into_iter().map(User::token_line).collect();
         fs::write(control.folder().join("tokens.csv"), tokens)?;
@@ -415,16 +415,6 @@ fn with(mut command: Command, argument: impl AsRef<std::ffi::OsStr>) -> Command 
 
 fn kubeconfig_path(control: &Host, user: User) -> PathBuf {
     control.folder().join(format!("{}.kubeconfig", user.token()))
-}
-
-/// The program, if it was made from the sources as they are.
-fn program() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let (sources, made) = (root.join("tests/kubernetes"), root.join(".cache/kubernetes"));
-    let is_same = |file: &&str| fs::read(sources.join(file)).ok() == fs::read(made.join(file)).ok();
-    let up_to_date = made.join("kubernetes").exists() && ["main.go", "go.mod", "go.sum"].iter().all(is_same);
-    ensure!(up_to_date, "the real Kubernetes of the tests is not built: run scripts/kubernetes.sh");
-    Ok(made.join("kubernetes"))
 }
 
 /// A kubeconfig for whoever has these credentials, in the form of a field `user` of it.

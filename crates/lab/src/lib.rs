@@ -25,6 +25,8 @@
 
 mod account;
 pub mod backend;
+#[cfg(feature = "testing")]
+mod built;
 pub mod capture;
 #[cfg(feature = "testing")]
 pub mod cluster;
@@ -55,6 +57,8 @@ pub mod topology;
 #[cfg(feature = "testing")]
 pub mod usage;
 
+#[cfg(feature = "testing")]
+pub use built::built;
 pub use enter::{EnterError, WORK, enter};
 pub use eventually::eventually;
 pub use folder::Lab;

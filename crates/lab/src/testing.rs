@@ -2,14 +2,12 @@
 //! first test.
 
 use std::any::Any;
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use kit::Duration;
 use libtest_mimic::{Arguments, Failed};
 use sys::process::{ExitStatus, exit_at_once};
@@ -49,18 +47,6 @@ impl Trial {
         };
         Err(Failed::from(format!("{failure}\n{}", lab.log_tails())))
     }
-}
-
-/// The program of `scripts/memberlist.sh` with members of HashiCorp's library, if it was made from the sources as they are.
-pub fn memberlist() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let (sources, made) = (root.join("tests/memberlist"), root.join(".cache/memberlist"));
-    let is_same = |file: &&str| fs::read(sources.join(file)).ok() == fs::read(made.join(file)).ok();
-    ensure!(
-        ["main.go", "vectors.go", "go.mod", "go.sum"].iter().all(is_same),
-        "there is no program of HashiCorp's members, or an old one: run scripts/memberlist.sh"
-    );
-    Ok(made.join("memberlist").canonicalize()?)
 }
 
 /// Ends this process when the sender of `ended` is still there after [`TRIAL_LIMIT`].

@@ -141,7 +141,7 @@ impl Cluster {
 
     fn go_start(&self, number: usize) -> Result<Process> {
         let member = &self.members[number];
-        let mut command = Command::new(lab::testing::memberlist()?);
+        let mut command = Command::new(lab::built("memberlist")?);
         command.args(["member", &member.name, &member.address.to_string(), &PORT.to_string()]);
         let others = self.members.iter().filter(|other| other.name != member.name).take(2);
         let join: Vec<String> = others.map(|other| SocketAddr::new(other.address, PORT).to_string()).collect();

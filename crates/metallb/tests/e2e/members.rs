@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use gossip::Key;
 use kit::{Duration, Instant, Mac};
 use lab::requests::{Outcome, Pace, Record, RequestStream, outages};
-use lab::testing::{Trial, memberlist};
-use lab::{Host, Lab, Process, eventually};
+use lab::testing::Trial;
+use lab::{Host, Lab, Process, built, eventually};
 use netio::clock::Clock;
 
 use crate::cluster::{Cluster, LIMIT, MEMBER_SECRET, Setup, address, at};
@@ -246,7 +246,7 @@ fn rolling(lab: &Lab) -> Result<()> {
 /// A member of HashiCorp's library takes the place of a speaker, as in a cluster that changes over. It joins another node.
 pub(crate) fn go_member(cluster: &Cluster, name: &str, other: &str) -> Result<Process> {
     let key = Key::from_secret(MEMBER_SECRET.as_bytes())?;
-    let mut command = Command::new(memberlist()?);
+    let mut command = Command::new(built("memberlist")?);
     let [at, other] = [name, other].map(|node| cluster.addresses_of_node(node)[0]);
     command.args(["member", name, &at.to_string(), "7946", &format!("join={other}:7946")]);
     command.arg(format!("key={}", key.bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>()));

@@ -5,14 +5,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::backend::Backend;
 use lab::cluster::Cluster;
 use lab::kubernetes::User;
-use lab::{Host, Process, eventually};
+use lab::{Host, Process, built, eventually};
 
 use crate::{LIMIT, Site};
 
@@ -49,7 +48,7 @@ impl Policies {
     /// Starts what enforces policies, before there are any.
     pub(crate) fn enforce(cluster: &Cluster, client: &Host) -> Result<Policies> {
         let enforcers = cluster.nodes().map(|node| {
-            let mut command = Command::new(program()?);
+            let mut command = Command::new(built("kube-router")?);
             command.args([
                 "--run-firewall=true",
                 "--run-router=false",
@@ -135,14 +134,4 @@ fn controller_process(pod: IpAddr) -> Result<u32> {
         }
     }
     anyhow::bail!("no controller runs that has {pod}")
-}
-
-/// The program, if it is the one that is wanted.
-fn program() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
-    let (source, made) = (root.join("tests/kube-router"), root.join(".cache/kube-router"));
-    let is_same = |file: &&str| fs::read(source.join(file)).ok() == fs::read(made.join(file)).ok();
-    let up_to_date = made.join("kube-router").exists() && ["go.mod", "go.sum"].iter().all(is_same);
-    ensure!(up_to_date, "the kube-router of the tests is not built\nhint: run scripts/kube-router.sh");
-    Ok(made.join("kube-router"))
 }
