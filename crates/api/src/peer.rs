@@ -183,6 +183,25 @@ pub struct BGPPeerSpec {
     pub dual_stack_address_family: Option<bool>,
 }
 
+impl BGPPeerSpec {
+    /// The password and the name of the Secret with one (contract 4.2 rule 16); empty ones are none.
+    pub fn passwords(&self) -> [Option<&str>; 2] {
+        let reference = self.password_secret.as_ref().and_then(|reference| reference.name.as_deref());
+        [self.password.as_deref(), reference].map(|text| text.filter(|text| !text.is_empty()))
+    }
+
+    /// Whether connections are to have a password or keys, whether or not they can be found.
+    pub fn is_authenticated(&self) -> bool {
+        self.passwords().iter().any(Option::is_some) || !self.tcp_authentication_keys.is_empty()
+    }
+
+    /// Takes both away, for whoever needs to know neither.
+    pub fn remove_authentication(&mut self) {
+        (self.password, self.password_secret) = (None, None);
+        self.tcp_authentication_keys.clear();
+    }
+}
+
 impl fmt::Debug for BGPPeerSpec {
     /// Everything but the password, which is told to be there or not.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

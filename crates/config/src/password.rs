@@ -45,7 +45,7 @@ impl fmt::Display for Use {
 pub(crate) fn authentication(peer: &BGPPeer, context: &Context<'_>, report: &mut Report) -> Option<TcpAuthentication> {
     let keys = master_keys(peer, context, report);
     let password = password(peer, context, report);
-    let [plain, reference] = passwords(peer);
+    let [plain, reference] = peer.spec.passwords();
     if (plain.or(reference)).is_some() && !peer.spec.tcp_authentication_keys.is_empty() {
         report
             .error(
@@ -59,20 +59,9 @@ pub(crate) fn authentication(peer: &BGPPeer, context: &Context<'_>, report: &mut
     keys.map(TcpAuthentication::Keys).or(password.map(TcpAuthentication::Password))
 }
 
-/// The password of a peer and the name of the Secret with it; empty ones are none.
-fn passwords(peer: &BGPPeer) -> [Option<&str>; 2] {
-    let reference = peer.spec.password_secret.as_ref().and_then(|reference| reference.name.as_deref());
-    [peer.spec.password.as_deref(), reference].map(|text| text.filter(|text| !text.is_empty()))
-}
-
-/// True when a peer is to have a password or keys, whether or not they can be found.
-pub(crate) fn is_wanted(peer: &BGPPeer) -> bool {
-    passwords(peer).iter().any(Option::is_some) || !peer.spec.tcp_authentication_keys.is_empty()
-}
-
 /// Finds the password of a peer, if it is to have one.
 fn password(peer: &BGPPeer, context: &Context<'_>, report: &mut Report) -> Option<Secret> {
-    match passwords(peer) {
+    match peer.spec.passwords() {
         // D19: that both are there is told, whatever they hold.
         [Some(_), Some(_)] => {
             report

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use kit::{MacAlgorithm, MasterKeyTuple, MasterKeys, TcpAuthentication};
 
 use crate::finding::{Finding, Report};
-use crate::password::{Use, is_wanted, secret_text};
+use crate::password::{Use, secret_text};
 use crate::peers::share_a_node;
 use crate::validate::Context;
 use crate::{Peer, PeerEndpoint};
@@ -117,7 +117,8 @@ fn secret(
 pub(crate) fn overlaps(peers: &BTreeMap<Key, Peer>, context: &Context<'_>) -> Vec<Finding> {
     // Of one whose Secret is missing it is not known what it has; that is told as such.
     let is_known = |key: &Key, peer: &Peer| {
-        peer.authentication.is_some() || !context.objects.peers.get(key).is_some_and(|peer| is_wanted(peer))
+        peer.authentication.is_some()
+            || !context.objects.peers.get(key).is_some_and(|peer| peer.spec.is_authenticated())
     };
     let calling = || {
         let calling = peers.iter().filter(|(key, peer)| peer.connection_mode.listens() && is_known(key, peer));

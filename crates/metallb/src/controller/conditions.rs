@@ -129,9 +129,7 @@ impl Conditions {
                 }
                 Change::Applied(Object::BGPPeer(mut peer)) => {
                     // None counts here, and passwords and keys are nothing for the controller.
-                    peer.spec.password = None;
-                    peer.spec.password_secret = None;
-                    peer.spec.tcp_authentication_keys.clear();
+                    peer.spec.remove_authentication();
                     peer.spec.bfd_profile = None;
                     self.is_dirty |= self.objects.insert(Object::BGPPeer(peer));
                 }

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::{BGPPeer, Kind, Object};
+use api::{Kind, Object};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
@@ -192,16 +192,9 @@ fn is_kept(kind: Kind) -> bool {
 /// No password and no key is ever kept. A Service of another type is announced by nobody, and there are many.
 fn keeping(object: &Object) -> Keeping {
     match object {
-        Object::BGPPeer(peer) if has_password(peer) => Keeping::Name,
+        Object::BGPPeer(peer) if peer.spec.is_authenticated() => Keeping::Name,
         Object::Service(service) if service.spec.type_.as_deref() != Some("LoadBalancer") => Keeping::Nothing,
         object if is_kept(object.kind()) => Keeping::Whole,
         _ => Keeping::Nothing,
     }
-}
-
-/// As validation sees it: empty ones are none.
-fn has_password(peer: &BGPPeer) -> bool {
-    let secret = peer.spec.password_secret.as_ref().and_then(|reference| reference.name.as_deref());
-    let has_password = [peer.spec.password.as_deref(), secret].into_iter().flatten().any(|text| !text.is_empty());
-    has_password || !peer.spec.tcp_authentication_keys.is_empty()
 }
