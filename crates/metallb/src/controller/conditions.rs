@@ -72,6 +72,11 @@ struct How {
 }
 
 impl How {
+    /// It has no address, which is known without what speakers write.
+    fn no_address(told_by: ToldBy) -> How {
+        How { patience: PATIENCE, healing: Healing::Alone, told_by }
+    }
+
     /// Nobody announces it.
     fn of(silence: &Silence) -> How {
         // Speakers write one status object after the other, and an API server may take long over thousands.
@@ -294,21 +299,18 @@ impl Conditions {
             return None;
         }
         let answer = self.overview.answer(&service);
-        if answer == Answer::NotOurs {
-            return Some(Notification::NotOurs(service));
-        }
-        if let Some(complaint) = verdicts.decisions.complaint(&service) {
-            let (reason, message) = (complaint.reason, complaint.message);
-            let how = How { patience: PATIENCE, healing: Healing::Alone, told_by: ToldBy::Others };
-            return Some(self.wrong(service, reason, message, how));
+        if answer != Answer::NotOurs
+            && let Some(complaint) = verdicts.decisions.complaint(&service)
+        {
+            return Some(self.wrong(service, complaint.reason, complaint.message, How::no_address(ToldBy::Others)));
         }
         match answer {
-            Answer::NotOurs | Answer::Announced => Some(Notification::Well(service)),
+            Answer::NotOurs => Some(Notification::NotOurs(service)),
+            Answer::Announced => Some(Notification::Well(service)),
             Answer::NoAddress => {
                 let refused = verdicts.refused.filter(|_| self.standing == Standing::Refused)?;
                 let message = format!("no address: {refused}; hint: correct it; see ConfigurationState controller");
-                let how = How { patience: PATIENCE, healing: Healing::Alone, told_by: ToldBy::Us };
-                Some(self.wrong(service, "InvalidConfiguration", message, how))
+                Some(self.wrong(service, "InvalidConfiguration", message, How::no_address(ToldBy::Us)))
             }
             Answer::Silent(_) if !self.is_complete || self.standing != Standing::Deciding => None,
             Answer::Silent(silence) => {
