@@ -14,10 +14,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use kit::{Family, MacAlgorithm, Secret};
 use socket2::SockRef;
 
-pub use ao::{AO_KEY_MAX, ao_keys_add, ao_keys_remove, ao_keys_set};
+pub use ao::{ao_keys_add, ao_keys_remove, ao_keys_set};
 
-/// The longest key that Linux takes, in bytes.
-pub const MD5_KEY_MAX: usize = 80;
+/// The longest password or key that Linux takes (`TCP_MD5SIG_MAXKEYLEN`, `TCP_AO_MAXKEYLEN`), in bytes.
+pub const KEY_MAX: usize = 80;
 
 /// Precedence "internetwork control" (RFC 4271 appendix E), as TOS byte and traffic class.
 const PRECEDENCE_INTERNETWORK_CONTROL: u32 = 0xc0;
@@ -26,7 +26,7 @@ const PRECEDENCE_INTERNETWORK_CONTROL: u32 = 0xc0;
 #[derive(Debug, thiserror::Error)]
 pub enum TcpOptionError {
     /// The password or key does not fit.
-    #[error("the password or key has {0} bytes, the kernel takes at most {MD5_KEY_MAX}")]
+    #[error("the password or key has {0} bytes, the kernel takes at most {KEY_MAX}")]
     KeyTooLong(usize),
     /// The kernel can not sign segments: it was built without, or runs in FIPS mode.
     #[error("this kernel has no TCP MD5 signatures")]
@@ -73,7 +73,7 @@ struct TcpMd5Sig {
     prefix_len: u8,
     key_len: u16,
     interface_index: libc::c_int,
-    key: [u8; MD5_KEY_MAX],
+    key: [u8; KEY_MAX],
 }
 
 const _: () = assert!(mem::size_of::<TcpMd5Sig>() == 216, "the kernel checks the size");
@@ -94,19 +94,14 @@ pub fn md5_password_set_for_network(
     prefix_length: u8,
     password: &Secret,
 ) -> Result<(), TcpOptionError> {
-    let secret = password.reveal().as_bytes();
-    let mut key = [0; MD5_KEY_MAX];
-    match key.get_mut(..secret.len()) {
-        Some(begin) => begin.copy_from_slice(secret),
-        None => return Err(TcpOptionError::KeyTooLong(secret.len())),
-    }
+    let (key, length) = key_bytes(password)?;
     let (family, address) = sockaddr(network);
     let mut option = TcpMd5Sig {
         family,
         address,
         flags: MD5_FLAG_PREFIX,
         prefix_len: prefix_length,
-        key_len: u16::try_from(secret.len()).unwrap_or_default(),
+        key_len: length.into(),
         interface_index: 0,
         key,
     };
@@ -125,6 +120,19 @@ pub fn md5_password_set_for_network(
         Some(libc::EKEYREJECTED) => TcpOptionError::KeyClash(source),
         _ => TcpOptionError::Refused { option: "the TCP MD5 password", source },
     })
+}
+
+/// A password or key as the kernel takes it, and its length.
+fn key_bytes(secret: &Secret) -> Result<([u8; KEY_MAX], u8), TcpOptionError> {
+    let bytes = secret.reveal().as_bytes();
+    let mut key = [0; KEY_MAX];
+    match (key.get_mut(..bytes.len()), u8::try_from(bytes.len())) {
+        (Some(begin), Ok(length)) => {
+            begin.copy_from_slice(bytes);
+            Ok((key, length))
+        }
+        _ => Err(TcpOptionError::KeyTooLong(bytes.len())),
+    }
 }
 
 /// The content of a `sockaddr_in` or `sockaddr_in6`, without a port.

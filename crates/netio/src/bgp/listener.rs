@@ -112,9 +112,7 @@ impl<K> Listener<K> {
         self.epoch.store(since.0, Ordering::SeqCst);
         Ok((since, waiting))
     }
-}
 
-impl<K> Listener<K> {
     /// Signs and checks what goes to and comes from this network.
     fn sign(&self, network: IpNet, authentication: &TcpAuthentication) -> Result<(), TcpOptionError> {
         let (socket, address, length) = (&*self.socket, network.addr(), network.prefix_len());

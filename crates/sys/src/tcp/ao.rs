@@ -10,10 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use kit::{Family, MacAlgorithm, MasterKeyTuple, MasterKeys};
 
-use super::{SOCKADDR_AFTER_FAMILY, TcpOptionError, option_set, sockaddr};
-
-/// The longest key that Linux takes (`TCP_AO_MAXKEYLEN`), in bytes.
-pub const AO_KEY_MAX: usize = 80;
+use super::{KEY_MAX, SOCKADDR_AFTER_FAMILY, TcpOptionError, key_bytes, option_set, sockaddr};
 
 /// Bytes of a signature in each segment: the 96 bits of both algorithms.
 const MAC_LENGTH: u8 = 12;
@@ -47,7 +44,7 @@ struct TcpAoAdd {
     mac_len: u8,
     key_flags: u8,
     key_len: u8,
-    key: [u8; AO_KEY_MAX],
+    key: [u8; KEY_MAX],
 }
 
 /// `struct tcp_ao_del`.
@@ -172,12 +169,7 @@ impl TcpAoAdd {
         tuple: &MasterKeyTuple,
         preference: Preference,
     ) -> Result<Self, TcpOptionError> {
-        let secret = tuple.key.reveal().as_bytes();
-        let mut key = [0; AO_KEY_MAX];
-        match key.get_mut(..secret.len()) {
-            Some(begin) => begin.copy_from_slice(secret),
-            None => return Err(TcpOptionError::KeyTooLong(secret.len())),
-        }
+        let (key, key_len) = key_bytes(&tuple.key)?;
         let (family, address) = sockaddr(network);
         Ok(TcpAoAdd {
             family,
@@ -194,7 +186,7 @@ impl TcpAoAdd {
             receive_id: tuple.receive_id,
             mac_len: MAC_LENGTH,
             key_flags: 0,
-            key_len: u8::try_from(secret.len()).unwrap_or_default(),
+            key_len,
             key,
         })
     }
@@ -277,7 +269,7 @@ mod tests {
         ];
         assert_eq!(bytes(&option), expected.concat());
 
-        let cmac = key(0, 255, MacAlgorithm::Aes128Cmac, &"k".repeat(AO_KEY_MAX));
+        let cmac = key(0, 255, MacAlgorithm::Aes128Cmac, &"k".repeat(KEY_MAX));
         let option = TcpAoAdd::new("2001:db8::".parse().unwrap(), 64, &cmac, Preference::Later).unwrap();
         let expected = [
             at(0, &[10]),
@@ -286,7 +278,7 @@ mod tests {
             at(202, &[64]),
             at(204, &[255, 12]),
             at(207, &[80]),
-            at(208, "k".repeat(AO_KEY_MAX).as_bytes()),
+            at(208, "k".repeat(KEY_MAX).as_bytes()),
         ];
         assert_eq!(bytes(&option), expected.concat());
 
