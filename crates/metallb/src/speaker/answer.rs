@@ -317,36 +317,16 @@ mod tests {
 
     use bgp::RouteAttributes;
     use config::{ConnectionMode, Peer, PeerEndpoint};
-    use kit::{Asn, RemoteAs, SelectorList};
     use netio::clock::Clock;
     use tokio::sync::mpsc;
 
+    use super::super::sessions::tests::plain_peer;
     use super::*;
 
     fn peer(name: &str) -> Arc<Peer> {
-        Arc::new(Peer {
-            name: name.to_owned(),
-            my_asn: Asn::new(64512).unwrap(),
-            local_asn: None,
-            remote_as: RemoteAs::External,
-            // There is no such interface, so nothing leaves this process.
-            endpoint: PeerEndpoint::Interface(format!("no-{name}")),
-            port: 179,
-            connection_mode: ConnectionMode::Active,
-            source_address: None,
-            hold_time: None,
-            keepalive_time: None,
-            connect_time: None,
-            router_id: None,
-            node_selectors: SelectorList::default(),
-            authentication: None,
-            bfd: None,
-            graceful_restart: None,
-            ebgp_multi_hop: false,
-            ttl_security_hops: None,
-            vrf: None,
-            dual_stack_address_family: false,
-        })
+        // There is no such interface, so nothing leaves this process.
+        let endpoint = PeerEndpoint::Interface(format!("no-{name}"));
+        Arc::new(plain_peer(name.to_owned(), endpoint, ConnectionMode::Active))
     }
 
     /// The pieces of an answer, each as its lines.

@@ -545,8 +545,36 @@ fn router_id_of_name(name: &str) -> RouterId {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use kit::{Asn, RemoteAs, SelectorList};
+
     use super::*;
+
+    /// A peer to which nothing special applies.
+    pub(in super::super) fn plain_peer(name: String, endpoint: PeerEndpoint, connection_mode: ConnectionMode) -> Peer {
+        Peer {
+            name,
+            my_asn: Asn::new(64512).unwrap(),
+            local_asn: None,
+            remote_as: RemoteAs::External,
+            endpoint,
+            port: 179,
+            connection_mode,
+            source_address: None,
+            hold_time: None,
+            keepalive_time: None,
+            connect_time: None,
+            router_id: None,
+            node_selectors: SelectorList::default(),
+            authentication: None,
+            bfd: None,
+            graceful_restart: None,
+            ebgp_multi_hop: false,
+            ttl_security_hops: None,
+            vrf: None,
+            dual_stack_address_family: false,
+        }
+    }
 
     #[test]
     fn the_identifier_of_a_name_is_its_checksum() {

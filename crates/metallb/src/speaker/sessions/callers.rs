@@ -317,36 +317,17 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use config::ConnectionMode;
-    use kit::{Asn, RemoteAs, Secret, SelectorList, TcpAuthentication};
+    use kit::{Secret, TcpAuthentication};
     use netio::clock::Clock;
     use tokio::net::{TcpSocket, TcpStream};
 
     use super::super::Event;
+    use super::super::tests::plain_peer;
     use super::*;
 
     fn peer(endpoint: PeerEndpoint, connection_mode: ConnectionMode, password: Option<&str>) -> Arc<Peer> {
-        Arc::new(Peer {
-            name: endpoint.to_string(),
-            my_asn: Asn::new(64512).unwrap(),
-            local_asn: None,
-            remote_as: RemoteAs::External,
-            endpoint,
-            port: 1,
-            connection_mode,
-            source_address: None,
-            hold_time: None,
-            keepalive_time: None,
-            connect_time: None,
-            router_id: None,
-            node_selectors: SelectorList::default(),
-            authentication: password.map(|text| TcpAuthentication::Password(Secret::new(text))),
-            bfd: None,
-            graceful_restart: None,
-            ebgp_multi_hop: false,
-            ttl_security_hops: None,
-            vrf: None,
-            dual_stack_address_family: false,
-        })
+        let authentication = password.map(|text| TcpAuthentication::Password(Secret::new(text)));
+        Arc::new(Peer { port: 1, authentication, ..plain_peer(endpoint.to_string(), endpoint, connection_mode) })
     }
 
     /// Connects from an address, and goes on until the sessions have heard of it.
