@@ -28,8 +28,6 @@ mod scale;
 
 use scale::{Figures, Plan, live};
 
-/// So many nodes all watch each other if they should.
-const SMALL: u64 = 17;
 /// In this time an heir knows, also where several died at once, and there is one owner again when the network falls apart or heals.
 const BUDGET: Duration = Duration::from_secs(2);
 /// Nodes, addresses, nodes that die or come back, and seeds.
@@ -63,8 +61,7 @@ fn main() -> ExitCode {
             most(|it| it.packets_parted),
         );
         is_quick &= times.last().is_none_or(|last| *last <= BUDGET);
-        // In larger clusters it may be that nobody in one part watches a node of the other: then memberlist finds it.
-        let slow = all.iter().position(|it| it.parted.max(it.healed) > BUDGET).filter(|_| nodes <= SMALL);
+        let slow = all.iter().position(|it| it.parted.max(it.healed) > BUDGET);
         if let Some(seed) = slow {
             println!("  with seed {seed} an address had not one owner for {}", all[seed].parted.max(all[seed].healed));
             is_quick = false;

@@ -46,6 +46,13 @@ enum Mode {
 impl Mode {
     const BOTH: [Mode; 2] = [Mode::Memberlist, Mode::Watch];
 
+    fn network(self, count: usize, weather: Weather, seed: u64) -> Network {
+        match self {
+            Mode::Memberlist => Network::joined(count, weather, seed),
+            Mode::Watch => Network::joined_watchfully(count, weather, seed),
+        }
+    }
+
     fn text(self) -> &'static str {
         match self {
             Mode::Memberlist => "memberlist",
@@ -79,7 +86,7 @@ fn traffic() {
     println!("  nodes  mode        packets/s out  bytes/s out  most packets/s  CPU us per second");
     for (count, seconds) in [(3, 300), (100, 60), (1000, 20)] {
         for mode in Mode::BOTH {
-            let mut network = Network::joined(count, Weather::FAIR, 1);
+            let mut network = mode.network(count, Weather::FAIR, 1);
             if mode == Mode::Watch {
                 watch_as_heirs(&mut network, 5 * count);
             }
@@ -130,7 +137,7 @@ impl Times {
 fn detection(count: usize, mode: Mode, weather: Weather, runs: u64) -> (Times, Times) {
     let (mut heirs, mut all) = (Vec::new(), Vec::new());
     for seed in 0..runs {
-        let mut network = Network::joined(count, Weather { loss_percent: 0, ..weather }, seed);
+        let mut network = mode.network(count, Weather { loss_percent: 0, ..weather }, seed);
         if mode == Mode::Watch {
             watch_as_heirs(&mut network, 5 * count);
         }
@@ -235,7 +242,7 @@ fn troubles() -> [Trouble; 9] {
 
 /// Lets living nodes be disturbed, and counts who was declared dead, or suspected.
 fn alarms(trouble: &Trouble, mode: Mode, count: usize, time: Duration, seed: u64) -> (usize, usize) {
-    let mut network = Network::joined(count, Weather { loss_percent: 0, ..trouble.weather }, seed);
+    let mut network = mode.network(count, Weather { loss_percent: 0, ..trouble.weather }, seed);
     network.weather = trouble.weather;
     if mode == Mode::Watch {
         network.watch_all();

@@ -16,6 +16,8 @@ pub struct Config {
     pub profile: Profile,
     /// How long watched members may be silent.
     pub patience: Patience,
+    /// Who is watched.
+    pub vigilance: Vigilance,
     /// The keys of the cluster.
     pub keyring: Keyring,
     /// The label of the cluster; MetalLB has none.
@@ -32,11 +34,21 @@ impl Config {
             address,
             profile: Profile::LAN,
             patience: Patience::DEFAULT,
+            vigilance: Vigilance::Circle,
             keyring,
             label: Label::default(),
             meta: Meta::default(),
         }
     }
+}
+
+/// Who is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vigilance {
+    /// Whom the speaker wants watched, and no others: they are left to memberlist's own probes.
+    Wanted,
+    /// A few others too, in a circle of all members: wherever the network falls apart, both sides see it.
+    Circle,
 }
 
 /// The label of a cluster: members with different ones ignore each other.

@@ -48,7 +48,7 @@ mod view;
 mod watch;
 pub mod wire;
 
-pub use config::{Config, Label, Meta, TooLong};
+pub use config::{Config, Label, Meta, TooLong, Vigilance};
 pub use event::{Cause, CloseReason, ConnectionId, Input, MemberChange, MemberState, OUTBOX_LIMIT, Output, Report};
 pub use key::{EmptySecret, KEY_LEN, KEYS_MAX, Key, Keyring, NONCE_LEN, Seal, TAG_LEN, TooManyKeys};
 pub use membership::Membership;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use kit::{Duration, Instant, Rng};
 
+use crate::watch::Proof;
 use crate::wire::{Alive, Health};
 use crate::{MemberState, Name, scale};
 
@@ -15,6 +16,8 @@ pub(crate) struct Member {
     pub(crate) node: Alive,
     pub(crate) condition: Condition,
     pub(crate) since: Instant,
+    /// Whether it has answered a ping of ours since it came.
+    pub(crate) proof: Proof,
 }
 
 /// What is made of a member.

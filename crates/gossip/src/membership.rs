@@ -2,17 +2,19 @@
 //!
 //! Here is what all parts share: inputs come in, timers fire, packets go out. The parts: [`merge`] decides whom to
 //! believe, [`probe`] finds members that failed, [`spread`] tells everybody, [`exchange`] compares whole lists over
-//! TCP, [`join`] and [`leave`] are what they say, and [`watching`] looks closely at the members whose addresses this
-//! node would inherit.
+//! TCP, [`join`] and [`leave`] are what they say, [`watching`] looks closely at the members whose addresses this
+//! node would inherit and at a few others, its [`circle`], and [`sweep`] at many when the network may have fallen apart.
 //!
 //! It knows no socket and no clock, and nothing of Services: who announces what is decided by the speaker.
 
+mod circle;
 mod exchange;
 mod join;
 mod leave;
 mod merge;
 mod probe;
 mod spread;
+mod sweep;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,13 +27,17 @@ use crate::broadcast::Queue;
 use crate::event::{ConnectionId, Input, MemberChange, Output, Report};
 use crate::member::{Condition, Member, Members};
 use crate::view::{Counters, MemberView, MembershipView, WatchView};
+use crate::watch::Proof;
 use crate::wire::{self, Alive, Dress, Guard, Message, Ping, Source, Versions};
 use crate::{Cause, Config, Name};
 
+use circle::{Circle, Strangers};
 use exchange::Stream;
 use join::Peers;
 use leave::Presence;
 use probe::{Expected, Probe};
+use spread::Urgent;
+use sweep::Sweep;
 use watching::Watched;
 
 /// A tick that comes so late means that this program did not run: time that must not be held against others.
@@ -62,6 +68,13 @@ pub struct Membership {
     /// Whom the speaker wants watched.
     wanted: BTreeSet<Name>,
     watches: BTreeMap<Name, Watched>,
+    circle: Circle,
+    strangers: Strangers,
+    sweep: Option<Sweep>,
+    /// The next time that there may be one.
+    sweep_from: Instant,
+    /// What everybody is to be told at once, and was not told often enough; one of each member.
+    urgent: VecDeque<Urgent>,
     /// The next time that everybody may be told something at once.
     urgent_from: Instant,
     /// Changes that are not told yet.
@@ -96,6 +109,12 @@ enum Timer {
     Leave,
     /// Look at a watched member.
     Watch(Name),
+    /// Ping the next member that has not answered yet.
+    Greet,
+    /// Count the answers of those that were looked at.
+    Sweep,
+    /// Tell everybody what could not be told at once.
+    Urgent,
     /// More changes are to be told.
     Changes,
 }
@@ -123,7 +142,7 @@ impl Membership {
             meta: config.meta.clone().into_bytes(),
             versions: Some(Versions::OURS),
         };
-        let ourselves = Member { node, condition: Condition::Alive, since: now };
+        let ourselves = Member { node, condition: Condition::Alive, since: now, proof: Proof::Missing };
         let profile = config.profile;
         let mut timers = TimerTable::new();
         let mut begin = |timer, interval: Duration| {
@@ -151,6 +170,11 @@ impl Membership {
             peers: Peers::default(),
             wanted: BTreeSet::new(),
             watches: BTreeMap::new(),
+            circle: Circle::default(),
+            strangers: Strangers::default(),
+            sweep: None,
+            sweep_from: now,
+            urgent: VecDeque::new(),
             urgent_from: now,
             changes: VecDeque::new(),
             counters: Counters::default(),
@@ -206,6 +230,9 @@ impl Membership {
                 Timer::Join => self.join_due(moment),
                 Timer::Leave => self.leave_again(moment),
                 Timer::Watch(name) => self.watch_step(moment, &name),
+                Timer::Greet => self.greet(moment),
+                Timer::Sweep => self.sweep_step(moment),
+                Timer::Urgent => self.tell_urgent(moment),
                 // Told after every input.
                 Timer::Changes => {}
             }

@@ -78,6 +78,8 @@ pub struct Counters {
     pub probes_failed: u64,
     /// Members that watches declared dead.
     pub watch_declared: u64,
+    /// How often others were looked at because a watched node fell silent: the network might have fallen apart.
+    pub sweeps: u64,
     /// How often we had to say that we live.
     pub denials: u64,
     /// How often this program did not run when it should have.

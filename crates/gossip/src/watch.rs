@@ -18,6 +18,9 @@
 //! | silent | never answered us | nobody knows | [`Patience::unknown`] |
 //! | silent | silent, and so is everybody else | we may be cut off ourselves | [`Patience::alone`] |
 //!
+//! A node that is silent in all ways may be one of many: the network has fallen apart. So others are looked at then, for once, in
+//! [`Pace::Wide`] steps.
+//!
 //! It knows no wire and no other member: it says what to send, and is told what came back.
 
 use std::collections::VecDeque;
@@ -117,8 +120,29 @@ pub(crate) enum Action {
     KernelProbe,
     /// Ask others to ping it, and ping them.
     AskOthers,
+    /// It may not be the only one: look at others.
+    Sweep,
     /// It is dead.
     Declare(Silence),
+}
+
+/// Whether every tenth of a second counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// It does: few are watched so.
+    Close,
+    /// Many are looked at.
+    Wide,
+}
+
+/// Whether a member that is to be watched has answered a ping of ours before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// It has, so its silence means something.
+    Answered,
+    /// It has not: perhaps it never will.
+    #[default]
+    Missing,
 }
 
 /// Whether there is any other member that could answer.
@@ -145,6 +169,7 @@ pub enum WatchState {
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
     phase: Phase,
+    pace: Pace,
     /// Pings without an answer, the oldest first.
     outstanding: VecDeque<Outstanding>,
     round_trip: RoundTrip,
@@ -191,6 +216,14 @@ struct Doubt {
     /// Whether another member answered since.
     witnessed: bool,
     ask_due: Instant,
+    /// Whether it was said that it may be one of many.
+    sweep: Sweep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sweep {
+    Unasked,
+    Asked,
 }
 
 /// What is known about the kernel of the node.
@@ -204,15 +237,34 @@ struct Kernel {
 
 impl Watch {
     /// A watch that begins now.
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant, proof: Proof) -> Self {
+        let phase = match proof {
+            Proof::Answered => Phase::Answering,
+            Proof::Missing => Phase::Unproven,
+        };
         Watch {
-            phase: Phase::Unproven,
+            phase,
+            pace: Pace::Close,
             outstanding: VecDeque::new(),
             round_trip: RoundTrip::default(),
             kernel: Kernel { answers: false, looks: 0, look_due: now },
             ping_due: now,
             judgement: Judgement::Free,
         }
+    }
+
+    /// A look at a member that has answered us before, and may have fallen silent with others.
+    pub(crate) fn sweeping(now: Instant) -> Self {
+        let doubt = Doubt { sweep: Sweep::Asked, ..Doubt::new(now, 0) };
+        Watch { phase: Phase::Doubtful(doubt), pace: Pace::Wide, ..Watch::new(now, Proof::Answered) }
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    pub(crate) fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     pub(crate) fn state(&self) -> WatchState {
@@ -254,7 +306,7 @@ impl Watch {
             Phase::Unproven | Phase::Answering => self.routine(now),
             Phase::Doubtful(_) => self.doubtful(now, patience, company),
             Phase::Declared { since } => {
-                let eager = now - *since < RETURN_EAGER;
+                let eager = self.pace == Pace::Close && now - *since < RETURN_EAGER;
                 self.ping_next(now, if eager { INTERVAL } else { INTERVAL_RETURN });
                 vec![Action::PingAccused]
             }
@@ -284,26 +336,45 @@ impl Watch {
     fn doubtful(&mut self, now: Instant, patience: &Patience, company: Company) -> Vec<Action> {
         let is_withheld = self.judgement == Judgement::Withheld;
         self.judgement = if is_withheld { Judgement::WasWithheld } else { Judgement::Free };
+        let mut actions = Vec::new();
+        if !is_withheld && self.sweep_is_due(now, patience) {
+            actions.push(Action::Sweep);
+        }
         if !is_withheld && let Some(silence) = self.verdict(now, patience, company) {
             self.phase = Phase::Declared { since: now };
             self.outstanding.clear();
             self.ping_due = now + INTERVAL_IN_DOUBT;
-            return vec![Action::Declare(silence), Action::PingAccused];
+            actions.extend([Action::Declare(silence), Action::PingAccused]);
+            return actions;
         }
-        let Phase::Doubtful(doubt) = &mut self.phase else { return Vec::new() };
+        let Phase::Doubtful(doubt) = &mut self.phase else { return actions };
         // While its kernel answers there is time; once that is late too, every question counts.
         let is_patient = doubt.kernel_heard.is_some_and(|heard| now - heard <= INTERVAL_PATIENT + LATE_MIN)
             && now - doubt.since > patience.silent;
-        let ask = now >= doubt.ask_due;
-        if ask {
-            doubt.ask_due = now + WITNESS_INTERVAL;
-        }
-        self.ping_next(now, if is_patient { INTERVAL_PATIENT } else { INTERVAL_IN_DOUBT });
-        let mut actions = vec![Action::Ping, Action::KernelProbe];
-        if ask {
+        let (interval, ask_interval) = match self.pace {
+            Pace::Wide => (INTERVAL, WITNESS_INTERVAL.times(3)),
+            Pace::Close if is_patient => (INTERVAL_PATIENT, WITNESS_INTERVAL),
+            Pace::Close => (INTERVAL_IN_DOUBT, WITNESS_INTERVAL),
+        };
+        actions.extend([Action::Ping, Action::KernelProbe]);
+        if now >= doubt.ask_due {
+            doubt.ask_due = now + ask_interval;
             actions.push(Action::AskOthers);
         }
+        self.ping_next(now, interval);
         actions
+    }
+
+    /// Once in a silence: when neither program nor kernel has answered for so long that the node may be dead.
+    fn sweep_is_due(&mut self, now: Instant, patience: &Patience) -> bool {
+        let silent = self.stretched(patience.silent);
+        let Phase::Doubtful(doubt) = &mut self.phase else { return false };
+        let last = doubt.kernel_heard.unwrap_or(doubt.since).max(doubt.since);
+        let is_due = doubt.sweep == Sweep::Unasked && now - last >= silent && doubt.pings >= PINGS_MIN;
+        if is_due {
+            doubt.sweep = Sweep::Asked;
+        }
+        is_due
     }
 
     fn verdict(&self, now: Instant, patience: &Patience, company: Company) -> Option<Silence> {
@@ -438,7 +509,7 @@ impl Watch {
 
     /// True while it answers, and has done so a moment ago: then nobody else knows better.
     pub(crate) fn is_answering(&self) -> bool {
-        matches!(self.phase, Phase::Answering)
+        matches!(self.phase, Phase::Answering) && self.round_trip.smoothed.is_some()
     }
 
     /// The member is alive again by its own word, or dead by another's.
@@ -478,6 +549,7 @@ impl Doubt {
             witnessed: false,
             // One lost packet is no reason to ask anybody.
             ask_due: since + LATE_MIN.times(2),
+            sweep: Sweep::Unasked,
         }
     }
 }

@@ -54,7 +54,15 @@ impl Membership {
         let waiting = self.members.random(TOLD_MAX, &mut self.rng, is_told).into_iter().collect();
         self.presence = Presence::Leaving { waiting, end: moment.now + TIME_MAX };
         // Who leaves finds nobody at fault any more.
-        for timer in [Timer::Probe, Timer::ProbeTimeout, Timer::ProbeEnd, Timer::PushPull, Timer::Join] {
+        for timer in [
+            Timer::Probe,
+            Timer::ProbeTimeout,
+            Timer::ProbeEnd,
+            Timer::PushPull,
+            Timer::Join,
+            Timer::Greet,
+            Timer::Sweep,
+        ] {
             self.timers.clear(&timer);
         }
         self.probe = None;
@@ -62,6 +70,7 @@ impl Membership {
             self.watch_end(moment, &name);
         }
         self.wanted.clear();
+        self.circle.clear();
         self.leave_again(moment);
     }
 

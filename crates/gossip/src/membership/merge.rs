@@ -8,6 +8,7 @@ use kit::Instant;
 use super::{Membership, Moment, Timer};
 use crate::event::{Cause, MemberState, Report};
 use crate::member::{Condition, Confirmed, Member, Suspicion};
+use crate::watch::Proof;
 use crate::wire::{Alive, Dead, Health, MEMBERS_MAX, Message, NodeState, Suspect};
 use crate::{Meta, Name, Silence};
 
@@ -47,10 +48,13 @@ impl Membership {
             return moment.report(Report::TooManyMembers { name: alive.node });
         }
         let name = alive.node.clone();
-        self.members
-            .insert(Member { node: alive.clone(), condition: Condition::Alive, since: moment.now }, &mut self.rng);
+        self.members.insert(
+            Member { node: alive.clone(), condition: Condition::Alive, since: moment.now, proof: Proof::Missing },
+            &mut self.rng,
+        );
         self.queue.push(name.clone(), Message::Alive(alive).encode());
         self.changed(&name, Cause::Itself);
+        self.circle_enter(moment, &name);
         self.watch_begin(moment, &name);
     }
 
@@ -60,6 +64,7 @@ impl Membership {
         self.queue.push(name.clone(), Message::Alive(alive.clone()).encode());
         let Some(member) = self.members.get_mut(&name) else { return };
         let was_alive = matches!(member.condition, Condition::Alive);
+        let was_member = member.state().is_member();
         let has_moved = member.node.address != alive.address;
         if member.node.meta != alive.meta {
             self.meta_changes = self.meta_changes.saturating_add(1);
@@ -70,6 +75,9 @@ impl Membership {
         if !was_alive {
             member.condition = Condition::Alive;
             member.since = moment.now;
+        }
+        if !was_member || has_moved {
+            self.circle_enter(moment, &name);
         }
         if !was_alive || has_moved {
             self.changed(&name, Cause::Itself);
@@ -178,7 +186,7 @@ impl Membership {
             if self.presence.is_member() {
                 moment.report(Report::Accused { by: dead.from, state: MemberState::Dead });
                 let alive = self.deny(dead.incarnation);
-                self.tell_everybody(moment, &Message::Alive(alive));
+                self.tell_everybody(moment, &dead.node, &Message::Alive(alive));
             }
             return;
         }
@@ -206,6 +214,7 @@ impl Membership {
         member.since = moment.now;
         self.changed(&name, cause);
         self.watch_dead(moment, &name);
+        self.circle_leave(moment, &name);
         self.join_soon(moment.now);
     }
 
@@ -224,7 +233,8 @@ impl Membership {
         self.config.meta = meta;
         if self.presence.is_member() {
             let alive = self.incarnation_next(self.incarnation);
-            self.tell_everybody(moment, &Message::Alive(alive));
+            let name = self.config.name.clone();
+            self.tell_everybody(moment, &name, &Message::Alive(alive));
         }
     }
 

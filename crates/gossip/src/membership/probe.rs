@@ -34,6 +34,8 @@ pub(super) enum Awaited {
     Vouch { name: Name, asked: Instant },
     /// Another member was pinged, to see whether anybody answers us.
     Witness(Name),
+    /// A member that is new was pinged.
+    Greeting(Name),
     /// A member was told that we leave.
     Farewell(Name),
 }
@@ -208,6 +210,7 @@ impl Membership {
             self.awareness.improve();
             self.ping_over_tcp_end(moment, sequence);
             self.watch_vouched(moment, &probe.name, probe.sent);
+            self.proven(&probe.name);
             return self.witnessed(&probe.name);
         }
         match self.expected.remove(sequence) {
@@ -218,10 +221,14 @@ impl Membership {
             }
             Some(Awaited::Watch(name)) => {
                 self.watch_answered(moment, &name, sequence);
+                self.proven(&name);
                 self.witnessed(&name);
             }
             Some(Awaited::Vouch { name, asked }) => self.watch_vouched(moment, &name, asked),
-            Some(Awaited::Witness(name)) => self.witnessed(&name),
+            Some(Awaited::Witness(name) | Awaited::Greeting(name)) => {
+                self.proven(&name);
+                self.witnessed(&name);
+            }
             Some(Awaited::Farewell(name)) => self.farewell_heard(moment, &name),
         }
     }

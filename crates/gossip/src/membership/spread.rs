@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use kit::Duration;
+use kit::{Duration, Instant};
 
 use super::{Membership, Moment, Timer};
 use crate::broadcast::For;
@@ -16,9 +16,27 @@ const URGENT_MAX: usize = 128;
 /// Whoever makes us send such messages must not make us send without end: one in this time, and a few ahead of it.
 const URGENT_INTERVAL: Duration = Duration::from_millis(100);
 const URGENT_AHEAD: Duration = Duration::from_millis(800);
+/// How often each of them is told: the first packet to a member may be lost, and gossip misses one now and then.
+const URGENT_TIMES: u32 = 2;
+
+/// What everybody is to be told at once.
+#[derive(Clone, Debug)]
+pub(super) struct Urgent {
+    about: Name,
+    message: Vec<u8>,
+    /// How often it is still to be told.
+    times: u32,
+}
 
 /// Members understand checksums from this version of the protocol on.
 const CHECKSUM_FROM: u8 = 5;
+
+impl Urgent {
+    /// The room that it takes in a packet.
+    fn size(&self) -> usize {
+        self.message.len().saturating_add(COMPOUND_OVERHEAD)
+    }
+}
 
 impl Member {
     pub(super) fn protocol_max(&self) -> u8 {
@@ -100,20 +118,49 @@ impl Membership {
         moment.out.push(Output::Send { to, bytes });
     }
 
-    /// Tells everybody at once, up to a limit. Whoever is missed hears of it by gossip.
-    pub(super) fn tell_everybody(&mut self, moment: &mut Moment<'_>, message: &Message) {
-        if self.urgent_from > moment.now + URGENT_AHEAD {
+    /// Tells everybody at once what there is to say about a member, up to a limit. Whoever is missed hears of it by gossip.
+    pub(super) fn tell_everybody(&mut self, moment: &mut Moment<'_>, about: &Name, message: &Message) {
+        self.urgent.retain(|urgent| urgent.about != *about);
+        self.urgent.push_front(Urgent { about: about.clone(), message: message.encode(), times: URGENT_TIMES });
+        if !self.urgent_wait(moment.now).is_zero() {
+            return self.timers.set(Timer::Urgent, moment.now + self.urgent_wait(moment.now));
+        }
+        self.tell_urgent(moment);
+    }
+
+    /// How long it must not be told yet.
+    fn urgent_wait(&self, now: Instant) -> Duration {
+        self.urgent_from - (now + URGENT_AHEAD)
+    }
+
+    /// Tells everybody what is urgent: as much of it as goes into a packet.
+    pub(super) fn tell_urgent(&mut self, moment: &mut Moment<'_>) {
+        let overhead = COMPOUND_OVERHEAD.saturating_add(self.dress().overhead());
+        let mut room = self.config.profile.udp_buffer_size.saturating_sub(overhead);
+        let mut parts: Vec<Vec<u8>> = Vec::new();
+        let mut again: Vec<Urgent> = Vec::new();
+        while parts.len() < PARTS_MAX
+            && let Some(urgent) = self.urgent.pop_front_if(|urgent| parts.is_empty() || urgent.size() <= room)
+        {
+            room = room.saturating_sub(urgent.size());
+            parts.push(urgent.message.clone());
+            again.push(Urgent { times: urgent.times.saturating_sub(1), ..urgent });
+        }
+        if parts.is_empty() {
             return;
         }
+        self.urgent.extend(again.into_iter().filter(|urgent| urgent.times > 0));
         self.urgent_from = self.urgent_from.max(moment.now) + URGENT_INTERVAL;
+        if !self.urgent.is_empty() {
+            self.timers.set(Timer::Urgent, moment.now + self.urgent_wait(moment.now).max(URGENT_INTERVAL));
+        }
         let ourselves = self.config.name.clone();
         let is_told = |member: &Member| member.state().is_member() && member.node.node != ourselves;
         let names: Vec<Name> = self.members.random(URGENT_MAX, &mut self.rng, is_told);
-        let bytes = message.encode();
         for name in names {
             if let Some(member) = self.members.get(&name) {
                 let (to, checksum) = (member.address(), member.checksum());
-                self.send_parts(moment, to, vec![bytes.clone()], checksum);
+                self.send_parts(moment, to, parts.clone(), checksum);
             }
         }
     }

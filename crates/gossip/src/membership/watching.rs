@@ -11,11 +11,11 @@ use super::{Membership, Moment, Timer};
 use crate::broadcast::For;
 use crate::event::{Cause, Output};
 use crate::member::{Condition, Member};
-use crate::watch::{Action, Company, Watch, WatchState};
+use crate::watch::{Action, Company, Pace, Watch, WatchState};
 use crate::wire::{Checksum, Dead, IndirectPing, Message, Suspect};
 use crate::{Name, Silence};
 
-/// The most members that are watched, at ten pings a second each. In a large cluster every member has still so many
+/// The most members that are watched because the speaker wants it, at ten pings a second each. In a large cluster every member has still so many
 /// watchers, on average, and what one of them finds, all hear at once.
 pub(super) const WATCHED_MAX: usize = 16;
 /// How many others are asked when a watched member is silent.
@@ -30,12 +30,18 @@ pub(super) struct Watched {
     declared: Option<Silence>,
 }
 
+impl Watched {
+    pub(super) fn new(watch: Watch, address: SocketAddr) -> Self {
+        Watched { watch, address, declared: None }
+    }
+}
+
 impl Membership {
     pub(super) fn watch_set(&mut self, moment: &mut Moment<'_>, members: BTreeSet<Name>) {
         self.wanted = self.nearest(members);
         let over: Vec<Name> = self.watches.keys().filter(|name| !self.is_watched_still(name)).cloned().collect();
         for name in over {
-            self.watch_end(moment, &name);
+            self.watch_release(moment, &name);
         }
         for name in self.wanted.clone() {
             self.watch_begin(moment, &name);
@@ -52,19 +58,36 @@ impl Membership {
 
     /// A watch goes on over one who was declared dead, until it is back: its addresses are not its own meanwhile, so
     /// nobody wants it watched.
-    fn is_watched_still(&self, name: &Name) -> bool {
+    pub(super) fn is_watched_still(&self, name: &Name) -> bool {
         let is_dead = || matches!(self.members.get(name).map(|it| &it.condition), Some(Condition::Dead));
-        self.wanted.contains(name) || is_dead()
+        self.is_wanted(name) || is_dead()
+    }
+
+    /// By the speaker, or as one of the circle.
+    fn is_wanted(&self, name: &Name) -> bool {
+        self.wanted.contains(name) || self.circle.is_guarded(name)
     }
 
     /// Begins a watch if it is wanted.
     pub(super) fn watch_begin(&mut self, moment: &mut Moment<'_>, name: &Name) {
-        if self.watches.contains_key(name) || !self.wanted.contains(name) || !self.is_member(name) {
+        if !self.is_wanted(name) {
             return;
         }
-        let Some(address) = self.address_of(name) else { return };
-        self.watches.insert(name.clone(), Watched { watch: Watch::new(moment.now), address, declared: None });
+        if let Some(watched) = self.watches.get_mut(name) {
+            return watched.watch.set_pace(Pace::Close);
+        }
+        let Some(member) = self.members.get(name).filter(|member| member.state().is_member()) else { return };
+        let watched = Watched::new(Watch::new(moment.now, member.proof), member.address());
+        self.watches.insert(name.clone(), watched);
         self.watch_timer_set(name);
+    }
+
+    /// Nobody wants it watched any more. One that is silent is not let out of sight.
+    pub(super) fn watch_release(&mut self, moment: &mut Moment<'_>, name: &Name) {
+        match self.watches.get_mut(name) {
+            Some(watched) if watched.watch.state() == WatchState::Doubtful => watched.watch.set_pace(Pace::Wide),
+            _ => self.watch_end(moment, name),
+        }
     }
 
     pub(super) fn watch_end(&mut self, moment: &mut Moment<'_>, name: &Name) {
@@ -77,9 +100,9 @@ impl Membership {
     /// A member lives by its own word, perhaps somewhere else. The word may have been under way for long, so it says nothing about
     /// a silence, and takes nothing from what is known of one that answers.
     pub(super) fn watch_restart(&mut self, moment: &mut Moment<'_>, name: &Name) {
-        let address = self.address_of(name);
+        let (address, is_wanted) = (self.address_of(name), self.is_wanted(name));
         match self.watches.get_mut(name) {
-            Some(watched) if Some(watched.address) == address && self.wanted.contains(name) => {
+            Some(watched) if Some(watched.address) == address && is_wanted => {
                 if watched.watch.state() == WatchState::Declared {
                     watched.watch.restart(moment.now);
                 }
@@ -125,6 +148,7 @@ impl Membership {
                 Action::PingAccused => self.watch_ping_accused(moment, name, address),
                 Action::KernelProbe => moment.out.push(Output::KernelProbe { address }),
                 Action::AskOthers => self.watch_ask(moment, name, address),
+                Action::Sweep => self.sweep_begin(moment),
                 Action::Declare(silence) => self.watch_declare(moment, name, silence),
             }
         }
@@ -150,7 +174,7 @@ impl Membership {
         let sequence = self.watch_sequence(moment.now, name);
         let ping = Message::Ping(self.ping(sequence, name));
         let parts = self.with_company(&ping, For::Company(to));
-        self.ping_parts(moment, to, parts);
+        self.ping_parts(moment, name, to, parts);
     }
 
     /// A ping for a member that counts as suspect or dead, which says so.
@@ -160,7 +184,7 @@ impl Membership {
         let suspect = Message::Suspect(Suspect { incarnation, node, from });
         let sequence = self.watch_sequence(moment.now, name);
         let ping = Message::Ping(self.ping(sequence, name));
-        self.ping_parts(moment, to, vec![ping.encode(), suspect.encode()]);
+        self.ping_parts(moment, name, to, vec![ping.encode(), suspect.encode()]);
     }
 
     fn watch_sequence(&mut self, now: Instant, name: &Name) -> u32 {
@@ -172,10 +196,12 @@ impl Membership {
         sequence
     }
 
-    fn ping_parts(&mut self, moment: &mut Moment<'_>, to: SocketAddr, parts: Vec<Vec<u8>>) {
+    fn ping_parts(&mut self, moment: &mut Moment<'_>, name: &Name, to: SocketAddr, parts: Vec<Vec<u8>>) {
         let bytes = self.dress().packet(parts, Checksum::Absent);
         self.counters.packet_sent(bytes.len());
-        moment.out.push(Output::Ping { to, bytes });
+        // Of the few that are watched all the time, each has a socket, which says that its port is closed.
+        let is_close = self.watches.get(name).is_some_and(|watched| watched.watch.pace() == Pace::Close);
+        moment.out.push(if is_close { Output::Ping { to, bytes } } else { Output::Send { to, bytes } });
     }
 
     /// Pings some others, and has them ping the silent one: the way to it may be broken, or the way to us.
@@ -210,7 +236,7 @@ impl Membership {
         // The speaker first, then all others. The dead itself is pinged with the accusation in any case.
         self.changes_tell(moment);
         if silence != Silence::Alone {
-            self.tell_everybody(moment, &news);
+            self.tell_everybody(moment, name, &news);
         }
     }
 
@@ -218,6 +244,7 @@ impl Membership {
         if let Some(watched) = self.watches.get_mut(name) {
             watched.watch.answered(moment.now, sequence);
             self.watch_timer_set(name);
+            self.sweep_heard(moment, name);
         }
     }
 
@@ -225,6 +252,7 @@ impl Membership {
         if let Some(watched) = self.watches.get_mut(name) {
             watched.watch.vouched(moment.now, asked);
             self.watch_timer_set(name);
+            self.sweep_heard(moment, name);
         }
     }
 
@@ -257,8 +285,12 @@ impl Membership {
     }
 }
 
-/// How far two members are from each other, for the choice of watchers (FNV-1a, which spreads names well enough).
+/// How far two members are from each other, for the choice of watchers.
 fn distance(from: &Name, to: &Name) -> u64 {
-    let bytes = from.as_str().bytes().chain([0]).chain(to.as_str().bytes());
+    digest(from.as_str().bytes().chain([0]).chain(to.as_str().bytes()))
+}
+
+/// FNV-1a, which spreads names well enough.
+pub(super) fn digest(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }

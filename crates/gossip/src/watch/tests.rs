@@ -20,7 +20,7 @@ struct Watched {
 
 impl Watched {
     fn new() -> Self {
-        Watched { watch: Watch::new(at(1000)), now: at(1000), sequence: 0, company: Company::Others }
+        Watched { watch: Watch::new(at(1000), Proof::Missing), now: at(1000), sequence: 0, company: Company::Others }
     }
 
     /// A watch that was answered a few times, and whose kernel was asked and answered.

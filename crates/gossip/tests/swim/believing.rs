@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use expect_test::{Expect, expect};
 use gossip::wire::{Alive, Dead, Message, Suspect, Versions};
-use gossip::{Config, Input, Keyring, MemberState, Membership, Name, OUTBOX_LIMIT, Output};
+use gossip::{Config, Input, Keyring, MemberState, Membership, Name, OUTBOX_LIMIT, Output, Vigilance};
 use kit::{Duration, Instant, Outbox, Rng};
 
 const NOW: Instant = Instant::from_micros(1_000_000);
@@ -26,7 +26,8 @@ struct Us {
 
 impl Us {
     fn new() -> Self {
-        let config = Config::new(name("us"), address(1), Keyring::plaintext());
+        let plain = Config::new(name("us"), address(1), Keyring::plaintext());
+        let config = Config { vigilance: Vigilance::Wanted, ..plain };
         let membership = Membership::new(config, Rng::new(1), Instant::ZERO);
         let mut us = Us { membership, out: Outbox::with_limit(OUTBOX_LIMIT) };
         us.hear(&alive("b", 1, address(3)));

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use gossip::{
     Cause, CloseReason, Config, ConnectionId, Input, MemberState, Membership, Name, OUTBOX_LIMIT, Output, Report,
+    Vigilance,
 };
 use kit::{Duration, Instant, Outbox, Rng};
 
@@ -207,8 +208,13 @@ fn address(host: usize) -> SocketAddr {
 }
 
 /// As MetalLB has it, without encryption.
-pub(crate) fn plain(name: Name, address: SocketAddr) -> Config {
+pub(crate) fn watchful(name: Name, address: SocketAddr) -> Config {
     Config::new(name, address, gossip::Keyring::plaintext())
+}
+
+/// The same, but nobody is watched whom nobody wants watched: they are left to memberlist.
+pub(crate) fn plain(name: Name, address: SocketAddr) -> Config {
+    Config { vigilance: Vigilance::Wanted, ..watchful(name, address) }
 }
 
 impl Network {
@@ -271,9 +277,18 @@ impl Network {
         network
     }
 
-    /// A cluster all of whose members know each other.
+    /// A cluster all of whose members know each other, and nobody is watched.
     pub(crate) fn joined(count: usize, weather: Weather, seed: u64) -> Self {
-        let mut network = Self::new(count, Weather { loss_percent: 0, ..weather }, seed);
+        Self::joined_as(count, weather, seed, plain)
+    }
+
+    /// The same with a circle.
+    pub(crate) fn joined_watchfully(count: usize, weather: Weather, seed: u64) -> Self {
+        Self::joined_as(count, weather, seed, watchful)
+    }
+
+    fn joined_as(count: usize, weather: Weather, seed: u64, configure: fn(Name, SocketAddr) -> Config) -> Self {
+        let mut network = Self::configured(count, Weather { loss_percent: 0, ..weather }, seed, configure);
         network.join_all();
         network.run(Duration::from_secs(if count > 100 { 30 } else { 10 }));
         network.assert_all_alive();
@@ -283,10 +298,10 @@ impl Network {
         network
     }
 
-    /// The same, and no two clocks agree: they began to count at some time in an hour, and are this much too quick or too slow
+    /// The same with a circle, and no two clocks agree: they began to count at some time in an hour, and are this much too quick or too slow
     /// at most.
     pub(crate) fn joined_with_drift(count: usize, weather: Weather, seed: u64, most_ppm: u64) -> Self {
-        let mut network = Self::new(count, Weather { loss_percent: 0, ..weather }, seed);
+        let mut network = Self::configured(count, Weather { loss_percent: 0, ..weather }, seed, watchful);
         for host in 0..count {
             let quick_ppm = network.rng.below(2 * most_ppm + 1) as i64 - most_ppm as i64;
             network.hosts[host].clock = HostClock { offset_us: network.rng.below(3_600_000_000), quick_ppm };

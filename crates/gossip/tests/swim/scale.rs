@@ -355,3 +355,15 @@ fn a_few_nodes_that_come_and_go_agree_on_one_owner_over_many_seeds() {
         assert!(most <= 500, "{most} packets a second from each node with seed {seed}");
     }
 }
+
+#[test]
+fn where_nobody_watches_the_owner_its_loss_is_seen_all_the_same() {
+    // So few addresses that in most parts nobody is an heir.
+    for (nodes, seeds) in [(7, 40), (24, 4)] {
+        for seed in 0..seeds {
+            let Figures { parted, healed, .. } = live(Plan { nodes, addresses: 1, changes: 0, seed });
+            let slowest = parted.max(healed);
+            assert!(slowest <= Duration::from_secs(2), "{slowest} with {nodes} nodes and seed {seed}");
+        }
+    }
+}

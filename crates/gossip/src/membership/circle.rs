@@ -1,0 +1,140 @@
+//! The circle of all members. Each member watches the few that come after it, whatever the speaker wants: so wherever the network
+//! falls apart, somebody in each part has somebody of the other before its eyes.
+//!
+//! And getting to know members: a member whose silence is to mean something must have answered before. Each is pinged once when it
+//! comes, a few times if the answer gets lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use kit::{Duration, Rng};
+
+use super::probe::Awaited;
+use super::{Membership, Moment, Timer};
+use crate::broadcast::For;
+use crate::watch::Proof;
+use crate::wire::Message;
+use crate::{Name, Vigilance};
+
+/// How many members are watched whatever the speaker wants. One would do for the network's falling apart to be seen on both sides;
+/// with three, members of small clusters all know each other, and in large ones most members of a part see it themselves.
+const GUARDED: usize = 3;
+/// The time between pings for those that have not answered yet.
+const GREET_INTERVAL: Duration = Duration::from_millis(20);
+/// How often one is pinged before it is left alone.
+const GREETINGS_MAX: u32 = 5;
+
+/// All members but this one, in an order in which neither racks nor names are neighbours.
+#[derive(Debug, Default)]
+pub(super) struct Circle {
+    places: BTreeSet<(u64, Name)>,
+    guarded: BTreeSet<Name>,
+}
+
+impl Circle {
+    /// Those that come after a member.
+    fn after(&self, name: &Name) -> BTreeSet<Name> {
+        let place = place(name);
+        let behind = self.places.range((Bound::Excluded(&place), Bound::Unbounded));
+        behind.chain(self.places.range(..&place)).take(GUARDED).map(|(_, name)| name.clone()).collect()
+    }
+
+    pub(super) fn is_guarded(&self, name: &Name) -> bool {
+        self.guarded.contains(name)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.guarded.clear();
+    }
+}
+
+fn place(name: &Name) -> (u64, Name) {
+    (Rng::new(super::watching::digest(name.as_str().bytes())).next_u64(), name.clone())
+}
+
+/// Members that have not answered a ping of ours, with the number of pings they got.
+#[derive(Debug, Default)]
+pub(super) struct Strangers {
+    greeted: BTreeMap<Name, u32>,
+    last: Option<Name>,
+}
+
+impl Strangers {
+    /// The next to be pinged; all get their turn.
+    fn next(&mut self) -> Option<Name> {
+        let behind = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.greeted.range((behind, Bound::Unbounded)).next().or_else(|| self.greeted.iter().next());
+        let (name, greetings) = next.map(|(name, greetings)| (name.clone(), greetings.saturating_add(1)))?;
+        if greetings < GREETINGS_MAX {
+            self.greeted.insert(name.clone(), greetings);
+        } else {
+            self.greeted.remove(&name);
+        }
+        self.last = Some(name.clone());
+        Some(name)
+    }
+}
+
+impl Membership {
+    /// A member is here that was not, or that moved: what is known of its answers is nothing.
+    pub(super) fn circle_enter(&mut self, moment: &mut Moment<'_>, name: &Name) {
+        if let Some(member) = self.members.get_mut(name) {
+            member.proof = Proof::Missing;
+        }
+        if self.config.vigilance == Vigilance::Wanted {
+            return;
+        }
+        self.circle.places.insert(place(name));
+        self.strangers.greeted.insert(name.clone(), 0);
+        if self.timers.get(&Timer::Greet).is_none() {
+            self.timers.set(Timer::Greet, moment.now);
+        }
+        self.guard_next(moment);
+    }
+
+    /// A member is gone.
+    pub(super) fn circle_leave(&mut self, moment: &mut Moment<'_>, name: &Name) {
+        self.strangers.greeted.remove(name);
+        if self.circle.places.remove(&place(name)) {
+            self.guard_next(moment);
+        }
+    }
+
+    fn guard_next(&mut self, moment: &mut Moment<'_>) {
+        if !self.presence.is_member() {
+            return;
+        }
+        let guarded = self.circle.after(&self.config.name);
+        let before = std::mem::replace(&mut self.circle.guarded, guarded.clone());
+        for name in before.difference(&guarded) {
+            if !self.is_watched_still(name) {
+                self.watch_release(moment, name);
+            }
+        }
+        for name in guarded.difference(&before) {
+            self.watch_begin(moment, name);
+        }
+    }
+
+    /// Pings the next of those that have not answered yet.
+    pub(super) fn greet(&mut self, moment: &mut Moment<'_>) {
+        let Some(name) = self.strangers.next() else { return };
+        self.timers.set(Timer::Greet, moment.now + GREET_INTERVAL);
+        if let Some(to) = self.address_of(&name) {
+            let sequence = self.sequence_next();
+            let ping = Message::Ping(self.ping(sequence, &name));
+            self.expected.insert(sequence, Awaited::Greeting(name));
+            self.send(moment, to, &ping, For::Company(to));
+        }
+    }
+
+    /// A member answered a ping of ours: if it will not, that means something.
+    pub(super) fn proven(&mut self, name: &Name) {
+        if let Some(member) = self.members.get_mut(name)
+            && member.proof == Proof::Missing
+        {
+            member.proof = Proof::Answered;
+            self.strangers.greeted.remove(name);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! When a watched node falls silent, the network may have fallen apart: then others are gone too that nobody on this side watches.
+//! Some members by chance are looked at, in wide steps, and more of them the fewer answer.
+
+use kit::Duration;
+
+use super::watching::Watched;
+use super::{Membership, Moment, Timer};
+use crate::Name;
+use crate::member::Member;
+use crate::watch::{Pace, Proof, Watch, WatchState};
+
+/// How many are looked at first.
+const FIRST: usize = 32;
+/// So many of its own part should look at each silent member, on average.
+const WATCHERS: usize = 16;
+/// How many silent members are looked at by one member at a time, at ten pings a second each.
+const AT_ONCE_MAX: usize = 256;
+/// The time between counts of the answers, and between sweeps.
+const STEP: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sweep {
+    asked: usize,
+    answered: usize,
+}
+
+impl Sweep {
+    /// How many are to be asked, all in all. If all members of a part ask so many of all members by chance, of whom this share is
+    /// in their part, then each of the others has [`WATCHERS`].
+    fn wanted(self) -> usize {
+        let share = self.asked.saturating_add(1).checked_div(self.answered.saturating_add(1)).unwrap_or(1);
+        WATCHERS.saturating_mul(share.saturating_add(1)).max(FIRST)
+    }
+}
+
+impl Membership {
+    /// A watched node is silent in all ways.
+    pub(super) fn sweep_begin(&mut self, moment: &mut Moment<'_>) {
+        if self.sweep.is_none() && moment.now >= self.sweep_from {
+            self.counters.sweeps = self.counters.sweeps.saturating_add(1);
+            self.sweep = Some(Sweep::default());
+            self.sweep_step(moment);
+        }
+    }
+
+    /// Looks at more members, if that is called for, until nobody is left whose silence is not judged.
+    pub(super) fn sweep_step(&mut self, moment: &mut Moment<'_>) {
+        let Some(sweep) = &mut self.sweep else { return };
+        let is_open = |watch: &Watch| watch.pace() == Pace::Wide && watch.state() == WatchState::Doubtful;
+        let silent = self.watches.values().filter(|watched| is_open(&watched.watch)).count();
+        let more = sweep.wanted().saturating_sub(sweep.asked).min(AT_ONCE_MAX.saturating_sub(silent));
+        let watches = &self.watches;
+        let may_be_silent = |member: &Member| {
+            let is_known = member.state().is_member() && member.proof == Proof::Answered;
+            is_known && !watches.contains_key(&member.node.node)
+        };
+        let names: Vec<Name> = self.members.random(more, &mut self.rng, may_be_silent);
+        if names.is_empty() && silent == 0 {
+            self.sweep = None;
+            self.sweep_from = moment.now + PAUSE;
+            return;
+        }
+        sweep.asked = sweep.asked.saturating_add(names.len());
+        self.timers.set(Timer::Sweep, moment.now + STEP);
+        for name in names {
+            if let Some(address) = self.address_of(&name) {
+                self.watches.insert(name.clone(), Watched::new(Watch::sweeping(moment.now), address));
+                self.watch_timer_set(&name);
+            }
+        }
+    }
+
+    /// A member was heard of: one that was only looked at is left alone again.
+    pub(super) fn sweep_heard(&mut self, moment: &mut Moment<'_>, name: &Name) {
+        let is_over = |watch: &Watch| watch.pace() == Pace::Wide && watch.state() == WatchState::Answering;
+        if self.watches.get(name).is_some_and(|watched| is_over(&watched.watch)) {
+            if let Some(sweep) = &mut self.sweep {
+                sweep.answered = sweep.answered.saturating_add(1);
+            }
+            self.watch_end(moment, name);
+        }
+    }
+}
