@@ -138,3 +138,60 @@ impl Membership {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(number: usize) -> Name {
+        Name::new(&format!("rack-{}-node-{number}", number / 10)).unwrap()
+    }
+
+    fn circle(members: impl Iterator<Item = usize>, but: usize) -> Circle {
+        let places = members.filter(|member| *member != but).map(|member| place(&name(member))).collect();
+        Circle { places, ..Circle::default() }
+    }
+
+    #[test]
+    fn wherever_it_falls_apart_both_sides_see_it() {
+        let mut rng = Rng::new(1);
+        for count in [2, 3, 5, 8, 40] {
+            let after: Vec<BTreeSet<Name>> =
+                (0..count).map(|member| circle(0..count, member).after(&name(member))).collect();
+            for run in 0..200 {
+                // By chance, or along the racks.
+                let border = 1 + rng.index(count - 1);
+                let is_here: Vec<bool> =
+                    (0..count).map(|member| if run % 2 == 0 { member < border } else { rng.one_in(3) }).collect();
+                let sees_other_side = |side: bool| {
+                    let on_side = (0..count).filter(|member| is_here[*member] == side);
+                    let mut seen = on_side.flat_map(|member| after[member].iter());
+                    seen.any(|seen| (0..count).any(|member| name(member) == *seen && is_here[member] != side))
+                };
+                let has_both = is_here.contains(&true) && is_here.contains(&false);
+                assert!(!has_both || (sees_other_side(true) && sees_other_side(false)), "{is_here:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn neighbours_by_name_are_no_neighbours_in_the_circle() {
+        let count = 100;
+        let is_close = |member: usize| {
+            let after = circle(0..count, member).after(&name(member));
+            after.contains(&name((member + 1) % count))
+        };
+        let close = (0..count).filter(|member| is_close(*member)).count();
+        // By chance it would be three.
+        assert!(close <= 10, "{close} of {count}");
+    }
+
+    #[test]
+    fn strangers_are_greeted_in_turn_and_not_for_ever() {
+        let mut strangers = Strangers::default();
+        strangers.greeted.extend([(name(1), 0), (name(2), 0)]);
+        let greeted: Vec<Name> = std::iter::from_fn(|| strangers.next()).collect();
+        let expected: Vec<Name> = (0..5).flat_map(|_| [name(1), name(2)]).collect();
+        assert_eq!(greeted, expected);
+    }
+}

@@ -83,3 +83,15 @@ impl Membership {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fewer_answer_the_more_are_asked() {
+        let table = [(0, 0), (32, 32), (32, 20), (32, 16), (32, 8), (32, 3), (32, 1), (32, 0), (256, 0), (256, 2)];
+        let wanted = table.map(|(asked, answered)| Sweep { asked, answered }.wanted());
+        assert_eq!(wanted, [32, 32, 32, 32, 64, 144, 272, 544, 4128, 1376]);
+    }
+}

@@ -121,9 +121,13 @@ impl Membership {
         if let Some(Condition::Left) = self.members.get(name).map(|member| &member.condition) {
             return self.watch_end(moment, name);
         }
-        if let Some(watched) = self.watches.get_mut(name) {
-            watched.watch.declared(moment.now);
-            self.watch_timer_set(name);
+        let Some(watched) = self.watches.get_mut(name) else { return };
+        let is_seen = watched.watch.pace() == Pace::Close && watched.watch.state() == WatchState::Doubtful;
+        watched.watch.declared(moment.now);
+        self.watch_timer_set(name);
+        if is_seen {
+            // Others were quicker to see what we see too.
+            self.sweep_begin(moment);
         }
     }
 

@@ -34,6 +34,16 @@ impl Watched {
         watched
     }
 
+    /// A watch over a member that had answered something else before.
+    fn proven() -> Self {
+        Watched { watch: Watch::new(at(1000), Proof::Answered), ..Self::new() }
+    }
+
+    /// A look at a member because others are silent.
+    fn sweeping() -> Self {
+        Watched { watch: Watch::sweeping(at(1000)), ..Self::new() }
+    }
+
     /// A watch with a late answer.
     fn doubtful() -> Self {
         let mut watched = Self::answering();
@@ -128,6 +138,52 @@ fn unproven_with_everything() {
             somebody else answers: Unproven, after 100ms [Ping]
             we paused for a second: Unproven, after 0ns [Ping]
             it says that it lives: Unproven, after 0ns [Ping]
+            somebody says that it is dead: Declared, after 0ns [PingAccused]
+        "#]],
+    );
+}
+
+#[test]
+fn proven_with_everything() {
+    check(
+        || {
+            let mut watched = Watched::proven();
+            watched.step();
+            watched
+        },
+        expect![[r#"
+            nothing, until the deadline: Answering, after 25ms [Ping, KernelProbe]
+            an answer to the last ping: Answering, after 100ms [Ping]
+            an answer to no ping of ours: Answering, after 25ms [Ping, KernelProbe]
+            somebody vouches for it: Answering, after 100ms [Ping]
+            the port is closed: Doubtful, after 0ns [Ping, KernelProbe]
+            the kernel answers: Answering, after 25ms [Ping, KernelProbe]
+            somebody else answers: Answering, after 25ms [Ping, KernelProbe]
+            we paused for a second: Answering, after 0ns [Ping]
+            it says that it lives: Unproven, after 0ns [Ping]
+            somebody says that it is dead: Declared, after 0ns [PingAccused]
+        "#]],
+    );
+}
+
+#[test]
+fn sweeping_with_everything() {
+    check(
+        || {
+            let mut watched = Watched::sweeping();
+            watched.step();
+            watched
+        },
+        expect![[r#"
+            nothing, until the deadline: Doubtful, after 100ms [Ping, KernelProbe, AskOthers]
+            an answer to the last ping: Answering, after 100ms [Ping, KernelProbe]
+            an answer to no ping of ours: Doubtful, after 100ms [Ping, KernelProbe, AskOthers]
+            somebody vouches for it: Answering, after 100ms [Ping, KernelProbe]
+            the port is closed: Doubtful, after 100ms [Ping, KernelProbe, AskOthers]
+            the kernel answers: Doubtful, after 100ms [Ping, KernelProbe, AskOthers]
+            somebody else answers: Doubtful, after 100ms [Ping, KernelProbe, AskOthers]
+            we paused for a second: Doubtful, after 0ns [Ping, KernelProbe]
+            it says that it lives: Unproven, after 0ns [Ping, KernelProbe]
             somebody says that it is dead: Declared, after 0ns [PingAccused]
         "#]],
     );
@@ -345,4 +401,53 @@ fn the_dead_are_pinged_less_often_after_a_while() {
         pings += watched.step().len();
     }
     assert!((320..350).contains(&pings), "{pings}");
+}
+
+#[test]
+fn whoever_answered_before_and_never_again_is_found_in_a_second() {
+    let verdict = Watched::proven().verdict(|watch, _| watch.witnessed());
+    assert_eq!(verdict, Some((Silence::Unknown, 1000)));
+    // What others say of it counts: this watch has had no answer.
+    assert!(!Watched::proven().watch.is_answering());
+}
+
+#[test]
+fn one_that_is_looked_at_is_given_a_second_in_wide_steps() {
+    let mut pings = 0;
+    let mut watched = Watched::sweeping();
+    let verdict = watched.verdict(|watch, _| {
+        watch.witnessed();
+        pings += 1;
+    });
+    assert_eq!((verdict, pings), (Some((Silence::Unknown, 1000)), 10));
+    assert_eq!(Watched::sweeping().verdict(|_, _| {}), Some((Silence::Alone, 1000)));
+    let stopped = Watched::sweeping().verdict(Watch::kernel_answered);
+    assert_eq!(stopped, Some((Silence::Stopped, 1300)));
+    // It is not pinged eagerly when it is dead.
+    let declared = watched.now;
+    while watched.now - declared < Duration::from_secs(10) {
+        pings += watched.step().len();
+    }
+    assert_eq!(pings, 10 + 11);
+}
+
+#[test]
+fn others_are_looked_at_once_in_a_silence_and_only_if_the_kernel_is_silent_too() {
+    let sweeps = |mut watched: Watched, meanwhile: fn(&mut Watch, Instant)| {
+        let mut sweeps = Vec::new();
+        let start = watched.now;
+        while watched.watch.state() != WatchState::Declared {
+            let actions = watched.step();
+            if actions.contains(&Action::Sweep) {
+                sweeps.push((watched.now - start).as_millis());
+            }
+            meanwhile(&mut watched.watch, watched.now);
+        }
+        sweeps
+    };
+    assert_eq!(sweeps(Watched::answering(), |watch, _| watch.witnessed()), [425]);
+    assert_eq!(sweeps(Watched::answering(), |_, _| {}), [425]);
+    assert_eq!(sweeps(Watched::answering(), Watch::kernel_answered), [0; 0]);
+    assert_eq!(sweeps(Watched::proven(), |watch, _| watch.witnessed()), [325]);
+    assert_eq!(sweeps(Watched::sweeping(), |watch, _| watch.witnessed()), [0; 0]);
 }

@@ -12,6 +12,7 @@
 )]
 
 mod believing;
+mod circle;
 mod encryption;
 mod hostile;
 mod lifecycle;

@@ -181,6 +181,8 @@ pub(crate) struct Network {
     pub(crate) leaving: BTreeSet<usize>,
     /// Pairs of hosts that do not reach each other; the lower number first.
     pub(crate) cuts: BTreeSet<(usize, usize)>,
+    /// Hosts whose firewalls drop the packets that come to the member's port; connections get through.
+    pub(crate) deaf: BTreeSet<usize>,
     /// A clock for those who want to know what the members cost: nanoseconds.
     pub(crate) clock: fn() -> u64,
     pub(crate) spent: u64,
@@ -261,6 +263,7 @@ impl Network {
             left: BTreeSet::new(),
             leaving: BTreeSet::new(),
             cuts: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             clock: || 0,
             spent: 0,
             pipes: Vec::new(),
@@ -588,7 +591,7 @@ impl Network {
     }
 
     fn packet_arrived(&mut self, from: usize, to: usize, bytes: Vec<u8>, kind: Kind) {
-        if self.hosts[to].power == Power::Off {
+        if self.hosts[to].power == Power::Off || self.deaf.contains(&to) {
             return;
         }
         if self.hosts[to].program == Program::Ended {
