@@ -26,10 +26,12 @@ mod network;
 #[path = "../tests/swim/scale.rs"]
 mod scale;
 
-use scale::{Figures, Plan, live};
+use scale::{Figures, Plan, joined, live_in};
 
 /// In this time an heir knows, also where several died at once, and there is one owner again when the network falls apart or heals.
 const BUDGET: Duration = Duration::from_secs(2);
+/// So many histories begin with the same nodes that have just joined each other.
+const SEEDS_PER_JOINING: u64 = 50;
 /// Nodes, addresses, nodes that die or come back, and seeds.
 const SIZES: [[u64; 4]; 4] = [[5, 50, 10, 2_000], [20, 200, 20, 200], [100, 1_000, 40, 20], [1_000, 10_000, 20, 1]];
 
@@ -43,7 +45,15 @@ fn main() -> ExitCode {
     for [nodes, addresses, changes, seeds] in sizes {
         let plan =
             |seed| Plan { nodes: nodes as usize, addresses: addresses as usize, changes: changes as usize, seed };
-        let all: Vec<Figures> = (0..seeds).map(|seed| live(plan(seed))).collect();
+        let mut network = None;
+        let all: Vec<Figures> = (0..seeds)
+            .map(|seed| {
+                if seed % SEEDS_PER_JOINING == 0 {
+                    network = Some(joined(nodes as usize, seed));
+                }
+                live_in(network.clone().unwrap(), plan(seed))
+            })
+            .collect();
         let mut times: Vec<Duration> = all.iter().flat_map(|it| it.takeovers.iter().copied()).collect();
         times.sort();
         let at = |percent: usize| times[(times.len() * percent).div_ceil(100).clamp(1, times.len()) - 1].as_millis();

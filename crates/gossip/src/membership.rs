@@ -46,7 +46,7 @@ const OWN_PAUSE_MIN: Duration = Duration::from_millis(20);
 const OUTBOX_RESERVE: usize = 1024;
 
 /// One member of the cluster: this node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Membership {
     config: Config,
     rng: Rng,

@@ -25,7 +25,7 @@ const GREET_INTERVAL: Duration = Duration::from_millis(20);
 const GREETINGS_MAX: u32 = 5;
 
 /// All members but this one, in an order in which neither racks nor names are neighbours.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Circle {
     places: BTreeSet<(u64, Name)>,
     guarded: BTreeSet<Name>,
@@ -53,7 +53,7 @@ fn place(name: &Name) -> (u64, Name) {
 }
 
 /// Members that have not answered a ping of ours, with the number of pings they got.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Strangers {
     greeted: BTreeMap<Name, u32>,
     last: Option<Name>,

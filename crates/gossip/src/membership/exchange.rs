@@ -19,7 +19,7 @@ const ACCEPTED_MAX: usize = 128;
 const BUFFERED_MAX: usize = STREAM_BYTES_MAX.saturating_mul(4);
 
 /// A connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Stream {
     remote: SocketAddr,
     role: Role,

@@ -41,7 +41,7 @@ pub(super) enum Awaited {
 }
 
 /// Answers that are waited for, by the number of the ping.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Expected {
     by_sequence: BTreeMap<u32, Awaited>,
     /// Numbers wrap around, so they do not tell which is the oldest.

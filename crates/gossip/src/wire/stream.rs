@@ -34,14 +34,14 @@ pub enum StreamMessage {
 }
 
 /// Takes the message out of a stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct StreamReader {
     /// What came and is not understood yet.
     buffer: Vec<u8>,
     stage: Stage,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     /// Nothing yet.
     Label,

@@ -32,6 +32,7 @@ pub(crate) enum Program {
 }
 
 /// A host with its member.
+#[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) name: Name,
     pub(crate) address: SocketAddr,
@@ -120,6 +121,7 @@ impl Weather {
     pub(crate) const LOSSY: Weather = Weather { loss_percent: 20, ..Weather::FAIR };
 }
 
+#[derive(Clone)]
 enum Event {
     /// Something reaches the program of a host.
     Input {
@@ -163,6 +165,7 @@ enum Kind {
 }
 
 /// One TCP connection.
+#[derive(Clone)]
 struct Pipe {
     ends: [(usize, ConnectionId); 2],
     /// When the last bytes towards each end arrive.
@@ -170,6 +173,7 @@ struct Pipe {
 }
 
 /// The whole of it.
+#[derive(Clone)]
 pub(crate) struct Network {
     pub(crate) now: Instant,
     pub(crate) hosts: Vec<Host>,
@@ -317,6 +321,11 @@ impl Network {
         network.changes.clear();
         network.reports.clear();
         network
+    }
+
+    /// What is lost from now on, and how long packets are under way, follows from this.
+    pub(crate) fn reseed(&mut self, seed: u64) {
+        self.rng = Rng::new(seed);
     }
 
     /// Tells every host where all are.

@@ -70,9 +70,20 @@ struct World {
     takeovers: Vec<Duration>,
 }
 
+/// Nodes that know each other, no two clocks of which agree.
+pub(crate) fn joined(nodes: usize, seed: u64) -> Network {
+    let weather = Weather { loss_percent: LOSS_PERCENT, ..Weather::FAIR };
+    Network::joined_with_drift(nodes, weather, seed, DRIFT_PPM)
+}
+
 /// Lives through all of it, and panics when something does not hold that must.
 pub(crate) fn live(plan: Plan) -> Figures {
-    let mut world = World::new(plan);
+    live_in(joined(plan.nodes, plan.seed), plan)
+}
+
+/// The same from when all nodes have joined, which in large clusters is most of the work.
+pub(crate) fn live_in(network: Network, plan: Plan) -> Figures {
+    let mut world = World::new(network, plan);
     world.pass(Duration::from_secs(2));
     let (start, before) = (world.network.now, world.packets());
     for _ in 0..plan.changes {
@@ -115,9 +126,10 @@ pub(crate) fn live(plan: Plan) -> Figures {
 }
 
 impl World {
-    fn new(plan: Plan) -> Self {
+    fn new(network: Network, plan: Plan) -> Self {
         let Plan { nodes, addresses, seed, .. } = plan;
-        let weather = Weather { loss_percent: LOSS_PERCENT, ..Weather::FAIR };
+        let mut network = network;
+        network.reseed(seed);
         let mut rng = Rng::new(seed ^ 0x5_ca1e);
         let order = |salt: u64| {
             let mut ranked: Vec<(u64, usize)> =
@@ -133,7 +145,7 @@ impl World {
             }
         }
         let mut world = World {
-            network: Network::joined_with_drift(nodes, weather, seed, DRIFT_PPM),
+            network,
             rng,
             orders,
             listed,
