@@ -28,12 +28,17 @@ const V6: &str = "fc00:f853:ccd:e799::1";
 
 /// All nodes know each other, and `node-a` is the owner; `node-c` comes next.
 pub(crate) fn start(lab: &Lab, speaker_flags: &[&str]) -> Result<Cluster> {
+    start_with(lab, &NODES, speaker_flags)
+}
+
+/// The same with these nodes, `node-a` one of them.
+pub(crate) fn start_with(lab: &Lab, nodes: &[&'static str], speaker_flags: &[&str]) -> Result<Cluster> {
     let speaker = speaker_flags.iter().map(|flag| (*flag).to_owned()).collect();
-    let mut cluster = Cluster::start_with(lab, Setup { speaker, ..Setup::members(&NODES) })?;
+    let mut cluster = Cluster::start_with(lab, Setup { speaker, ..Setup::members(nodes) })?;
     cluster.announce_on_segment()?;
     cluster.apply(&Service::dual("web").wants(&format!("{V4},{V6}")))?;
-    for node in NODES {
-        for other in NODES.into_iter().filter(|other| *other != node) {
+    for node in nodes {
+        for other in nodes.iter().filter(|other| *other != node) {
             cluster.wait_speaker_log(node, 0, &["memberChanged", other, "alive"])?;
         }
     }

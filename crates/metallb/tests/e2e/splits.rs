@@ -15,6 +15,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::new("a_link_that_carries_frames_out_and_none_in_costs_its_node_the_addresses", half_open),
         Trial::new("a_segment_in_two_parts_has_an_owner_in_each_and_one_when_it_is_whole", partition),
+        Trial::new("a_part_without_the_owner_and_its_heirs_has_an_owner_too", beyond_heirs),
         Trial::new("a_speaker_that_is_held_still_is_succeeded_and_is_the_owner_again", paused),
     ]
 }
@@ -134,6 +135,40 @@ fn partition(lab: &Lab) -> Result<()> {
     let log = cluster.speaker("node-c").log();
     ensure!(!log.lines().skip(seen).any(|line| line.contains("serviceAnnounced")), "node-c took the address again");
     Ok(())
+}
+
+/// Nobody of the part in which the client is watches the owner for its address: the fourth of the order is to take over, and the second
+/// and third are gone with the first.
+fn beyond_heirs(lab: &Lab) -> Result<()> {
+    const THERE: [&str; 3] = ["node-a", "node-d", "node-e"];
+    const HERE: [&str; 3] = ["node-f", "node-c", "node-b"];
+    const BY_WATCHING: [&str; 2] =
+        ["neither the speaker nor the kernel of the node answers", "the speaker of the node does not answer"];
+    let nodes: Vec<&'static str> = THERE.into_iter().chain(HERE).collect();
+    let mut cluster = conflicts::start_with(lab, &nodes, &["--l2-refresh-interval=10s"])?;
+    let clock = Clock::start();
+    let cut = clock.now();
+    let ports = THERE.map(|node| format!("\"{node}.eth0\"")).join(", ");
+    let script = format!(
+        "table bridge split {{ chain forward {{ type filter hook forward priority 0; \
+         iifname {{ {ports} }} oifname != {{ {ports} }} drop; iifname != {{ {ports} }} oifname {{ {ports} }} drop; }}; }}"
+    );
+    cluster.segment().host().output_ok("nft", &[&script])?;
+    agreed(wait_agreed(&cluster, "node-f", cut, clock)?, "the owner and its heirs are in the other part")?;
+    for dead in THERE {
+        eventually(LIMIT, || {
+            let logs = HERE.map(|node| cluster.speaker(node).log()).concat();
+            let is_meant = |line: &&str| ["memberChanged", dead, "dead"].iter().all(|piece| line.contains(piece));
+            let found: Vec<&str> = logs.lines().filter(is_meant).collect();
+            let is_watched = found.iter().any(|line| BY_WATCHING.iter().any(|piece| line.contains(piece)));
+            ensure!(is_watched, "{HERE:?} say of {dead}: {found:?}");
+            Ok(())
+        })?;
+    }
+    let back = clock.now();
+    mend(&cluster)?;
+    agreed(wait_agreed(&cluster, "node-a", back, clock)?, "the owner and its heirs are back")?;
+    wait_counted(&cluster, "node-f", false)
 }
 
 fn paused(lab: &Lab) -> Result<()> {
