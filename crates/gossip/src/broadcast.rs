@@ -2,13 +2,15 @@
 //! first.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::Name;
 
 /// The most messages that wait. There is one for each member, so more cannot be; should there be, the oldest go.
 const QUEUE_MAX: usize = crate::wire::MEMBERS_MAX;
+/// The most members that get messages with answers and pings while some wait; who comes later gets them by chance.
+const COMPANY_MAX: usize = 128;
 
 /// Where a message stands: those that were sent less often come first, then the longer, then the newer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,16 +24,26 @@ struct Place {
 struct Broadcast {
     about: Name,
     bytes: Vec<u8>,
-    /// Who got it with an answer or a ping, at most as many as its transmissions.
-    told: Vec<SocketAddr>,
+    /// How often it was sent by chance.
+    transmits: u32,
+}
+
+impl Broadcast {
+    fn place(&self, id: u64) -> Place {
+        Place { transmits: self.transmits, length: Reverse(self.bytes.len()), id: Reverse(id) }
+    }
 }
 
 /// Messages about members, at most one about each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
-    waiting: BTreeMap<Place, Broadcast>,
-    places: BTreeMap<Name, Place>,
+    /// By their numbers, which grow.
+    messages: BTreeMap<u64, Broadcast>,
+    order: BTreeSet<Place>,
+    ids: BTreeMap<Name, u64>,
     last_id: u64,
+    /// The last message that each of those had that we talk to anyway.
+    company: BTreeMap<SocketAddr, u64>,
 }
 
 /// Where messages are taken for.
@@ -39,8 +51,8 @@ pub(crate) struct Queue {
 pub(crate) enum For {
     /// A round of gossip: chance decides who gets them.
     Gossip,
-    /// A packet that goes to this member anyway. It gets each message once: it may be one that we talk to all the time,
-    /// and would use up what others are to hear.
+    /// A packet that goes to this member anyway. It gets each message once, for it may be one that we talk to all the time; and that
+    /// does not count, for those that we talk to would use up what others are to hear by chance.
     Company(SocketAddr),
 }
 
@@ -48,84 +60,98 @@ impl Queue {
     /// Adds a message, in place of an earlier one about the same member.
     pub(crate) fn push(&mut self, about: Name, bytes: Vec<u8>) {
         self.remove(&about);
-        while self.waiting.len() >= QUEUE_MAX {
-            let Some((_, oldest)) = self.waiting.pop_last() else { break };
-            self.places.remove(&oldest.about);
+        while self.messages.len() >= QUEUE_MAX
+            && let Some(oldest) = self.order.last().map(|place| place.id.0)
+        {
+            self.remove_id(oldest);
         }
         self.last_id = self.last_id.saturating_add(1);
-        let place = Place { transmits: 0, length: Reverse(bytes.len()), id: Reverse(self.last_id) };
-        self.places.insert(about.clone(), place);
-        self.waiting.insert(place, Broadcast { about, bytes, told: Vec::new() });
+        let broadcast = Broadcast { about: about.clone(), bytes, transmits: 0 };
+        self.order.insert(broadcast.place(self.last_id));
+        self.messages.insert(self.last_id, broadcast);
+        self.ids.insert(about, self.last_id);
     }
 
     pub(crate) fn remove(&mut self, about: &Name) {
-        if let Some(place) = self.places.remove(about) {
-            self.waiting.remove(&place);
+        if let Some(id) = self.ids.get(about).copied() {
+            self.remove_id(id);
+        }
+    }
+
+    fn remove_id(&mut self, id: u64) {
+        if let Some(broadcast) = self.messages.remove(&id) {
+            self.order.remove(&broadcast.place(id));
+            self.ids.remove(&broadcast.about);
+        }
+        if self.messages.is_empty() {
+            self.company.clear();
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
+        self.messages.len()
     }
 
     /// Messages for one packet that has `room` bytes, each of which costs `overhead` beside its own length. A message
-    /// that was taken `limit` times is removed.
+    /// that was taken `limit` times for gossip is removed.
     pub(crate) fn take(&mut self, room: usize, overhead: usize, limit: u32, purpose: For) -> Vec<Vec<u8>> {
+        match purpose {
+            For::Gossip => self.take_for_gossip(room, overhead, limit),
+            For::Company(address) => self.take_for(address, room, overhead),
+        }
+    }
+
+    fn take_for_gossip(&mut self, room: usize, overhead: usize, limit: u32) -> Vec<Vec<u8>> {
         let mut taken = Vec::new();
         let mut again = Vec::new();
         let mut room = room;
-        let mut tier = self.waiting.keys().next().map(|place| place.transmits);
+        let mut tier = self.order.first().map(|place| place.transmits);
         while let Some(transmits) = tier {
             let Some(free) = room.checked_sub(overhead).filter(|free| *free > 0) else { break };
             // The longest of the tier that fits.
             let from = Place { transmits, length: Reverse(free), id: Reverse(u64::MAX) };
-            let fits =
-                |(place, broadcast): &(&Place, &Broadcast)| place.transmits == transmits && !broadcast.is_told(purpose);
-            let Some(place) = self
-                .waiting
-                .range(from..)
-                .take_while(|(place, _)| place.transmits == transmits)
-                .find(fits)
-                .map(|(place, _)| *place)
+            let Some(place) = self.order.range(from..).next().copied().filter(|place| place.transmits == transmits)
             else {
                 tier = self.tier_after(transmits);
                 continue;
             };
-            let Some(mut broadcast) = self.waiting.remove(&place) else { break };
+            self.order.remove(&place);
+            let Some(broadcast) = self.messages.get_mut(&place.id.0) else { break };
             room = free.saturating_sub(broadcast.bytes.len());
             taken.push(broadcast.bytes.clone());
-            if let For::Company(address) = purpose {
-                broadcast.told.push(address);
-            }
-            let transmits = transmits.saturating_add(1);
-            if transmits < limit {
-                again.push((Place { transmits, ..place }, broadcast));
-            } else {
-                self.places.remove(&broadcast.about);
-            }
+            broadcast.transmits = transmits.saturating_add(1);
+            again.push(place.id.0);
         }
-        for (place, broadcast) in again {
-            self.places.insert(broadcast.about.clone(), place);
-            self.waiting.insert(place, broadcast);
+        for id in again {
+            match self.messages.get(&id) {
+                Some(broadcast) if broadcast.transmits < limit => drop(self.order.insert(broadcast.place(id))),
+                _ => self.remove_id(id),
+            }
         }
         taken
     }
-}
 
-impl Queue {
     /// The next number of transmissions that a message has.
     fn tier_after(&self, transmits: u32) -> Option<u32> {
         let from = Place { transmits: transmits.saturating_add(1), length: Reverse(usize::MAX), id: Reverse(u64::MAX) };
-        self.waiting.range(from..).next().map(|(place, _)| place.transmits)
+        self.order.range(from..).next().map(|place| place.transmits)
     }
-}
 
-impl Broadcast {
-    fn is_told(&self, purpose: For) -> bool {
-        match purpose {
-            For::Gossip => false,
-            For::Company(address) => self.told.contains(&address),
+    /// In the order in which they came.
+    fn take_for(&mut self, address: SocketAddr, room: usize, overhead: usize) -> Vec<Vec<u8>> {
+        if self.company.len() >= COMPANY_MAX && !self.company.contains_key(&address) {
+            return Vec::new();
         }
+        let last = self.company.entry(address).or_default();
+        let mut taken = Vec::new();
+        let mut room = room;
+        for (id, broadcast) in self.messages.range(last.saturating_add(1)..) {
+            let Some(free) = room.checked_sub(overhead.saturating_add(broadcast.bytes.len())) else { break };
+            room = free;
+            *last = *id;
+            taken.push(broadcast.bytes.clone());
+        }
+        taken
     }
 }
 
@@ -160,7 +186,7 @@ mod tests {
             assert_eq!(queue.take(100, 2, 4, For::Gossip), [[1]]);
         }
         assert!(queue.take(100, 2, 4, For::Gossip).is_empty());
-        assert_eq!((queue.len(), queue.places.len()), (0, 0));
+        assert_eq!((queue.len(), queue.ids.len(), queue.order.len()), (0, 0, 0));
     }
 
     #[test]
@@ -181,5 +207,35 @@ mod tests {
         assert_eq!(queue.take(100, 2, 4, For::Company(a)).len(), 0);
         assert_eq!(queue.take(100, 2, 4, For::Company(b)).len(), 1);
         assert_eq!(queue.take(100, 2, 4, For::Gossip).len(), 1);
+    }
+
+    #[test]
+    fn whom_we_talk_to_does_not_use_up_what_others_hear_by_chance() {
+        let mut queue = Queue::default();
+        for text in ["x", "y", "z"] {
+            queue.push(name(text), text.as_bytes().to_vec());
+        }
+        let company = |number: u16| For::Company(SocketAddr::new([10, 0, 0, 1].into(), number));
+        // Two messages fit into a packet, the older first.
+        for number in 0..100 {
+            assert_eq!(queue.take(6, 2, 1, company(number)), [b"x", b"y"]);
+            assert_eq!(queue.take(6, 2, 1, company(number)), [b"z"]);
+        }
+        // What is new about somebody is told again.
+        queue.push(name("x"), b"X".to_vec());
+        assert_eq!(queue.take(6, 2, 1, company(0)), [b"X"]);
+        assert_eq!(queue.take(100, 2, 1, For::Gossip).len(), 3);
+        assert_eq!((queue.len(), queue.company.len()), (0, 0));
+    }
+
+    #[test]
+    fn strangers_without_end_take_no_room_without_end() {
+        let mut queue = Queue::default();
+        queue.push(name("x"), vec![1]);
+        let told = (0..1_000).filter(|port| {
+            let stranger = For::Company(SocketAddr::new([10, 0, 0, 1].into(), *port));
+            !queue.take(100, 2, 4, stranger).is_empty()
+        });
+        assert_eq!((told.count(), queue.company.len()), (COMPANY_MAX, COMPANY_MAX));
     }
 }
