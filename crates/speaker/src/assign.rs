@@ -13,7 +13,8 @@ use kit::{Duration, Instant, Outbox};
 
 use super::Overview;
 use crate::balance::Balance;
-use crate::decide::{self, Eligible, Exclusion};
+use crate::contest::{self, Eligible};
+use crate::decide::Exclusion;
 use crate::facts::{NodeFacts, ServiceFacts};
 use crate::verdict::Refusal;
 
@@ -469,6 +470,6 @@ impl Overview {
         let view = self.services.get(&service.into())?;
         let counting = self.nodes.iter().filter(|(name, _)| counted.contains(*name));
         let nodes = counting.filter_map(|(name, view)| Some((name.as_str(), view.facts()?)));
-        decide::layer2_eligible(view.facts.as_ref()?, &view.slices, &self.pools, nodes, Exclusion::Honoured)
+        contest::eligible(view.facts.as_ref()?, &view.slices, &self.pools, nodes, Exclusion::Honoured)
     }
 }

@@ -15,7 +15,7 @@ use api::{EventType, Key};
 use kit::{Duration, Instant, Mac, Outbox};
 
 use super::{Output, Speaker};
-use crate::decide;
+use crate::contest;
 use crate::members::{Liveness, Members};
 
 /// A conflict is an Event of the Service at most once in this time.
@@ -226,7 +226,7 @@ impl Speaker {
     fn first_of(&self, other: &str, service: &Key) -> Option<First> {
         let facts = self.services.get(service)?.facts.as_ref()?;
         let around = self.surroundings();
-        let is_there = decide::layer2_precedes(other, around.node, facts, &around)?;
+        let is_there = contest::precedes(other, around.node, facts, &around)?;
         Some(if is_there { First::There } else { First::Here })
     }
 }

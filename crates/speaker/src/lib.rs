@@ -14,6 +14,7 @@
 
 mod backends;
 mod balance;
+mod contest;
 #[path = "speaker.rs"]
 mod core;
 mod decide;

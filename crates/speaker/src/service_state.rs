@@ -4,7 +4,8 @@ use l2::InterfaceSet;
 
 use super::granted;
 use crate::backends::Backends;
-use crate::decide::{self, BgpGrant, Layer2Grant, Surroundings};
+use crate::contest;
+use crate::decide::{BgpGrant, Layer2Grant, Surroundings};
 use crate::facts::ServiceFacts;
 use crate::verdict::{Decision, Protocol, Refusal};
 
@@ -51,7 +52,7 @@ impl ServiceState {
             Some(Err(_)) | None => return false,
         }
         let has_place = self.places.iter().any(|name| name == node);
-        has_place || decide::layer2_challenges(node, &self.places, facts, &self.slices, around)
+        has_place || contest::challenges(node, &self.places, facts, &self.slices, around)
     }
 
     /// Whether the controller has chosen a node for it.
