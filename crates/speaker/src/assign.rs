@@ -362,6 +362,13 @@ impl Overview {
         }
     }
 
+    /// Others share an address with these Services than before.
+    pub(super) fn assign_anew(&mut self, services: &BTreeSet<Key>) {
+        if let Some(assigner) = &mut self.assigner {
+            assigner.changed.extend(services.iter().cloned());
+        }
+    }
+
     /// A Service is gone.
     pub(super) fn assign_no_more(&mut self, service: &Key) {
         if let Some(assigner) = &mut self.assigner {
@@ -470,6 +477,7 @@ impl Overview {
         let view = self.services.get(&service.into())?;
         let counting = self.nodes.iter().filter(|(name, _)| counted.contains(*name));
         let nodes = counting.filter_map(|(name, view)| Some((name.as_str(), view.facts()?)));
-        contest::eligible(view.facts.as_ref()?, &view.slices, &self.pools, nodes, Exclusion::Honoured)
+        let facts = view.facts.as_ref()?;
+        contest::eligible(facts, &view.slices, &self.pools, &self.sharing, nodes, Exclusion::Honoured)
     }
 }

@@ -10,18 +10,20 @@ use kit::Family;
 use l2::InterfaceSet;
 
 use crate::backends::Backends;
-use crate::contest::{Subject, cut_off, first_places};
+use crate::contest::{Contest, Subject};
 use crate::core::Conflicts;
 use crate::drain::Standing;
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts};
 use crate::hindrance::Hindrances;
-use crate::members::{Assignments, Liveness, Members, Stay};
+use crate::members::{Liveness, Members, Places, Rules, Stay};
+use crate::sharing::Sharing;
 use crate::verdict::{Decision, Refusal};
 
 /// What this node answers for on the local segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer2Grant {
-    /// The addresses, in the order of the Service's status.
+    /// The addresses, in the order of the Service's status. Not all of them, where another node is elected for one that Services
+    /// share.
     pub addresses: Vec<IpAddr>,
     /// Where they are answered.
     pub interfaces: InterfaceSet,
@@ -47,8 +49,10 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) pools: &'a PoolIndex,
     pub(crate) nodes: &'a BTreeMap<String, NodeFacts>,
     pub(crate) members: &'a Members,
-    /// What [`Members::assignments`] says of them.
-    pub(crate) assignments: Assignments,
+    /// What [`Members::rules`] says of them.
+    pub(crate) rules: Rules,
+    /// Which addresses are shared, if that counts by these rules.
+    pub(crate) sharing: Option<&'a Sharing>,
     /// What keeps this node from announcing.
     pub(crate) hindrances: &'a Hindrances,
     /// What of that cuts it off, so that it may not know who else is there.
@@ -108,25 +112,30 @@ pub(crate) fn node_refusal(node: &NodeFacts, exclusion: Exclusion) -> Option<Ref
     }
 }
 
-/// Whether this node answers for the Service on the local segment (contract 5.1), and the first places of the election,
-/// as far as it came to one.
-pub(crate) fn layer2(
-    service: &ServiceFacts,
-    backends: &Backends,
-    around: &Surroundings<'_>,
-) -> (Decision<Layer2Grant>, Vec<String>) {
-    let mut places = Vec::new();
-    let outcome = try_layer2(service, backends, around, &mut places);
-    (Decision { outcome }, places)
+/// What was decided for a Service on the local segment.
+pub(crate) struct Layer2 {
+    pub(crate) decision: Decision<Layer2Grant>,
+    /// The first places of its elections, as far as it came to one.
+    pub(crate) places: Places,
+    /// The addresses that the elections did not give to this node, where there were several.
+    pub(crate) elsewhere: Vec<(IpAddr, Refusal)>,
+}
+
+/// Whether this node answers for the Service on the local segment (contract 5.1).
+pub(crate) fn layer2(service: &ServiceFacts, backends: &Backends, around: &Surroundings<'_>) -> Layer2 {
+    let (mut places, mut elsewhere) = (Vec::new(), Vec::new());
+    let outcome = try_layer2(service, backends, around, &mut places, &mut elsewhere);
+    Layer2 { decision: Decision { outcome }, places: Places::new(places), elsewhere }
 }
 
 fn try_layer2(
     service: &ServiceFacts,
     backends: &Backends,
     around: &Surroundings<'_>,
-    places: &mut Vec<String>,
+    places: &mut Vec<Vec<String>>,
+    elsewhere: &mut Vec<(IpAddr, Refusal)>,
 ) -> Result<Layer2Grant, Refusal> {
-    let subject = Subject::of(service, around.pools)?;
+    let subject = Subject::of(service, around.pools, around.sharing)?;
     if !backends.any() {
         return Err(Refusal::NoEndpoints);
     }
@@ -146,29 +155,54 @@ fn try_layer2(
     if *around.members == Members::Joining {
         return Err(Refusal::NotJoined);
     }
-    let first = first_places(service, backends, around, &subject);
-    places.extend(first.iter().map(|candidate| candidate.node.to_owned()));
-    let hindrance =
-        || subject.hindrance(around.hindrances, here).filter(|_| matches!(around.members, Members::Alive(_)));
-    match first.first() {
-        Some(owner) if owner.node == around.node => {
-            if let Some(hindrance) = cut_off(&subject, service, backends, here, around) {
-                return Err(Refusal::Hindered(hindrance.clone()));
+    let mut addresses = subject.addresses.to_vec();
+    let mut first_refusal = None;
+    for contest in subject.contests() {
+        if let Err(refusal) = elect(contest, backends, here, around, places) {
+            if contest.addresses().len() < subject.addresses.len() {
+                elsewhere.extend(contest.addresses().iter().map(|address| (*address, refusal.clone())));
             }
+            addresses.retain(|address| !contest.addresses().contains(address));
+            first_refusal.get_or_insert(refusal);
         }
+    }
+    match first_refusal {
+        Some(refusal) if addresses.is_empty() => Err(refusal),
+        Some(_) | None => {
+            let interfaces = interfaces(&selecting, around.interfaces)?;
+            Ok(Layer2Grant { addresses, interfaces, pool: subject.pool.name.clone() })
+        }
+    }
+}
+
+/// Whether this node is the first in an election; its places are added to the others.
+fn elect(
+    contest: Contest<'_>,
+    backends: &Backends,
+    here: &NodeFacts,
+    around: &Surroundings<'_>,
+    places: &mut Vec<Vec<String>>,
+) -> Result<(), Refusal> {
+    let first = contest.first_places(backends, around);
+    places.push(first.iter().map(|candidate| candidate.node.to_owned()).collect());
+    let hindrance =
+        || contest.hindrance(around.hindrances, here).filter(|_| matches!(around.members, Members::Alive(_)));
+    match first.first() {
+        Some(owner) if owner.node == around.node => match contest.cut_off(backends, here, around) {
+            Some(hindrance) => Err(Refusal::Hindered(hindrance.clone())),
+            None => Ok(()),
+        },
         // Nobody can take over, so this node answers to the last.
-        None if around.stay == Stay::Leaves => {}
+        None if around.stay == Stay::Leaves => Ok(()),
         Some(owner) if owner.liveness == Liveness::Alive && *around.members == Members::Off && !here.ready => {
-            return Err(Refusal::NodeNotReady);
+            Err(Refusal::NodeNotReady)
         }
         Some(owner) => {
             let not_elected = || Refusal::NotElected(Some(owner.node.to_owned()));
-            return Err(hindrance().cloned().map_or_else(not_elected, Refusal::Hindered));
+            Err(hindrance().cloned().map_or_else(not_elected, Refusal::Hindered))
         }
-        None => return Err(Refusal::NotElected(None)),
+        None => Err(Refusal::NotElected(None)),
     }
-    let interfaces = interfaces(&selecting, around.interfaces)?;
-    Ok(Layer2Grant { addresses: subject.addresses.to_vec(), interfaces, pool: subject.pool.name.clone() })
 }
 
 /// The interfaces that the advertisements allow together, as far as they exist here (contract 5.3, D11).

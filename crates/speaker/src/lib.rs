@@ -27,6 +27,7 @@ mod layer2;
 mod members;
 mod overview;
 mod routes;
+mod sharing;
 mod silence;
 mod verdict;
 pub mod watch;
