@@ -213,10 +213,12 @@ fn contract_12_1_d10_a_move_is_a_hand_over_whichever_service_is_decided_first() 
             (format!("svc {name} 10.0.0.3 share"), "n1"),
             (format!("svc {name} 10.0.0.3,fc00::1 share"), "n2"),
             (format!("delete svc {name}"), "n1"),
-            (format!("svc {name} fc00::1,10.0.0.9 share"), "n2"),
+            (format!("svc {name} 10.0.0.3,fc00::1 share\nsvc web 10.0.0.1,fc00::1 share"), "n2"),
+            // On n2 this Service goes on with its first address.
+            ("svc web 10.0.0.1 share".to_owned(), "n1"),
         ];
         for (line, owner) in steps {
-            let changes = cluster.line(&line);
+            let changes: String = line.lines().map(|line| cluster.line(line)).collect();
             assert!(changes.contains(&format!("  {owner} announces fc00::1\n")), "{line}:\n{changes}");
             assert!(changes.contains(" hands over fc00::1\n"), "{line}:\n{changes}");
             assert_eq!(cluster.owners[&"fc00::1".parse::<IpAddr>().unwrap()], BTreeSet::from([owner]), "{line}");
@@ -572,6 +574,47 @@ fn of_two_that_answer_for_an_address_the_first_in_its_own_election_stays() {
               withdrawn default/web by layer2 with [10.0.0.4]: it is gone or moved
               announced default/web by layer2 with [10.0.0.4, fc00::1] of p
               event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+              watch {}
+        "#]],
+    );
+}
+
+/// The order of the hash is n4, n2, n3, n5, n1 for fc00::3, and n1 is the first for 10.0.0.5.
+#[test]
+fn a_node_that_only_the_segment_shows_is_asked_while_this_one_could_have_its_address_and_not_while_it_has_others() {
+    check_n1(
+        "node n4 ip:10.9.0.4
+         node n5
+         members n1=ok
+         svc web 10.0.0.5,fc00::3 share
+         svc dns fc00::3 share
+         eps web n3:ready
+         conflict fc00::3 on eth0 by 02:00:00:00:00:b4 of 10.9.0.4
+         answered 10.9.0.4
+         wait 1
+         answered 10.9.0.4
+         members n1=ok n2=ok n3=ok n5=ok
+         wait 1",
+        expect![[r#"
+            > node n4 ip:10.9.0.4
+              fellows {10.9.0.2, 10.9.0.3, 10.9.0.4}
+            > eps web n3:ready
+              answer for 10.0.0.5 on All
+              answer for fc00::3 on All
+              announced default/web by layer2 with [10.0.0.5, fc00::3] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
+            > conflict fc00::3 on eth0 by 02:00:00:00:00:b4 of 10.9.0.4
+              event Warning addressConflict on Service default/web: node "n4" (02:00:00:00:00:b4) answers for fc00::3 as well, seen on interface "eth0"; hint: see whether the speakers reach each other by memberlist (port 7946, TCP and UDP)
+              ask 10.9.0.4 for fc00::3
+            > answered 10.9.0.4
+              no answer for fc00::3 when another machine has announced it
+              withdrawn default/web by layer2 with [10.0.0.5, fc00::3]: it is gone or moved
+              announced default/web by layer2 with [10.0.0.5] of p
+              event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2": 10.0.0.5
+              watch {"n4"}
+            > wait 1
+              ask 10.9.0.4 for fc00::3
+            > members n1=ok n2=ok n3=ok n5=ok
               watch {}
         "#]],
     );
