@@ -430,7 +430,7 @@ impl Overview {
         assigner.recheck(now);
         while out.room() > 0 {
             let Some(service) = assigner.unwritten.first().cloned() else { break };
-            // Until all that share the address show the same node, two may announce it.
+            // Those that share the address go by one of them until all show the same.
             let together = assigner.unwritten_with(service).into_iter();
             let to_ask: Vec<_> = together.map(|service| (self.to_ask(now, &service, assigner), service)).collect();
             if to_ask.iter().any(|(asked, _)| asked.is_some()) && !assigner.pace.spend(now) {

@@ -50,6 +50,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) addresses: &'a [IpAddr],
     /// One for each election; nearly always one.
     groups: Vec<Group<'a>>,
+    /// The node that the controller has assigned it to, whether that counts or not.
+    assigned: Option<&'a str>,
     pub(crate) pool: &'a Pool,
     pub(crate) advertisements: Vec<&'a L2Advertisement>,
 }
@@ -96,7 +98,7 @@ impl<'a> Subject<'a> {
     pub(crate) fn of(
         service: &'a ServiceFacts,
         pools: &'a PoolIndex,
-        sharing: Option<&Sharing>,
+        sharing: Option<&'a Sharing>,
     ) -> Result<Subject<'a>, Refusal> {
         let (addresses, pool) = addresses_and_pool(service, pools)?;
         if pool.l2_advertisements.is_empty() {
@@ -106,7 +108,12 @@ impl<'a> Subject<'a> {
         if advertisements.is_empty() {
             return Err(Refusal::ServiceNotSelected(pool.name.clone()));
         }
-        Ok(Subject { service, addresses, groups: groups(service, addresses, sharing)?, pool, advertisements })
+        let groups = groups(service, addresses, sharing)?;
+        let assigned = match (sharing.filter(|_| service.may_share), addresses.first()) {
+            (Some(sharing), Some(first)) => sharing.assigned(first),
+            (None, _) | (_, None) => service.assigned.as_deref(),
+        };
+        Ok(Subject { service, addresses, groups, assigned, pool, advertisements })
     }
 
     /// Two nodes could be elected for an address that Services share (contract 5.1 row 3).
@@ -166,7 +173,7 @@ impl<'s> Contest<'s> {
         let rank = Rank::new(self.subject.score(facts, around.exclusion)?, node, &self.group.elected_by);
         let is_assigned = around.rules == Rules::Ours
             && self.group.bond != Bond::Apart
-            && self.subject.service.assigned.as_deref() == Some(node)
+            && self.subject.assigned == Some(node)
             && self.subject.is_balanced();
         Some(if is_assigned { rank.assigned() } else { rank })
     }

@@ -29,6 +29,8 @@ pub(crate) struct Sharing {
     /// All of them in one set, in the order of what they have in common: the first and the last Service of an address say
     /// whether all have the same addresses, or the same first one.
     holders: BTreeSet<(IpAddr, Holder)>,
+    /// The nodes that Services with this first address are assigned to, and how many to each.
+    assigned: BTreeMap<(IpAddr, Box<str>), usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,37 +43,78 @@ enum Holder {
     End,
 }
 
-/// The addresses with which a Service counts; none if it may not share.
-fn counted(facts: Option<&ServiceFacts>) -> &[IpAddr] {
-    let facts = facts.filter(|facts| facts.may_share);
-    facts.and_then(|facts| facts.addresses.as_deref().ok()).unwrap_or_default()
+/// What counts of a Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counted<'a> {
+    /// None if it may not share.
+    addresses: &'a [IpAddr],
+    assigned: Option<&'a str>,
+}
+
+impl<'a> Counted<'a> {
+    fn of(facts: Option<&'a ServiceFacts>) -> Self {
+        let facts = facts.filter(|facts| facts.may_share);
+        let counted = |facts: &'a ServiceFacts| {
+            let addresses = facts.addresses.as_deref().ok()?;
+            Some(Counted { addresses, assigned: facts.assigned.as_deref() })
+        };
+        facts.and_then(counted).unwrap_or_default()
+    }
 }
 
 impl Sharing {
-    /// Replaces what is known of a Service, and says which others are concerned: they have an address that has another bond
-    /// now.
+    /// Replaces what is known of a Service, and says which others are concerned: what elects the owner of an address of theirs is
+    /// something else now.
     pub(crate) fn replace(
         &mut self,
         service: &Key,
         old: Option<&ServiceFacts>,
         new: Option<&ServiceFacts>,
     ) -> BTreeSet<Key> {
-        let (old, new) = (counted(old), counted(new));
+        let (old, new) = (Counted::of(old), Counted::of(new));
         if old == new {
             return BTreeSet::new();
         }
-        let bonds: BTreeMap<IpAddr, Bond> =
-            old.iter().chain(new).map(|address| (*address, self.bond(address))).collect();
-        let name = KeyText::from(service);
-        let holder = |addresses: &[IpAddr]| Holder::Service(addresses.into(), name.clone());
-        let (left, joined) = (holder(old), holder(new));
-        for address in old {
-            self.holders.remove(&(*address, left.clone()));
-        }
-        self.holders.extend(new.iter().map(|address| (*address, joined.clone())));
-        let changed = bonds.into_iter().filter(|(address, before)| self.bond(address) != *before);
-        let concerned = changed.flat_map(|(address, _)| self.services(&address).collect::<Vec<Key>>());
+        let state =
+            |sharing: &Sharing, address: &IpAddr| (sharing.bond(address), sharing.assigned(address).map(str::to_owned));
+        let touched: BTreeSet<IpAddr> = old.addresses.iter().chain(new.addresses).copied().collect();
+        let before: Vec<_> = touched.iter().map(|address| state(self, address)).collect();
+        self.remove(service, old);
+        self.insert(service, new);
+        let changed = touched.iter().zip(before).filter(|(address, before)| state(self, address) != *before);
+        let concerned = changed.flat_map(|(address, _)| self.services(address).collect::<Vec<Key>>());
         concerned.filter(|other| other != service).collect()
+    }
+
+    fn remove(&mut self, service: &Key, counted: Counted<'_>) {
+        let holder = Holder::Service(counted.addresses.into(), service.into());
+        for address in counted.addresses {
+            self.holders.remove(&(*address, holder.clone()));
+        }
+        if let (Some(first), Some(node)) = (counted.addresses.first(), counted.assigned) {
+            let key = (*first, node.into());
+            let left = self.assigned.get(&key).map_or(0, |number| number.saturating_sub(1));
+            match left {
+                0 => self.assigned.remove(&key),
+                left => self.assigned.insert(key, left),
+            };
+        }
+    }
+
+    fn insert(&mut self, service: &Key, counted: Counted<'_>) {
+        let holder = Holder::Service(counted.addresses.into(), service.into());
+        self.holders.extend(counted.addresses.iter().map(|address| (*address, holder.clone())));
+        if let (Some(first), Some(node)) = (counted.addresses.first(), counted.assigned) {
+            let number = self.assigned.entry((*first, node.into())).or_default();
+            *number = number.saturating_add(1);
+        }
+    }
+
+    /// The node that the Services with this first address are assigned to. While they show different ones, for they are written
+    /// one by one, all go by the same of them.
+    pub(crate) fn assigned(&self, first: &IpAddr) -> Option<&str> {
+        let ((address, node), _) = self.assigned.range((*first, Box::default())..).next()?;
+        (address == first).then_some(&**node)
     }
 
     /// The Services that may share an address, and have it.
@@ -159,7 +202,33 @@ mod tests {
         for name in ["a", "b", "c", "d", "e", "g"] {
             table.put(name, None);
         }
-        assert!(table.sharing.holders.is_empty());
+        assert!(table.sharing.holders.is_empty() && table.sharing.assigned.is_empty());
+    }
+
+    #[test]
+    fn adr_16_services_that_share_their_first_address_go_by_one_assignment() {
+        let mut table = Table::default();
+        let facts = |addresses: &str, node: Option<&str>| {
+            Some(ServiceFacts { assigned: node.map(Into::into), ..facts(addresses) })
+        };
+        let rows = [
+            ("a", facts("10.0.0.1", Some("n2")), "", Some("n2")),
+            ("b", facts("10.0.0.1,fc00::1", None), "a", Some("n2")),
+            ("c", facts("10.0.0.1", Some("n3")), "", Some("n2")),
+            ("b", facts("10.0.0.1,fc00::1", Some("n1")), "a c", Some("n1")),
+            ("a", facts("10.0.0.1", Some("n1")), "", Some("n1")),
+            // It has the address, and another one elects for it.
+            ("d", facts("fc00::1,10.0.0.1", Some("n0")), "a b c", Some("n1")),
+            ("d", None, "a b c", Some("n1")),
+            ("a", facts("10.0.0.1", None), "", Some("n1")),
+            ("b", None, "a c", Some("n3")),
+            ("c", facts("10.0.0.1", None), "a", None),
+        ];
+        for (name, facts, concerned, node) in rows {
+            assert_eq!(table.put(name, facts), concerned, "{name}");
+            assert_eq!(table.sharing.assigned(&"10.0.0.1".parse().unwrap()), node, "{name}");
+        }
+        assert!(table.sharing.assigned.is_empty());
     }
 
     /// What a change costs does not grow with how many share the address, but where it changes what all of them do.

@@ -414,6 +414,35 @@ fn adr_16_no_assignment_moves_an_address_about_which_two_could_contradict_each_o
     );
 }
 
+/// One Service is written after the other.
+#[test]
+fn adr_16_services_that_share_their_first_address_move_together_when_the_first_or_the_last_of_them_is_written() {
+    check(
+        "eps web n2:ready
+         eps dns n2:ready
+         svc web 10.0.0.4 share assigned=n2
+         svc dns 10.0.0.4 share
+         svc dns 10.0.0.4 share assigned=n2
+         svc dns 10.0.0.4 share assigned=n3
+         svc web 10.0.0.4 share assigned=n3
+         svc web 10.0.0.4 share assigned=n1
+         svc dns 10.0.0.4 share assigned=n1",
+        expect![[r#"
+            > svc web 10.0.0.4 share assigned=n2
+              n2 announces 10.0.0.4
+              = 10.0.0.4 on {"n2"}
+            > svc web 10.0.0.4 share assigned=n3
+              n2 hands over 10.0.0.4
+              n3 announces 10.0.0.4
+              = 10.0.0.4 on {"n3"}
+            > svc web 10.0.0.4 share assigned=n1
+              n1 announces 10.0.0.4
+              n3 hands over 10.0.0.4
+              = 10.0.0.4 on {"n1"}
+        "#]],
+    );
+}
+
 #[test]
 fn a_node_says_which_addresses_of_a_service_it_announces() {
     check_n1(
@@ -691,7 +720,10 @@ impl Model {
                 self.has_go || holders(address).iter().all(|other| other.addresses[0] == service.addresses[0])
             };
             let first = service.addresses[0];
-            let assigned = service.assigned.as_ref().filter(|_| !self.has_go && agrees(&first));
+            // Where they are assigned to different nodes, all take the same.
+            let of_first = self.services.values().filter(|other| other.addresses.first() == Some(&first));
+            let assigned = of_first.filter_map(|other| other.assigned.as_ref()).min();
+            let assigned = assigned.filter(|_| !self.has_go && agrees(&first));
             for address in &service.addresses {
                 let owner = match (whole.contains(address), agrees(address)) {
                     (true, _) => self.elected(first, &whole, assigned),
@@ -729,10 +761,9 @@ fn contract_12_1_d10_each_address_has_one_owner_whatever_services_share_it() {
                 0..=4 => {
                     let list = *rng.pick(&lists).unwrap();
                     service.addresses = list.split(',').map(|address| address.parse().unwrap()).collect();
-                    // The controller writes the same at all that have the same first address.
-                    let is_assigned = list.starts_with("10.0.0.1") || list.starts_with("fc00::a");
-                    service.assigned = is_assigned.then(|| "n3".to_owned());
-                    format!("svc {name} {list} share {}", if is_assigned { "assigned=n3" } else { "" })
+                    service.assigned = rng.one_in(3).then(|| (*rng.pick(&NODES).unwrap()).to_owned());
+                    let assigned = service.assigned.iter().map(|node| format!("assigned={node}"));
+                    format!("svc {name} {list} share {}", assigned.collect::<String>())
                 }
                 5 => {
                     *service = Modelled::default();
