@@ -737,7 +737,8 @@ impl Model {
     }
 }
 
-/// Whatever happens: each address that somebody could announce has one owner, who is the model's.
+/// Whatever happens: each address that somebody could announce has one owner, who is the model's; and whoever loses it to another
+/// hands it over.
 #[test]
 fn contract_12_1_d10_each_address_has_one_owner_whatever_services_share_it() {
     let lists = [
@@ -790,7 +791,14 @@ fn contract_12_1_d10_each_address_has_one_owner_whatever_services_share_it() {
                 _ => continue,
             };
             writeln!(history, "{line}").unwrap();
-            line.lines().for_each(|line| drop(cluster.line(line)));
+            let before = cluster.owners.clone();
+            let changes: String = line.lines().map(|line| cluster.line(line)).collect();
+            for (address, old) in before {
+                let new = cluster.owners.get(&address);
+                let gone = old.iter().find(|node| new.is_some_and(|new| !new.contains(*node)));
+                let is_ordered = gone.is_none_or(|node| changes.contains(&format!("{node} hands over {address}\n")));
+                assert!(is_ordered, "seed {seed}:\n{history}{changes}");
+            }
             let mut alike = model.services.clone();
             alike.retain(|_, service| !service.addresses.is_empty());
             let model = Model { services: alike, lost: model.lost.clone(), has_go: model.has_go };
