@@ -39,6 +39,10 @@ impl History {
             writer.rng = Rng::new(seed ^ 0x57_4a_46_e5);
             writer.strangers();
         }
+        if seed % 5 == 2 {
+            writer.rng = Rng::new(seed ^ 0x5a_4a_7e_d0);
+            writer.sharers();
+        }
         History { steps: writer.steps }
     }
 }
@@ -192,6 +196,17 @@ impl Writer {
                 Step::Stranger(Claim { lan, address: objects::address(&mut self.rng), manner, every }, span)
             };
             self.step(step);
+        }
+    }
+
+    /// Here and there a Service asks for an address that another one has among others.
+    fn sharers(&mut self) {
+        for (pause, step) in std::mem::take(&mut self.steps) {
+            self.steps.push((pause, step));
+            if self.rng.one_in(3) {
+                let step = objects::sharer(&mut self.rng);
+                self.step(step);
+            }
         }
     }
 

@@ -96,6 +96,42 @@ fn addresses<'a>(config: &'a Config, climate: &Climate, service: &Service) -> Op
     Some((addresses, pool))
 }
 
+/// What elects the owner of one of a Service's addresses (ADR 3).
+struct Elector {
+    address: IpAddr,
+    /// The addresses that the owner has to be able to announce.
+    judged: Vec<IpAddr>,
+    /// Whether the controller may choose the owner: nobody who shares the address could be given another one.
+    is_balanced: bool,
+}
+
+/// The address lists of all Services that have the address and may share it.
+fn sharers(api: &ApiServer, climate: &Climate, address: &IpAddr) -> BTreeSet<Vec<IpAddr>> {
+    let may_share =
+        |service: &&Service| is_served(service, climate.class) && service.annotation(api::ALLOW_SHARED_IP).is_some();
+    let lists = api.services().filter(may_share).filter_map(|service| {
+        let shown = service.status.load_balancer.ingress.iter().filter_map(|entry| entry.ip.as_deref());
+        shown.map(|text| text.parse().ok()).collect::<Option<Vec<IpAddr>>>()
+    });
+    lists.filter(|addresses| addresses.contains(address)).collect()
+}
+
+fn elector(view: View<'_>, service: &Service, addresses: &[IpAddr], address: &IpAddr) -> Elector {
+    let lists = |address: &IpAddr| match service.annotation(api::ALLOW_SHARED_IP) {
+        Some(_) => sharers(view.api, view.climate, address),
+        None => BTreeSet::from([addresses.to_vec()]),
+    };
+    let agree = |address: &IpAddr| lists(address).iter().all(|list| list.first() == addresses.first());
+    let first = addresses.first().unwrap_or(address);
+    let is_balanced = agree(address) && agree(first);
+    let judged: Vec<IpAddr> = if lists(address).len() > 1 {
+        vec![*address]
+    } else {
+        addresses.iter().copied().filter(|other| lists(other).len() <= 1).collect()
+    };
+    Elector { address: if agree(address) { *first } else { *address }, judged, is_balanced }
+}
+
 /// The links on which the node answers for which addresses because of this Service (contract 5.1, 5.3).
 pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, BTreeSet<Lan>)> {
     let (addresses, pool) = addresses(view.config, view.climate, service)?;
@@ -119,7 +155,31 @@ pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, 
             && (!is_local(service) || local_nodes.contains(&node.metadata.name))
             && !selecting(node).is_empty()
     });
-    let first = addresses.first()?;
+    let candidates: Vec<&Node> = candidates.collect();
+    let here = view.node.name();
+    let is_owned = |address: &IpAddr| {
+        let elector = elector(view, service, &addresses, address);
+        let is_balanced = matching.iter().any(|it| it.owner_selection == OwnerSelection::Balanced);
+        let elector = Elector { is_balanced: elector.is_balanced && is_balanced, ..elector };
+        owner(view, service, &elector, &candidates, &selecting).is_some_and(|owner| owner.metadata.name == here)
+    };
+    let owned: Vec<IpAddr> = addresses.iter().copied().filter(is_owned).collect();
+    let here = selecting(candidates.iter().copied().find(|node| node.metadata.name == here)?);
+    let names = here.iter().flat_map(|it| &it.interfaces);
+    let is_anywhere = here.iter().any(|it| it.interfaces.is_empty());
+    let named: BTreeSet<&str> = names.map(String::as_str).collect();
+    let lans = view.node.lans().iter().copied().filter(|lan| is_anywhere || named.contains(lan.interface()));
+    Some((owned, lans.collect()))
+}
+
+/// Who of these candidates is elected, each with the advertisements that select it.
+fn owner<'a>(
+    view: View<'_>,
+    service: &Service,
+    elector: &Elector,
+    candidates: &[&'a Node],
+    selecting: &dyn Fn(&Node) -> Vec<&'a L2Advertisement>,
+) -> Option<&'a Node> {
     let rank = |node: &&Node| {
         let preferences = selecting(node).into_iter().flat_map(|it| &it.preferences);
         let met = preferences.filter(|it| it.selector.matches(&node.metadata.labels));
@@ -127,25 +187,19 @@ pub(crate) fn layer2(view: View<'_>, service: &Service) -> Option<(Vec<IpAddr>, 
         // Who is not Ready comes last, and is better than nobody. Among members that means nothing.
         let is_dead = view.members.is_none() && node.condition("Ready").is_some_and(|ready| ready != "True");
         // The controller chooses among those that are preferred equally (ADR 16).
-        let is_assigned = matching.iter().any(|it| it.owner_selection == OwnerSelection::Balanced)
+        let is_assigned = elector.is_balanced
             && service.metadata.annotations.get(api::LAYER2_ASSIGNED_NODE) == Some(&node.metadata.name);
-        (is_dead, Reverse(score), !is_assigned, speaker::digest(&node.metadata.name, first))
+        (is_dead, Reverse(score), !is_assigned, speaker::digest(&node.metadata.name, &elector.address))
     };
-    let mut candidates: Vec<&Node> = candidates.collect();
+    let mut candidates = candidates.to_vec();
     candidates.sort_by_key(rank);
     // Contract 12.2 R9: who cannot announce makes room for the first who can, if there is one and they hear each other.
     let is_able = |node: &Node| {
         let plight = NodeId::of_name(&node.metadata.name).and_then(|node| view.plights.get(&node));
-        view.members.is_none() || plight.is_none_or(|plight| !plight.hinders(&addresses, &selecting(node)))
+        view.members.is_none() || plight.is_none_or(|plight| !plight.hinders(&elector.judged, &selecting(node)))
     };
     let able = candidates.iter().copied().find(|node| is_able(node));
-    let owner = able.or(candidates.first().copied()).filter(|owner| owner.metadata.name == view.node.name())?;
-    let here = selecting(owner);
-    let names = here.iter().flat_map(|it| &it.interfaces);
-    let is_anywhere = here.iter().any(|it| it.interfaces.is_empty());
-    let named: BTreeSet<&str> = names.map(String::as_str).collect();
-    let lans = view.node.lans().iter().copied().filter(|lan| is_anywhere || named.contains(lan.interface()));
-    Some((addresses, lans.collect()))
+    able.or(candidates.first().copied())
 }
 
 /// What keeps a node from announcing (contract 12.2 R9).
@@ -213,6 +267,11 @@ pub(crate) fn eligible(
     if is_refused || matching.iter().all(|it| it.owner_selection == OwnerSelection::Hash) {
         return None;
     }
+    // Those who share it could be given different nodes.
+    let first = addresses.first()?;
+    if may_share && sharers(api, climate, first).iter().any(|list| list.first() != Some(first)) {
+        return None;
+    }
     let (local_nodes, has_endpoints) = endpoints(api, service);
     let mut scores: BTreeMap<String, u64> = BTreeMap::new();
     for node in api.nodes().filter(|_| has_endpoints) {
@@ -230,7 +289,7 @@ pub(crate) fn eligible(
     }
     let best = scores.values().max().copied();
     let nodes = scores.into_iter().filter(|(_, score)| Some(*score) == best).map(|(node, _)| node).collect();
-    Some((*addresses.first()?, nodes))
+    Some((*first, nodes))
 }
 
 /// The routes that the node gives to its routers because of this Service, with the advertisements that ask for them

@@ -13,7 +13,8 @@ use kit::{Duration, Instant, Outbox};
 
 use super::Overview;
 use crate::balance::Balance;
-use crate::decide::{self, Eligible, Exclusion};
+use crate::contest::{self, Eligible};
+use crate::decide::Exclusion;
 use crate::facts::{NodeFacts, ServiceFacts};
 use crate::verdict::Refusal;
 
@@ -361,6 +362,13 @@ impl Overview {
         }
     }
 
+    /// Others share an address with these Services than before.
+    pub(super) fn assign_anew(&mut self, services: &BTreeSet<Key>) {
+        if let Some(assigner) = &mut self.assigner {
+            assigner.changed.extend(services.iter().cloned());
+        }
+    }
+
     /// A Service is gone.
     pub(super) fn assign_no_more(&mut self, service: &Key) {
         if let Some(assigner) = &mut self.assigner {
@@ -422,7 +430,7 @@ impl Overview {
         assigner.recheck(now);
         while out.room() > 0 {
             let Some(service) = assigner.unwritten.first().cloned() else { break };
-            // Until all that share the address show the same node, two may announce it.
+            // Those that share the address go by one of them until all show the same.
             let together = assigner.unwritten_with(service).into_iter();
             let to_ask: Vec<_> = together.map(|service| (self.to_ask(now, &service, assigner), service)).collect();
             if to_ask.iter().any(|(asked, _)| asked.is_some()) && !assigner.pace.spend(now) {
@@ -469,6 +477,7 @@ impl Overview {
         let view = self.services.get(&service.into())?;
         let counting = self.nodes.iter().filter(|(name, _)| counted.contains(*name));
         let nodes = counting.filter_map(|(name, view)| Some((name.as_str(), view.facts()?)));
-        decide::layer2_eligible(view.facts.as_ref()?, &view.slices, &self.pools, nodes, Exclusion::Honoured)
+        let facts = view.facts.as_ref()?;
+        contest::eligible(facts, &view.slices, &self.pools, &self.sharing, nodes, Exclusion::Honoured)
     }
 }

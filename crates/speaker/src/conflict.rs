@@ -15,7 +15,7 @@ use api::{EventType, Key};
 use kit::{Duration, Instant, Mac, Outbox};
 
 use super::{Output, Speaker};
-use crate::decide;
+use crate::contest;
 use crate::members::{Liveness, Members};
 
 /// A conflict is an Event of the Service at most once in this time.
@@ -148,7 +148,7 @@ impl Speaker {
             }
         }
         let (Some(node), Some(fellow), Some(service)) = (node, rival.fellow, holders.first()) else { return };
-        match self.first_of(&node, service) {
+        match self.first_of(&node, service, &rival.address) {
             Some(First::Here) => out.push(Output::AddressRepeat { address: rival.address }),
             Some(First::There) => {
                 let address = rival.address;
@@ -216,17 +216,29 @@ impl Speaker {
             Members::Joining | Members::Alive(_) => Liveness::Alive,
         };
         let is_known = |node: &str| liveness(node).is_some_and(|there| there <= here);
-        let is_heir =
-            |service: &Key| self.services.get(service).is_some_and(|state| state.places.contains(&self.options.node));
-        let matters = |node: &str, heard: &Heard| !is_known(node) && heard.claimed.values().flatten().any(is_heir);
-        self.conflicts.heard.retain(|node, heard| heard.proof != Proof::Answer || matters(node, heard));
+        let around = self.surroundings();
+        let is_heir = |address: &IpAddr, service: &Key| {
+            let state = self.services.get(service)?;
+            let places = contest::places_for(address, &state.places, state.facts.as_ref()?, &around)?;
+            Some(places.contains(&self.options.node))
+        };
+        let is_contested = |(address, services): (&IpAddr, &Vec<Key>)| {
+            services.iter().any(|service| is_heir(address, service) == Some(true))
+        };
+        let matters = |node: &str, heard: &Heard| !is_known(node) && heard.claimed.iter().any(is_contested);
+        let heard = self.conflicts.heard.iter();
+        let is_over = |(node, heard): &(&String, &Heard)| heard.proof == Proof::Answer && !matters(node, heard);
+        let forgotten: Vec<String> = heard.filter(is_over).map(|(node, _)| node.clone()).collect();
+        for node in forgotten {
+            self.conflicts.heard.remove(&node);
+        }
     }
 
-    /// Which of two nodes that both announce a Service comes first in its election.
-    fn first_of(&self, other: &str, service: &Key) -> Option<First> {
+    /// Which of two nodes that both announce an address of a Service comes first in its election.
+    fn first_of(&self, other: &str, service: &Key, address: &IpAddr) -> Option<First> {
         let facts = self.services.get(service)?.facts.as_ref()?;
         let around = self.surroundings();
-        let is_there = decide::layer2_precedes(other, around.node, facts, &around)?;
+        let is_there = contest::precedes(other, around.node, facts, address, &around)?;
         Some(if is_there { First::There } else { First::Here })
     }
 }

@@ -4,24 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use config::{BgpAdvertisement, L2Advertisement, OwnerSelection, Peer, Pool};
+use config::{BgpAdvertisement, L2Advertisement, Peer, Pool};
 use ipnet::IpNet;
-use kit::{Family, Labels};
+use kit::Family;
 use l2::InterfaceSet;
 
 use crate::backends::Backends;
+use crate::contest::{Contest, Subject};
 use crate::core::Conflicts;
 use crate::drain::Standing;
-use crate::election::Rank;
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts};
-use crate::hindrance::{Hindrance, Hindrances};
-use crate::members::{Assignments, Liveness, Members, PLACES, Statement, Stay};
+use crate::hindrance::Hindrances;
+use crate::members::{Liveness, Members, Places, Rules, Stay};
+use crate::sharing::Sharing;
 use crate::verdict::{Decision, Refusal};
 
 /// What this node answers for on the local segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer2Grant {
-    /// The addresses, in the order of the Service's status.
+    /// The addresses, in the order of the Service's status. Not all of them, where another node is elected for one that Services
+    /// share.
     pub addresses: Vec<IpAddr>,
     /// Where they are answered.
     pub interfaces: InterfaceSet,
@@ -47,8 +49,10 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) pools: &'a PoolIndex,
     pub(crate) nodes: &'a BTreeMap<String, NodeFacts>,
     pub(crate) members: &'a Members,
-    /// What [`Members::assignments`] says of them.
-    pub(crate) assignments: Assignments,
+    /// What [`Members::rules`] says of them.
+    pub(crate) rules: Rules,
+    /// Which addresses are shared, if that counts by these rules.
+    pub(crate) sharing: Option<&'a Sharing>,
     /// What keeps this node from announcing.
     pub(crate) hindrances: &'a Hindrances,
     /// What of that cuts it off, so that it may not know who else is there.
@@ -81,7 +85,7 @@ pub enum Exclusion {
 }
 
 /// The addresses of the Service and the one pool they are from: the gates that both protocols begin with.
-fn addresses_and_pool<'a>(
+pub(crate) fn addresses_and_pool<'a>(
     service: &'a ServiceFacts,
     pools: &'a PoolIndex,
 ) -> Result<(&'a [IpAddr], &'a Arc<Pool>), Refusal> {
@@ -98,7 +102,7 @@ fn addresses_and_pool<'a>(
 }
 
 /// What stands between a node as such and announcing anything.
-fn node_refusal(node: &NodeFacts, exclusion: Exclusion) -> Option<Refusal> {
+pub(crate) fn node_refusal(node: &NodeFacts, exclusion: Exclusion) -> Option<Refusal> {
     if node.network_unavailable {
         Some(Refusal::NetworkUnavailable)
     } else if node.excluded && exclusion == Exclusion::Honoured {
@@ -108,168 +112,30 @@ fn node_refusal(node: &NodeFacts, exclusion: Exclusion) -> Option<Refusal> {
     }
 }
 
-/// The L2Advertisements of the pool that are meant for the Service.
-fn layer2_advertisements<'a>(service: &ServiceFacts, pool: &'a Pool) -> Vec<&'a L2Advertisement> {
-    let all = pool.l2_advertisements.values();
-    all.filter(|it| it.service_selectors.matches(&service.labels)).map(Arc::as_ref).collect()
+/// What was decided for a Service on the local segment.
+pub(crate) struct Layer2 {
+    pub(crate) decision: Decision<Layer2Grant>,
+    /// The first places of its elections, as far as it came to one.
+    pub(crate) places: Places,
+    /// The addresses that the elections did not give to this node, where there were several.
+    pub(crate) elsewhere: Vec<(IpAddr, Refusal)>,
 }
 
-/// A node in the election for a Service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate<'a> {
-    liveness: Liveness,
-    rank: Rank,
-    node: &'a str,
-    aptitude: Aptitude,
-}
-
-/// Whether a candidate can announce the addresses, as far as it says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Aptitude {
-    /// It can.
-    Able,
-    /// It does not say. It counts as able, but does not know that others are not, so it takes nothing over from them.
-    Unknown,
-    /// It cannot.
-    Hindered,
-}
-
-/// What an election is about.
-struct Subject<'a> {
-    service: &'a ServiceFacts,
-    addresses: &'a [IpAddr],
-    /// The first address decides for all of them, as in the Go implementation (contract 5.1).
-    elected_by: &'a IpAddr,
-    pool: &'a Pool,
-    advertisements: Vec<&'a L2Advertisement>,
-}
-
-impl<'a> Subject<'a> {
-    /// The gates up to the advertisements, which are the same on all nodes.
-    fn of(service: &'a ServiceFacts, pools: &'a PoolIndex) -> Result<Subject<'a>, Refusal> {
-        let (addresses, pool) = addresses_and_pool(service, pools)?;
-        if pool.l2_advertisements.is_empty() {
-            return Err(Refusal::NoAdvertisement(pool.name.clone()));
-        }
-        let advertisements = layer2_advertisements(service, pool);
-        if advertisements.is_empty() {
-            return Err(Refusal::ServiceNotSelected(pool.name.clone()));
-        }
-        let elected_by = addresses.first().ok_or(Refusal::NoAddress)?;
-        Ok(Subject { service, addresses, elected_by, pool, advertisements })
-    }
-
-    /// Two nodes could be elected for an address that Services share (contract 5.1 row 3).
-    fn sharing(&self) -> Result<(), Refusal> {
-        let has_selectors = || self.advertisements.iter().any(|it| !it.service_selectors.is_empty());
-        if self.service.may_share && has_selectors() { Err(Refusal::SharedWithServiceSelector) } else { Ok(()) }
-    }
-
-    /// Whether the controller chooses the owner: one advertisement that says so is enough.
-    fn is_balanced(&self) -> bool {
-        self.advertisements.iter().any(|it| it.owner_selection == OwnerSelection::Balanced)
-    }
-
-    /// The preference for a node if nobody asks whether it is alive and able, or has endpoints; none if it is no candidate.
-    fn score(&self, facts: &NodeFacts, exclusion: Exclusion) -> Option<u64> {
-        if node_refusal(facts, exclusion).is_some() {
-            return None;
-        }
-        let mut selecting = self.advertisements.iter().filter(|it| it.node_selectors.matches(&facts.labels)).peekable();
-        selecting.peek()?;
-        Some(selecting.map(|advertisement| preference(advertisement, &facts.labels)).sum())
-    }
-
-    /// The rank of such a node.
-    fn rank(&self, node: &str, facts: &NodeFacts, around: &Surroundings<'_>) -> Option<Rank> {
-        let rank = Rank::new(self.score(facts, around.exclusion)?, node, self.elected_by);
-        let is_assigned = around.assignments == Assignments::Count
-            && self.service.assigned.as_deref() == Some(node)
-            && self.is_balanced();
-        Some(if is_assigned { rank.assigned() } else { rank })
-    }
-
-    /// The place of a node in the election for the Service, if it is a candidate at all (contract 5.1 rows 5 to 7).
-    fn candidate<'n>(&self, node: &'n str, facts: &NodeFacts, around: &Surroundings<'_>) -> Option<Candidate<'n>> {
-        let is_here = node == around.node;
-        let liveness = match around.members {
-            Members::Alive(_) if is_here => Liveness::Alive,
-            _ if around.conflicts.hears(node, self.addresses) => Liveness::Alive,
-            members => members.liveness(node, facts.ready)?,
-        };
-        if is_here && around.stay == Stay::Leaves {
-            return None;
-        }
-        let rank = self.rank(node, facts, around)?;
-        Some(Candidate { liveness, rank, node, aptitude: self.aptitude(node, facts, around) })
-    }
-
-    fn aptitude(&self, node: &str, facts: &NodeFacts, around: &Surroundings<'_>) -> Aptitude {
-        let hindrances = match around.members.statement(node) {
-            _ if node == around.node && matches!(around.members, Members::Alive(_)) => around.hindrances,
-            Some(Statement::Made(hindrances)) => hindrances,
-            // It is not heard of by memberlist, and answers: so it is able to.
-            None if around.conflicts.hears(node, self.addresses) => return Aptitude::Able,
-            Some(Statement::Missing) | None => return Aptitude::Unknown,
-        };
-        if self.hindrance(hindrances, facts).is_some() { Aptitude::Hindered } else { Aptitude::Able }
-    }
-
-    /// What keeps a node from announcing one of the addresses.
-    fn hindrance<'h>(&self, hindrances: &'h Hindrances, facts: &NodeFacts) -> Option<&'h Hindrance> {
-        let selecting = || self.advertisements.iter().filter(|it| it.node_selectors.matches(&facts.labels));
-        self.addresses.iter().find_map(|address| hindrances.of_address(address, selecting().map(|it| it.name.as_str())))
-    }
-}
-
-/// Which of two nodes comes first in the election for the Service, whether they are alive or not: true for the first of them.
-/// `None` if the second is no candidate.
-pub(crate) fn layer2_precedes(
-    one: &str,
-    other: &str,
-    service: &ServiceFacts,
-    around: &Surroundings<'_>,
-) -> Option<bool> {
-    let subject = Subject::of(service, around.pools).ok()?;
-    let standing = |node: &str| {
-        let facts = around.nodes.get(node)?;
-        Some((subject.rank(node, facts, around)?, subject.aptitude(node, facts, around)))
-    };
-    let (other_rank, other_aptitude) = standing(other)?;
-    let Some((rank, aptitude)) = standing(one) else { return Some(false) };
-    // As in `first_places`.
-    Some(match (aptitude, other_aptitude) {
-        (Aptitude::Able, Aptitude::Hindered) => true,
-        (Aptitude::Hindered, Aptitude::Able) => false,
-        _ => rank < other_rank,
-    })
-}
-
-/// The weights of the preferences that match a node which the advertisement selects.
-fn preference(advertisement: &L2Advertisement, labels: &Labels) -> u64 {
-    let matching = advertisement.preferences.iter().filter(|preference| preference.selector.matches(labels));
-    matching.map(|preference| u64::from(preference.weight.get())).sum()
-}
-
-/// Whether this node answers for the Service on the local segment (contract 5.1), and the first places of the election,
-/// as far as it came to one.
-pub(crate) fn layer2(
-    service: &ServiceFacts,
-    backends: &Backends,
-    around: &Surroundings<'_>,
-) -> (Decision<Layer2Grant>, Vec<String>) {
-    let mut places = Vec::new();
-    let outcome = try_layer2(service, backends, around, &mut places);
-    (Decision { outcome }, places)
+/// Whether this node answers for the Service on the local segment (contract 5.1).
+pub(crate) fn layer2(service: &ServiceFacts, backends: &Backends, around: &Surroundings<'_>) -> Layer2 {
+    let (mut places, mut elsewhere) = (Vec::new(), Vec::new());
+    let outcome = try_layer2(service, backends, around, &mut places, &mut elsewhere);
+    Layer2 { decision: Decision { outcome }, places: Places::new(places), elsewhere }
 }
 
 fn try_layer2(
     service: &ServiceFacts,
     backends: &Backends,
     around: &Surroundings<'_>,
-    places: &mut Vec<String>,
+    places: &mut Vec<Vec<String>>,
+    elsewhere: &mut Vec<(IpAddr, Refusal)>,
 ) -> Result<Layer2Grant, Refusal> {
-    let subject = Subject::of(service, around.pools)?;
+    let subject = Subject::of(service, around.pools, around.sharing)?;
     if !backends.any() {
         return Err(Refusal::NoEndpoints);
     }
@@ -289,90 +155,53 @@ fn try_layer2(
     if *around.members == Members::Joining {
         return Err(Refusal::NotJoined);
     }
-    let first = first_places(service, backends, around, &subject);
-    places.extend(first.iter().map(|candidate| candidate.node.to_owned()));
-    let hindrance =
-        || subject.hindrance(around.hindrances, here).filter(|_| matches!(around.members, Members::Alive(_)));
-    match first.first() {
-        Some(owner) if owner.node == around.node => {
-            if let Some(hindrance) = cut_off(&subject, service, backends, here, around) {
-                return Err(Refusal::Hindered(hindrance.clone()));
+    let mut addresses = subject.addresses.to_vec();
+    let mut first_refusal = None;
+    for contest in subject.contests() {
+        if let Err(refusal) = elect(contest, backends, here, around, places) {
+            if contest.addresses().len() < subject.addresses.len() {
+                elsewhere.extend(contest.addresses().iter().map(|address| (*address, refusal.clone())));
             }
+            addresses.retain(|address| !contest.addresses().contains(address));
+            first_refusal.get_or_insert(refusal);
         }
+    }
+    match first_refusal {
+        Some(refusal) if addresses.is_empty() => Err(refusal),
+        Some(_) | None => {
+            let interfaces = interfaces(&selecting, around.interfaces)?;
+            Ok(Layer2Grant { addresses, interfaces, pool: subject.pool.name.clone() })
+        }
+    }
+}
+
+/// Whether this node is the first in an election; its places are added to the others.
+fn elect(
+    contest: Contest<'_>,
+    backends: &Backends,
+    here: &NodeFacts,
+    around: &Surroundings<'_>,
+    places: &mut Vec<Vec<String>>,
+) -> Result<(), Refusal> {
+    let first = contest.first_places(backends, around);
+    places.push(first.iter().map(|candidate| candidate.node.to_owned()).collect());
+    let hindrance =
+        || contest.hindrance(around.hindrances, here).filter(|_| matches!(around.members, Members::Alive(_)));
+    match first.first() {
+        Some(owner) if owner.node == around.node => match contest.cut_off(backends, here, around) {
+            Some(hindrance) => Err(Refusal::Hindered(hindrance.clone())),
+            None => Ok(()),
+        },
         // Nobody can take over, so this node answers to the last.
-        None if around.stay == Stay::Leaves => {}
+        None if around.stay == Stay::Leaves => Ok(()),
         Some(owner) if owner.liveness == Liveness::Alive && *around.members == Members::Off && !here.ready => {
-            return Err(Refusal::NodeNotReady);
+            Err(Refusal::NodeNotReady)
         }
         Some(owner) => {
             let not_elected = || Refusal::NotElected(Some(owner.node.to_owned()));
-            return Err(hindrance().cloned().map_or_else(not_elected, Refusal::Hindered));
+            Err(hindrance().cloned().map_or_else(not_elected, Refusal::Hindered))
         }
-        None => return Err(Refusal::NotElected(None)),
-    }
-    let interfaces = interfaces(&selecting, around.interfaces)?;
-    Ok(Layer2Grant { addresses: subject.addresses.to_vec(), interfaces, pool: subject.pool.name.clone() })
-}
-
-/// The first [`PLACES`] of the election: each is who would be the owner if those before it were not there.
-///
-/// The first by rank is the owner, as in the Go implementation. If it says that it is hindered, the first takes its place
-/// that is able and says so, because only such a one knows. If there is none, nothing moves.
-fn first_places<'a>(
-    service: &ServiceFacts,
-    backends: &Backends,
-    around: &Surroundings<'a>,
-    subject: &Subject<'_>,
-) -> Vec<Candidate<'a>> {
-    let (mut all, mut able) = (First::default(), First::default());
-    for (name, facts) in around.nodes.iter().filter(|(name, _)| !service.local_only || backends.on(name)) {
-        if let Some(candidate) = subject.candidate(name, facts, around) {
-            all.insert(candidate);
-            if candidate.aptitude == Aptitude::Able {
-                able.insert(candidate);
-            }
-        }
-    }
-    let mut places: Vec<Candidate<'a>> = Vec::with_capacity(PLACES);
-    while places.len() < PLACES {
-        let next = |first: &First<'a>| first.0.iter().find(|it| !places.contains(it)).copied();
-        let Some(head) = next(&all) else { break };
-        let substitute = || next(&able).filter(|able| able.liveness == head.liveness);
-        let owner = if head.aptitude == Aptitude::Hindered { substitute().unwrap_or(head) } else { head };
-        places.push(owner);
-    }
-    places
-}
-
-/// What cuts this node off from an address, if it knows of nobody else and there are others that could announce it: they
-/// may well do. It would only take the address from them for as long as it takes to hear of them.
-fn cut_off<'a>(
-    subject: &Subject<'_>,
-    service: &ServiceFacts,
-    backends: &Backends,
-    here: &NodeFacts,
-    around: &Surroundings<'a>,
-) -> Option<&'a Hindrance> {
-    if !around.is_alone() {
-        return None;
-    }
-    let hindrance = subject.hindrance(around.cut, here)?;
-    let mut others = around.nodes.iter().filter(|(name, _)| name.as_str() != around.node);
-    let may_announce = |(name, facts): (&String, &NodeFacts)| {
-        (!service.local_only || backends.on(name)) && subject.score(facts, around.exclusion).is_some()
-    };
-    others.any(may_announce).then_some(hindrance)
-}
-
-/// The first [`PLACES`] of some candidates by rank.
-#[derive(Default)]
-struct First<'a>(Vec<Candidate<'a>>);
-
-impl<'a> First<'a> {
-    fn insert(&mut self, candidate: Candidate<'a>) {
-        self.0.push(candidate);
-        self.0.sort_unstable();
-        self.0.truncate(PLACES);
+        None => Err(Refusal::NotElected(None)),
     }
 }
 
@@ -383,67 +212,6 @@ fn interfaces(selecting: &[&L2Advertisement], present: &BTreeSet<String>) -> Res
     }
     let named: BTreeSet<String> = selecting.iter().flat_map(|it| it.interfaces.iter().cloned()).collect();
     if named.is_disjoint(present) { Err(Refusal::NoSuchInterface(named)) } else { Ok(InterfaceSet::Named(named)) }
-}
-
-/// Whether a node's change can give it one of the first places of a Service's election, which have been these so far.
-///
-/// Saves a whole election for every Service each time a node changes: only the changed node is compared.
-pub(crate) fn layer2_challenges(
-    challenger: &str,
-    places: &[String],
-    service: &ServiceFacts,
-    backends: &Backends,
-    around: &Surroundings<'_>,
-) -> bool {
-    let Ok(subject) = Subject::of(service, around.pools) else { return false };
-    let candidate = |node: &str| {
-        let facts = around.nodes.get(node).filter(|_| !service.local_only || backends.on(node))?;
-        let Candidate { liveness, rank, aptitude, .. } = subject.candidate(node, facts, around)?;
-        Some((liveness, rank, aptitude))
-    };
-    let Some((liveness, rank, aptitude)) = candidate(challenger) else { return false };
-    // Whoever is hindered makes room for one that is able, whatever their ranks.
-    let makes_room = |name: &String| {
-        let facts = around.nodes.get(name);
-        facts.is_some_and(|facts| subject.aptitude(name, facts, around) == Aptitude::Hindered)
-    };
-    if aptitude == Aptitude::Able && places.iter().any(makes_room) {
-        return true;
-    }
-    let last = if places.len() < PLACES { None } else { places.last() };
-    last.and_then(|last| candidate(last))
-        .is_none_or(|(last_liveness, last_rank, _)| (liveness, rank) < (last_liveness, last_rank))
-}
-
-/// Among whom the controller chooses the owner of a Service (ADR 16).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Eligible<'n> {
-    /// The address that elects.
-    pub(crate) address: IpAddr,
-    /// The nodes that are preferred most, in their order; empty if it has no endpoints.
-    pub(crate) nodes: Vec<&'n str>,
-}
-
-/// Those of these nodes that would be candidates for the Service were they alive, and of these the most preferred; `None` if
-/// the hash finds its owner.
-pub(crate) fn layer2_eligible<'n>(
-    service: &ServiceFacts,
-    backends: &Backends,
-    pools: &PoolIndex,
-    nodes: impl Iterator<Item = (&'n str, &'n NodeFacts)>,
-    exclusion: Exclusion,
-) -> Option<Eligible<'n>> {
-    let subject = Subject::of(service, pools).ok()?;
-    if !subject.is_balanced() || subject.sharing().is_err() {
-        return None;
-    }
-    let has_backends = |node: &str| if service.local_only { backends.on(node) } else { backends.any() };
-    let candidates = nodes.filter(|(node, _)| has_backends(node));
-    let scored: Vec<(u64, &str)> =
-        candidates.filter_map(|(node, facts)| Some((subject.score(facts, exclusion)?, node))).collect();
-    let best = scored.iter().map(|(score, _)| *score).max();
-    let preferred = scored.iter().filter(|(score, _)| Some(*score) == best);
-    Some(Eligible { address: *subject.elected_by, nodes: preferred.map(|(_, node)| *node).collect() })
 }
 
 /// Which routes this node announces for the Service (contract 6.1, 6.2).

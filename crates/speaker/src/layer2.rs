@@ -31,13 +31,13 @@ impl Holdings {
     }
 
     /// Replaces what one Service holds and tells the difference, address by address; those that nobody holds any more end
-    /// like this.
+    /// as this says.
     pub(crate) fn replace(
         &mut self,
         service: &Key,
         old: Option<&Layer2Grant>,
         new: Option<&Layer2Grant>,
-        ending: Ending,
+        ending: impl Fn(&IpAddr) -> Ending,
         out: &mut Outbox<Output>,
     ) {
         let addresses = |grant: Option<&Layer2Grant>| grant.map(|it| it.addresses.clone()).unwrap_or_default();
@@ -54,7 +54,7 @@ impl Holdings {
                 Some(interfaces) if before.as_ref() != Some(&interfaces) => {
                     out.push(Output::AddressAnnounce { address, interfaces });
                 }
-                None if before.is_some() => out.push(match ending {
+                None if before.is_some() => out.push(match ending(&address) {
                     Ending::Withdraw => Output::AddressWithdraw { address },
                     Ending::HandOver => Output::AddressHandOver { address },
                 }),

@@ -14,6 +14,7 @@
 
 mod backends;
 mod balance;
+mod contest;
 #[path = "speaker.rs"]
 mod core;
 mod decide;
@@ -26,6 +27,7 @@ mod layer2;
 mod members;
 mod overview;
 mod routes;
+mod sharing;
 mod silence;
 mod verdict;
 pub mod watch;

@@ -27,14 +27,14 @@ pub enum Statement {
     Made(Hindrances),
 }
 
-/// Whether the nodes that the controller assigns addresses to count in elections (ADR 16).
+/// By which rules elections are held: all have to find the same owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Assignments {
-    /// Everybody knows of them.
+pub(crate) enum Rules {
+    /// By ours: the nodes that the controller assigns addresses to count (ADR 16), and who shares an address (ADR 3).
     #[default]
-    Count,
-    /// Somebody elects by the hash alone, so all do.
-    Ignored,
+    Ours,
+    /// By those of the Go implementation, for somebody knows no others.
+    Common,
 }
 
 /// Whether a candidate is known to be alive. One that is not comes after all that are, and is a candidate nevertheless:
@@ -78,13 +78,13 @@ impl Members {
         }
     }
 
-    /// Whether assignments count among these members. Speakers of the Go implementation, which make no statement, know of
-    /// none. Without memberlist nobody can tell who they are.
-    pub(crate) fn assignments(&self, here: &str) -> Assignments {
+    /// The rules among these members. Speakers of the Go implementation, which make no statement, know none of ours. Without
+    /// memberlist nobody can tell who they are.
+    pub(crate) fn rules(&self, here: &str) -> Rules {
         let is_strange = |(name, statement): (&String, &Statement)| name != here && *statement == Statement::Missing;
         match self {
-            Members::Alive(members) if members.iter().any(is_strange) => Assignments::Ignored,
-            Members::Off | Members::Joining | Members::Alive(_) => Assignments::Count,
+            Members::Alive(members) if members.iter().any(is_strange) => Rules::Common,
+            Members::Off | Members::Joining | Members::Alive(_) => Rules::Ours,
         }
     }
 
@@ -104,7 +104,45 @@ impl Members {
 /// addresses of two nodes that die together are taken over as quickly as those of one.
 pub(crate) const PLACES: usize = 3;
 
-/// The nodes whose addresses this node would inherit, each with the number of Services that say so.
+/// The first places of the elections of a Service. Nearly always there is one, for all of its addresses.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Places {
+    /// Of one election, or of none.
+    One(Vec<String>),
+    /// Of several, in the order of the groups of addresses that they are about.
+    Several(Box<[Vec<String>]>),
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Places::One(Vec::new())
+    }
+}
+
+impl Places {
+    /// Those of these elections.
+    pub(crate) fn new(mut elections: Vec<Vec<String>>) -> Places {
+        match elections.len() {
+            0 | 1 => Places::One(elections.pop().unwrap_or_default()),
+            _ => Places::Several(elections.into()),
+        }
+    }
+
+    /// Election by election.
+    pub(crate) fn elections(&self) -> &[Vec<String>] {
+        match self {
+            Places::One(places) => std::slice::from_ref(places),
+            Places::Several(elections) => elections,
+        }
+    }
+
+    /// Whether a node has one in any of them.
+    pub(crate) fn has(&self, node: &str) -> bool {
+        self.elections().iter().flatten().any(|name| name == node)
+    }
+}
+
+/// The nodes whose addresses this node would inherit, each with the number of elections that say so.
 #[derive(Debug, Default)]
 pub(crate) struct Watching {
     reasons: BTreeMap<String, usize>,
@@ -112,13 +150,13 @@ pub(crate) struct Watching {
 }
 
 impl Watching {
-    /// The places of one Service's election are other ones than before.
-    pub(crate) fn replace(&mut self, node: &str, old: &[String], new: &[String]) {
-        for name in predecessors(node, new) {
+    /// The places of one Service are other ones than before.
+    pub(crate) fn replace(&mut self, node: &str, old: &Places, new: &Places) {
+        for name in new.elections().iter().flat_map(|places| predecessors(node, places)) {
             let reasons = self.reasons.entry(name.clone()).or_default();
             *reasons = reasons.saturating_add(1);
         }
-        for name in predecessors(node, old) {
+        for name in old.elections().iter().flat_map(|places| predecessors(node, places)) {
             let Some(reasons) = self.reasons.get_mut(name) else { continue };
             *reasons = reasons.saturating_sub(1);
             if *reasons == 0 {
@@ -147,24 +185,43 @@ fn predecessors<'a>(node: &str, places: &'a [String]) -> &'a [String] {
 mod tests {
     use super::*;
 
-    fn names(text: &str) -> Vec<String> {
+    /// One election a line.
+    fn places(text: &str) -> Places {
+        Places::new(text.split(',').map(|line| line.split_whitespace().map(str::to_owned).collect()).collect())
+    }
+
+    fn names(text: &str) -> BTreeSet<String> {
         text.split_whitespace().map(str::to_owned).collect()
     }
 
     #[test]
     fn a_node_watches_those_before_it_for_as_long_as_any_service_says_so() {
         let mut watching = Watching::default();
+        let none = Places::default();
         assert_eq!(watching.news(), None);
-        watching.replace("n1", &[], &names("n2 n3 n1"));
-        watching.replace("n1", &[], &names("n2 n1 n3"));
-        watching.replace("n1", &[], &names("n1 n4 n5"));
-        watching.replace("n1", &[], &names("n6 n7 n8"));
-        assert_eq!(watching.news(), Some(names("n2 n3").into_iter().collect()));
-        watching.replace("n1", &names("n2 n3 n1"), &names("n2 n1"));
-        assert_eq!(watching.news(), Some(names("n2").into_iter().collect()));
-        watching.replace("n1", &names("n2 n1"), &[]);
+        watching.replace("n1", &none, &places("n2 n3 n1"));
+        watching.replace("n1", &none, &places("n2 n1 n3"));
+        watching.replace("n1", &none, &places("n1 n4 n5"));
+        watching.replace("n1", &none, &places("n6 n7 n8"));
+        assert_eq!(watching.news(), Some(names("n2 n3")));
+        watching.replace("n1", &places("n2 n3 n1"), &places("n2 n1"));
+        assert_eq!(watching.news(), Some(names("n2")));
+        watching.replace("n1", &places("n2 n1"), &none);
         assert_eq!(watching.news(), None);
-        watching.replace("n1", &names("n2 n1 n3"), &names("n1 n3"));
+        watching.replace("n1", &places("n2 n1 n3"), &places("n1 n3"));
         assert_eq!(watching.news(), Some(BTreeSet::new()));
+    }
+
+    #[test]
+    fn contract_12_1_d10_each_election_of_a_service_has_its_own_places() {
+        let mut watching = Watching::default();
+        watching.replace("n1", &Places::default(), &places("n1 n2 n3, n4 n5 n1"));
+        assert_eq!(watching.news(), Some(names("n4 n5")));
+        watching.replace("n1", &places("n1 n2 n3, n4 n5 n1"), &places("n2 n1, n4 n1"));
+        assert_eq!(watching.news(), Some(names("n2 n4")));
+        watching.replace("n1", &places("n2 n1, n4 n1"), &places("n2 n1 n4"));
+        assert_eq!(watching.news(), Some(names("n2")));
+        // A Service with one takes no more memory than its list.
+        assert_eq!(size_of::<Places>(), size_of::<Vec<String>>());
     }
 }

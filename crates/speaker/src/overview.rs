@@ -22,7 +22,8 @@ use crate::decide::{self, Exclusion, Surroundings};
 use crate::drain::Standing;
 use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
 use crate::hindrance::Hindrances;
-use crate::members::{Assignments, Members, Stay};
+use crate::members::{Members, Rules, Stay};
+use crate::sharing::Sharing;
 use crate::silence::{Silence, Stop};
 use crate::verdict::{Protocol, Refusal};
 use assign::Assigner;
@@ -91,6 +92,7 @@ pub struct Overview {
     silent: BTreeMap<Key, Depends>,
     /// Services to ask for anew.
     dirty: BTreeSet<Key>,
+    sharing: Sharing,
     /// Gives addresses to nodes, where this process is the one that does.
     assigner: Option<Box<Assigner>>,
 }
@@ -249,7 +251,8 @@ impl Overview {
             pools: &self.pools,
             nodes: &node.alone,
             members: &Members::Off,
-            assignments: Assignments::Ignored,
+            rules: Rules::Common,
+            sharing: None,
             // What hinders a node, its speaker alone knows.
             hindrances: &Hindrances::default(),
             cut: &Hindrances::default(),
@@ -259,7 +262,7 @@ impl Overview {
             interfaces: &BTreeSet::new(),
             standing: Standing::Present,
         };
-        let layer2 = match decide::layer2(facts, backends, &around).0.outcome {
+        let layer2 = match decide::layer2(facts, backends, &around).decision.outcome {
             // The node alone knows its interfaces.
             Ok(_) | Err(Refusal::NoSuchInterface(_)) => return Ok(()),
             Err(refusal) => Stop::new(Protocol::Layer2, refusal),
@@ -303,7 +306,9 @@ impl Overview {
         let key = service.metadata.key();
         let view = self.services.entry((&key).into()).or_default();
         if view.facts.as_ref() != Some(&facts) {
-            view.facts = Some(facts);
+            let old = view.facts.replace(facts);
+            let concerned = self.sharing.replace(&key, old.as_ref(), view.facts.as_ref());
+            self.assign_anew(&concerned);
             self.mark(&key);
         }
     }
@@ -312,7 +317,10 @@ impl Overview {
         self.dirty.remove(key);
         self.silent.remove(key);
         self.assign_no_more(key);
-        self.change(key, |view| view.facts = None);
+        let facts = self.services.get_mut(&key.into()).and_then(|view| view.facts.take());
+        let concerned = self.sharing.replace(key, facts.as_ref(), None);
+        self.assign_anew(&concerned);
+        self.change(key, |_| {});
     }
 
     fn slice_applied(&mut self, slice: &EndpointSlice) {

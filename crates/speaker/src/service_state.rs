@@ -4,9 +4,11 @@ use l2::InterfaceSet;
 
 use super::granted;
 use crate::backends::Backends;
-use crate::decide::{self, BgpGrant, Layer2Grant, Surroundings};
+use crate::contest;
+use crate::decide::{BgpGrant, Layer2Grant, Surroundings};
 use crate::facts::ServiceFacts;
-use crate::verdict::{Decision, Protocol, Refusal};
+use crate::members::Places;
+use crate::verdict::{Decision, Ending, Protocol, Refusal};
 
 /// A Service, or endpoints of one that is not known yet.
 #[derive(Debug, Default)]
@@ -14,8 +16,8 @@ pub(super) struct ServiceState {
     pub(super) facts: Option<ServiceFacts>,
     pub(super) slices: Backends,
     pub(super) layer2: Option<Decision<Layer2Grant>>,
-    /// The first places of its election.
-    pub(super) places: Vec<String>,
+    /// The first places of its elections.
+    pub(super) places: Places,
     pub(super) bgp: Option<Decision<BgpGrant>>,
     /// What is shown of it: the interfaces it is restricted to, and the peers it is announced to.
     pub(super) shown_interfaces: Option<Vec<String>>,
@@ -50,13 +52,22 @@ impl ServiceState {
             Some(Err(Refusal::NodeNotReady)) => return true,
             Some(Err(_)) | None => return false,
         }
-        let has_place = self.places.iter().any(|name| name == node);
-        has_place || decide::layer2_challenges(node, &self.places, facts, &self.slices, around)
+        self.places.has(node) || contest::challenges(node, &self.places, facts, &self.slices, around)
     }
 
-    /// Whether the controller has chosen a node for it.
-    pub(super) fn is_assigned(&self) -> bool {
-        self.facts.as_ref().is_some_and(|facts| facts.assigned.is_some())
+    /// Whether its elections depend on the rules by which they are held: the controller has chosen a node for it, or it may
+    /// share an address.
+    pub(super) fn depends_on_rules(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| facts.assigned.is_some() || facts.may_share)
+    }
+
+    /// How an address of it that it does not hold here was given up.
+    pub(super) fn ending(&self) -> Ending {
+        match self.layer2.as_ref().map(|decision| &decision.outcome) {
+            // Another node is elected for this one, or that is to be decided yet.
+            Some(Ok(_)) | None => Ending::HandOver,
+            Some(Err(refusal)) => refusal.ending(),
+        }
     }
 
     pub(super) fn depends_on_interfaces(&self) -> bool {

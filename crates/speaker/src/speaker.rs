@@ -33,8 +33,9 @@ use crate::facts::{NodeFacts, PoolIndex, ServiceFacts, SliceFacts};
 use crate::fitness::{Fitness, Link};
 use crate::hindrance::Hindrances;
 use crate::layer2::Holdings;
-use crate::members::{Assignments, Members, Watching};
+use crate::members::{Members, Places, Rules, Watching};
 use crate::routes::Routes;
+use crate::sharing::Sharing;
 pub(crate) use conflict::Conflicts;
 pub use conflict::Rival;
 use service_state::ServiceState;
@@ -234,7 +235,8 @@ pub struct Speaker {
     slices: SliceOwners,
     nodes: BTreeMap<String, NodeFacts>,
     members: Members,
-    assignments: Assignments,
+    rules: Rules,
+    sharing: Sharing,
     watching: Watching,
     conflicts: Conflicts,
     fitness: Fitness,
@@ -388,7 +390,8 @@ impl Speaker {
         let key = service.metadata.key();
         let state = self.services.entry(key.clone()).or_default();
         if state.facts.as_ref() != Some(&facts) {
-            state.facts = Some(facts);
+            let old = state.facts.replace(facts);
+            self.dirty.extend(self.sharing.replace(&key, old.as_ref(), state.facts.as_ref()));
             self.dirty.insert(key);
         }
     }
@@ -398,12 +401,13 @@ impl Speaker {
         let Some(state) = self.services.get_mut(key) else { return };
         let (layer2, bgp) = (state.layer2.take(), state.bgp.take());
         let (shown_interfaces, shown_peers) = (state.shown_interfaces.take(), std::mem::take(&mut state.shown_peers));
-        state.facts = None;
+        let facts = state.facts.take();
         let places = std::mem::take(&mut state.places);
         if state.slices.is_empty() {
             self.services.remove(key);
         }
-        self.watching.replace(&self.options.node, &places, &[]);
+        self.dirty.extend(self.sharing.replace(key, facts.as_ref(), None));
+        self.watching.replace(&self.options.node, &places, &Places::default());
         if shown_interfaces.is_some() {
             out.push(Output::Unsay(self.report_layer2(key, Vec::new())));
         }
@@ -477,10 +481,10 @@ impl Speaker {
             None if old != self.members => self.dirty.extend(self.services.keys().cloned()),
             None => {}
         }
-        let assignments = self.members.assignments(&self.options.node);
-        if std::mem::replace(&mut self.assignments, assignments) != assignments {
-            let assigned = self.services.iter().filter(|(_, state)| state.is_assigned());
-            self.dirty.extend(assigned.map(|(key, _)| key.clone()));
+        let rules = self.members.rules(&self.options.node);
+        if std::mem::replace(&mut self.rules, rules) != rules {
+            let concerned = self.services.iter().filter(|(_, state)| state.depends_on_rules());
+            self.dirty.extend(concerned.map(|(key, _)| key.clone()));
         }
     }
 
@@ -500,7 +504,8 @@ impl Speaker {
             pools: &self.pools,
             nodes: &self.nodes,
             members: &self.members,
-            assignments: self.assignments,
+            rules: self.rules,
+            sharing: Some(&self.sharing).filter(|_| self.rules == Rules::Ours),
             hindrances: self.fitness.told(),
             cut: self.fitness.cut(),
             conflicts: &self.conflicts,
@@ -555,12 +560,12 @@ impl Speaker {
         let Some(facts) = &state.facts else { return };
         let around = self.surroundings();
         let backends = &state.slices;
-        let (layer2, places) = decide::layer2(facts, backends, &around);
+        let mut layer2 = decide::layer2(facts, backends, &around);
         let bgp = decide::bgp(facts, backends, &around);
         let Some(state) = self.services.get_mut(key) else { return };
-        let old_places = std::mem::replace(&mut state.places, places);
+        let old_places = std::mem::replace(&mut state.places, std::mem::take(&mut layer2.places));
         self.watching.replace(&self.options.node, &old_places, &state.places);
-        let old_layer2 = state.layer2.replace(layer2.clone());
+        let old_layer2 = state.layer2.replace(layer2.decision.clone());
         let old_bgp = state.bgp.replace(bgp.clone());
         self.settle_layer2(key, old_layer2.as_ref(), Some(&layer2), out);
         self.settle_bgp(key, old_bgp.as_ref(), Some(&bgp), out);

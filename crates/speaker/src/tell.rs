@@ -8,14 +8,17 @@ use kit::Outbox;
 use l2::InterfaceSet;
 
 use super::{Output, Speaker, granted, refusal};
-use crate::decide::{BgpGrant, Layer2Grant};
+use crate::decide::{BgpGrant, Layer2, Layer2Grant};
 use crate::verdict::{Decision, Ending, Protocol, Refusal};
 
 impl Speaker {
     /// Shows on which interfaces the Service is answered for, if that is not what is shown.
     pub(super) fn show_interfaces(&mut self, key: &Key, out: &mut Outbox<Output>) {
         let Some(state) = self.services.get_mut(key) else { return };
-        let interfaces = granted(state.layer2.as_ref()).map(|grant| match &grant.interfaces {
+        // There is one for a Service (contract 12.3): where several nodes announce it, that of the one with its first address.
+        let first = state.facts.as_ref().and_then(|facts| facts.addresses.as_ref().ok()?.first());
+        let shown = granted(state.layer2.as_ref()).filter(|grant| grant.addresses.first() == first);
+        let interfaces = shown.map(|grant| match &grant.interfaces {
             InterfaceSet::All => Vec::new(),
             InterfaceSet::Named(names) => names.intersection(&self.interfaces).cloned().collect(),
         });
@@ -54,13 +57,23 @@ impl Speaker {
         &mut self,
         key: &Key,
         old: Option<&Decision<Layer2Grant>>,
-        new: Option<&Decision<Layer2Grant>>,
+        new: Option<&Layer2>,
         out: &mut Outbox<Output>,
     ) {
         let addresses = |grant: &Layer2Grant| (grant.addresses.clone(), grant.pool.clone());
+        let elsewhere = new.map(|it| it.elsewhere.as_slice()).unwrap_or_default();
+        let new = new.map(|it| &it.decision);
         let (before, after) = (granted(old), granted(new));
         if before != after {
-            let ending = refusal(new).map_or(Ending::Withdraw, Refusal::ending);
+            let (services, sharing) = (&self.services, &self.sharing);
+            let ending = |address: &IpAddr| {
+                let refused = elsewhere.iter().find(|(other, _)| other == address).map(|(_, refusal)| refusal);
+                let own = refused.or(refusal(new)).map_or(Ending::Withdraw, Refusal::ending);
+                // Others that share it may have given it up before, in the same move.
+                let others = sharing.services(address).filter(|other| other != key);
+                let mut others = others.filter_map(|other| Some(services.get(&other)?.ending()));
+                if others.any(|other| other == Ending::HandOver) { Ending::HandOver } else { own }
+            };
             self.holdings.replace(key, before, after, ending, out);
         }
         self.tell(key, Protocol::Layer2, before.map(addresses), after.map(addresses), refusal(new), out);
@@ -117,14 +130,26 @@ impl Speaker {
                         refusal: None,
                     });
                 }
+                let part = self.part(service, &addresses);
                 out.push(Output::ServiceAnnounced { service: service.clone(), protocol, addresses, pool });
                 // Contract 3.6 and 12.3: programs read the quoted node name out of this text.
-                let message =
+                let mut message =
                     format!("announcing from node {:?} with protocol {:?}", self.options.node, protocol.as_str());
+                if let Some(part) = part {
+                    message.push_str(": ");
+                    message.push_str(&part);
+                }
                 self.event(service, EventType::Normal, "nodeAssigned", message, out);
             }
             (_, _) => {}
         }
+    }
+
+    /// These addresses in words, if the Service has others as well.
+    fn part(&self, service: &Key, addresses: &[IpAddr]) -> Option<String> {
+        let all = self.services.get(service)?.facts.as_ref()?.addresses.as_ref().ok()?;
+        let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        (addresses.len() < all.len()).then(|| texts.join(", "))
     }
 
     pub(super) fn event(

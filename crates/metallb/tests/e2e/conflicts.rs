@@ -54,19 +54,24 @@ pub(crate) fn targets() -> [IpAddr; 2] {
     [address(V4), address(V6)]
 }
 
-/// The stations that answered when the client asked anew, so many times each.
+/// The stations that answered when the client asked anew, so many times for each target.
 pub(crate) fn answerers(cluster: &Cluster, times: usize) -> Result<Vec<Mac>> {
+    answerers_for(cluster, &targets(), times)
+}
+
+/// The same for these addresses.
+pub(crate) fn answerers_for(cluster: &Cluster, targets: &[IpAddr], times: usize) -> Result<Vec<Mac>> {
     let capture = Capture::start(cluster.client(), "eth0", "arp or icmp6")?;
     // What earlier captures on this host saw is there as well.
     let before = capture.claims().len();
-    for target in targets() {
+    for target in targets {
         for _ in 0..times {
-            resolve(cluster.client(), target)?;
+            resolve(cluster.client(), *target)?;
         }
     }
     let own = cluster.client().mac("eth0")?;
     let claims = capture.claims().into_iter().skip(before);
-    let answers = claims.filter(|it| targets().contains(&it.address) && it.destination == own);
+    let answers = claims.filter(|it| targets.contains(&it.address) && it.destination == own);
     let mut macs: Vec<Mac> = answers.map(|claim| claim.mac).collect();
     macs.sort();
     macs.dedup();

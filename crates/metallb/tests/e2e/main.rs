@@ -36,6 +36,7 @@ mod restarts;
 mod routes;
 mod services;
 mod sessions;
+mod sharing;
 mod splits;
 mod spreading;
 mod status;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         conflicts::trials(),
         hindrances::trials(),
         spreading::trials(),
+        sharing::trials(),
         splits::trials(),
         peering::trials(),
         failover::trials(),

@@ -424,9 +424,8 @@ impl Cluster {
         Ok(self.asker.take_answers())
     }
 
-    /// One node answers for an address. Two may where the contract says so: for the second address of a Service, which
-    /// another one elects by (ADR 3), and for Services of different namespaces that share under
-    /// `externalTrafficPolicy: Local`, each of which has its own endpoints (contract 3.4).
+    /// One node answers for an address, whoever shares it. Two may where the contract says so: for Services of different
+    /// namespaces that share under `externalTrafficPolicy: Local`, each of which has its own endpoints (contract 3.4).
     fn check_single_owners(&self, answers: &Answers) -> Result<(), Violation> {
         if !self.is_valid_everywhere() {
             return Ok(());
@@ -435,10 +434,9 @@ impl Cluster {
             let shows = |service: &&Service| shown(service).0.iter().any(|text| text.parse() == Ok(*address));
             let users: Vec<&Service> =
                 self.api.services().filter(|it| is_served(it, self.climate.class)).filter(shows).collect();
-            let is_first =
-                users.iter().all(|service| shown(service).0.first().is_some_and(|text| text.parse() == Ok(*address)));
             let namespaces: BTreeSet<&str> = users.iter().map(|it| it.metadata.namespace.as_str()).collect();
-            let may_differ = !is_first || namespaces.len() > 1;
+            let is_local = |it: &&Service| it.spec.external_traffic_policy.as_deref() == Some("Local");
+            let may_differ = users.iter().all(is_local) && namespaces.len() > 1;
             hold(macs.len() == 1 || may_differ, Invariant::ElectedNodeAnswers, || {
                 format!("for {address} on {lan:?} there answer {macs:?}")
             })?;

@@ -123,6 +123,36 @@ pub(super) fn service(rng: &mut Rng) -> Step {
     Step::Put(Box::new(Object::Service(service)))
 }
 
+/// A Service that asks for addresses which others may have as well: those of one family, or of both in either order. No two of
+/// them have a port in common.
+pub(super) fn sharer(rng: &mut Rng) -> Step {
+    let number = usize::try_from(rng.below(5)).unwrap_or(0);
+    let (namespace, name) = SERVICES.get(number).copied().unwrap_or(("x", "a"));
+    let mut service = Service::default();
+    (service.metadata.namespace, service.metadata.name) = (namespace.to_owned(), name.to_owned());
+    let (v4, v6) = (pick(rng, &["10.0.0.1", "10.0.0.2"], "10.0.0.1"), pick(rng, &["fc00::1", "fc00::2"], "fc00::1"));
+    let (v4_cluster, v6_cluster) = ("10.96.0.1", "fd00::1");
+    let (cluster_ips, addresses) = match rng.below(6) {
+        0 => (vec![v4_cluster], v4.to_owned()),
+        1 | 2 => (vec![v6_cluster], v6.to_owned()),
+        3 => (vec![v6_cluster, v4_cluster], format!("{v6},{v4}")),
+        _ => (vec![v4_cluster, v6_cluster], format!("{v4},{v6}")),
+    };
+    service.spec.cluster_ips = texts(&cluster_ips);
+    let policy = if cluster_ips.len() > 1 { "RequireDualStack" } else { "SingleStack" };
+    service.spec.ip_family_policy = Some(policy.to_owned());
+    let family = |ip: &&str| if **ip == *v4_cluster { "IPv4".to_owned() } else { "IPv6".to_owned() };
+    service.spec.ip_families = cluster_ips.iter().map(family).collect();
+    service.spec.selector = pairs(&[("app", "web")]);
+    let annotate = |name: &str, value: String| (format!("{}{name}", api::ANNOTATION_PREFIX), value);
+    service.metadata.annotations =
+        [annotate(api::LOAD_BALANCER_IPS, addresses), annotate(api::ALLOW_SHARED_IP, "k".to_owned())].into();
+    let port = i32::try_from(number).unwrap_or(0).saturating_add(8_000);
+    service.spec.ports = vec![ServicePort { protocol: Some("TCP".to_owned()), port }];
+    service.spec.type_ = Some("LoadBalancer".to_owned());
+    Step::Put(Box::new(Object::Service(service)))
+}
+
 /// The families that a Service asks for, by its cluster addresses.
 fn stack(rng: &mut Rng, service: &mut Service) {
     let (v4, v6) = ("10.96.0.1", "fd00::1");

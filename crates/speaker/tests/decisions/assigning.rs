@@ -509,6 +509,36 @@ fn those_that_share_an_address_are_written_together() {
     }
 }
 
+#[test]
+fn contract_12_1_d10_what_two_could_want_on_different_nodes_is_neither_assigned_nor_counted() {
+    check(
+        "pool p 10.0.0.0/24 fc00::/120
+         configure
+         svc web 10.0.0.1,fc00::1 share
+         svc dns fc00::1 share
+         eps dns n2:ready
+         lead
+         delete svc dns
+         svc dns fc00::1 share
+         svc web 10.0.0.1 share
+         svc web fc00::1,10.0.0.1 share
+         svc web 10.0.0.1,fc00::1 share
+         delete svc web",
+        expect![[r#"
+            > lead
+              web -> n2
+            > svc web 10.0.0.1 share
+              dns -> n1
+            > svc web fc00::1,10.0.0.1 share
+              web -> n1
+            > svc web 10.0.0.1,fc00::1 share
+              dns -> -
+            > delete svc web
+              dns -> n2
+        "#]],
+    );
+}
+
 /// A random line.
 fn line(rng: &mut Rng) -> String {
     let pick = |rng: &mut Rng, words: &[&str]| (*rng.pick(words).unwrap()).to_owned();

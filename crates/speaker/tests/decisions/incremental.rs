@@ -92,11 +92,12 @@ impl World {
         }
     }
 
-    /// What is shown is what is done (contract 1.9).
-    fn check_shown(&self) {
-        let services: BTreeSet<&api::Key> = self.announced.keys().map(|(service, _)| service).collect();
-        let count =
-            |protocol| services.iter().filter(|it| self.announced.contains_key(&((**it).clone(), protocol))).count();
+    /// What is shown is what is done (contract 1.9), on the segment by the node that has the Service's first address.
+    fn check_shown(&self, firsts: &BTreeMap<String, IpAddr>) {
+        let has_first = |((service, protocol), addresses): &(&(api::Key, Protocol), &Vec<IpAddr>)| {
+            *protocol == Protocol::Layer2 && firsts.get(&service.name) == addresses.first()
+        };
+        let expected = self.announced.iter().filter(has_first).count();
         let mut layer2 = 0;
         for report in self.shown.values() {
             match report {
@@ -117,7 +118,7 @@ impl World {
                 api::Report::Configuration { .. } => panic!("{report:?}"),
             }
         }
-        assert_eq!(layer2, count(Protocol::Layer2));
+        assert_eq!(layer2, expected);
     }
 
     fn sessions_touched(output: &Output) -> bool {
@@ -235,7 +236,13 @@ const START: &str = "pool p 10.0.0.0/24 fc00::/120\nl2 p one\nbgp p one\npeer r1
 fn run(script: &str) -> World {
     let mut scenario = Scenario::new(Options { node: "n1".into(), ..Options::default() });
     let mut world = World::default();
+    let mut firsts = BTreeMap::new();
     for line in script.lines() {
+        if let ["svc", name, addresses, ..] = line.split_whitespace().collect::<Vec<_>>().as_slice()
+            && let Some(first) = addresses.split(',').next().and_then(|first| first.parse().ok())
+        {
+            firsts.insert((*name).to_owned(), first);
+        }
         let outputs = scenario.feed(line);
         let mut whole: BTreeSet<&str> = BTreeSet::new();
         for output in &outputs {
@@ -253,7 +260,7 @@ fn run(script: &str) -> World {
             );
             world.apply(output);
         }
-        world.check_shown();
+        world.check_shown(&firsts);
         assert_eq!(world.complete, world.sessions.keys().cloned().collect(), "{line}");
     }
     world
@@ -325,6 +332,35 @@ fn assigned_election(rng: &mut Rng) -> String {
 #[test]
 fn adr_16_the_present_alone_decides_where_addresses_are_assigned() {
     check(500, ASSIGNED, assigned_election);
+}
+
+/// Services that share addresses in all ways: the only one, the first one, the second one, all.
+const SHARING: &str = "node n2\nnode n3\nnode n4\nnode n5\neps s1 n1:ready\neps s2 n1:ready\neps s3 n1:ready\n\
+    eps s4 n1:ready\nmembers n1 n2=ok n3=ok n4=ok n5=ok";
+
+/// A random line about who shares what, and now and then about elections.
+fn sharing(rng: &mut Rng) -> String {
+    let pick = |rng: &mut Rng, words: &[&str]| (*rng.pick(words).unwrap()).to_owned();
+    let service = pick(rng, &["s1", "s2", "s3", "s4"]);
+    let addresses = ["10.0.0.1,fc00::1", "10.0.0.2,fc00::1", "fc00::1", "10.0.0.1", "fc00::1,10.0.0.1", "10.0.0.3"];
+    match rng.below(12) {
+        0..=5 => {
+            let options =
+                pick(rng, &["share", "share", "share", "", "share class=x", "share assigned=n2", "share local"]);
+            format!("svc {service} {} {options}", pick(rng, &addresses))
+        }
+        6 => format!("delete svc {service}"),
+        7 => format!("eps {service} {}", pick(rng, &["n1:ready", "n2:ready", "n1:notready"])),
+        8 => format!("l2 p one {}\nconfigure", pick(rng, &["", "balanced", "interfaces=eth0"])),
+        9 => format!("members n1 {}", pick(rng, &[OLD, "n2=ok n3=ok n4=ok n5=ok", "n3=ok n4=out6", "n2=out4 n5=ok"])),
+        10 => format!("interfaces {}", pick(rng, &["eth0", "eth1"])),
+        _ => election(rng),
+    }
+}
+
+#[test]
+fn contract_12_1_d10_the_present_alone_decides_where_addresses_are_shared() {
+    check(1_000, SHARING, sharing);
 }
 
 fn check(seeds: u64, start: &str, line: fn(&mut Rng) -> String) {

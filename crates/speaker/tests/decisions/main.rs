@@ -22,4 +22,5 @@ mod recalled;
 mod reports;
 mod scenario;
 mod sessions;
+mod sharing;
 mod takeover;
