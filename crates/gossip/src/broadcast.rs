@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::Name;
+use crate::wire::PARTS_MAX;
 
 /// The most messages that wait. There is one for each member, so more cannot be; should there be, the oldest go.
 const QUEUE_MAX: usize = crate::wire::MEMBERS_MAX;
-/// The most members that get messages with answers and pings while some wait; who comes later gets them by chance.
+/// Of so many members at most it is known which messages they had with answers and pings.
 const COMPANY_MAX: usize = 128;
 
 /// Where a message stands: those that were sent less often come first, then the longer, then the newer.
@@ -140,18 +141,32 @@ impl Queue {
     /// In the order in which they came.
     fn take_for(&mut self, address: SocketAddr, room: usize, overhead: usize) -> Vec<Vec<u8>> {
         if self.company.len() >= COMPANY_MAX && !self.company.contains_key(&address) {
-            return Vec::new();
+            self.forget_furthest_behind();
         }
         let last = self.company.entry(address).or_default();
         let mut taken = Vec::new();
         let mut room = room;
         for (id, broadcast) in self.messages.range(last.saturating_add(1)..) {
-            let Some(free) = room.checked_sub(overhead.saturating_add(broadcast.bytes.len())) else { break };
-            room = free;
+            match room.checked_sub(overhead.saturating_add(broadcast.bytes.len())) {
+                Some(free) if taken.len() < PARTS_MAX.saturating_sub(1) => {
+                    room = free;
+                    taken.push(broadcast.bytes.clone());
+                }
+                // The next packet has room.
+                _ if !taken.is_empty() => break,
+                // No packet ever has: it gets this one by chance.
+                _ => {}
+            }
             *last = *id;
-            taken.push(broadcast.bytes.clone());
         }
         taken
+    }
+
+    /// Strangers have had the least, and make room for each other.
+    fn forget_furthest_behind(&mut self) {
+        if let Some(furthest) = self.company.iter().min_by_key(|(_, last)| **last).map(|(address, _)| *address) {
+            self.company.remove(&furthest);
+        }
     }
 }
 
@@ -229,13 +244,30 @@ mod tests {
     }
 
     #[test]
-    fn strangers_without_end_take_no_room_without_end() {
+    fn strangers_without_end_take_no_room_without_end_and_nobody_elses() {
         let mut queue = Queue::default();
-        queue.push(name("x"), vec![1]);
-        let told = (0..1_000).filter(|port| {
-            let stranger = For::Company(SocketAddr::new([10, 0, 0, 1].into(), *port));
-            !queue.take(100, 2, 4, stranger).is_empty()
-        });
-        assert_eq!((told.count(), queue.company.len()), (COMPANY_MAX, COMPANY_MAX));
+        for number in 0..4 {
+            queue.push(name(&format!("n{number}")), vec![number]);
+        }
+        let told = |queue: &mut Queue, port: u16, room| {
+            let address = SocketAddr::new([10, 0, 0, 1].into(), port);
+            queue.take(room, 2, 4, For::Company(address)).len()
+        };
+        assert_eq!(told(&mut queue, 1, 100), 4);
+        for stranger in 1_000..2_000 {
+            assert_eq!(told(&mut queue, stranger, 9), 3);
+            assert!(queue.company.len() <= COMPANY_MAX);
+        }
+        assert_eq!(told(&mut queue, 1, 100), 0, "who had all of them is remembered");
+    }
+
+    #[test]
+    fn what_fits_into_no_packet_does_not_hold_up_what_does() {
+        let mut queue = Queue::default();
+        queue.push(name("long"), vec![0; 50]);
+        queue.push(name("short"), vec![1]);
+        let address = SocketAddr::new([10, 0, 0, 1].into(), 1);
+        assert_eq!(queue.take(40, 2, 4, For::Company(address)), [[1]]);
+        assert_eq!(queue.take(60, 2, 4, For::Gossip)[0].len(), 50);
     }
 }

@@ -70,9 +70,7 @@ pub struct Membership {
     watches: BTreeMap<Name, Watched>,
     circle: Circle,
     strangers: Strangers,
-    sweep: Option<Sweep>,
-    /// The next time that there may be one.
-    sweep_from: Instant,
+    sweep: Sweep,
     /// What everybody is to be told at once, and was not told often enough; one of each member.
     urgent: VecDeque<Urgent>,
     /// The next time that everybody may be told something at once.
@@ -172,8 +170,7 @@ impl Membership {
             watches: BTreeMap::new(),
             circle: Circle::default(),
             strangers: Strangers::default(),
-            sweep: None,
-            sweep_from: now,
+            sweep: Sweep::new(now),
             urgent: VecDeque::new(),
             urgent_from: now,
             changes: VecDeque::new(),

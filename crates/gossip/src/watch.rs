@@ -170,6 +170,8 @@ pub enum WatchState {
 pub(crate) struct Watch {
     phase: Phase,
     pace: Pace,
+    /// Whether anything was sent.
+    is_begun: bool,
     /// Pings without an answer, the oldest first.
     outstanding: VecDeque<Outstanding>,
     round_trip: RoundTrip,
@@ -245,6 +247,7 @@ impl Watch {
         Watch {
             phase,
             pace: Pace::Close,
+            is_begun: false,
             outstanding: VecDeque::new(),
             round_trip: RoundTrip::default(),
             kernel: Kernel { answers: false, looks: 0, look_due: now },
@@ -274,6 +277,19 @@ impl Watch {
             Phase::Doubtful(_) => WatchState::Doubtful,
             Phase::Declared { .. } => WatchState::Declared,
         }
+    }
+
+    pub(crate) fn is_doubtful(&self) -> bool {
+        matches!(self.phase, Phase::Doubtful(_))
+    }
+
+    /// True in a silence in which its kernel has not spoken either, and which has not made anybody look at others yet.
+    pub(crate) fn is_silent_in_all_ways(&self) -> bool {
+        matches!(&self.phase, Phase::Doubtful(doubt) if doubt.kernel_heard.is_none() && doubt.sweep == Sweep::Unasked)
+    }
+
+    pub(crate) fn is_begun(&self) -> bool {
+        self.is_begun
     }
 
     /// The usual time until an answer, once there was one.
@@ -356,8 +372,12 @@ impl Watch {
             Pace::Close if is_patient => (INTERVAL_PATIENT, WITNESS_INTERVAL),
             Pace::Close => (INTERVAL_IN_DOUBT, WITNESS_INTERVAL),
         };
-        actions.extend([Action::Ping, Action::KernelProbe]);
-        if now >= doubt.ask_due {
+        let asks = now >= doubt.ask_due;
+        actions.push(Action::Ping);
+        if asks || self.pace == Pace::Close {
+            actions.push(Action::KernelProbe);
+        }
+        if asks {
             doubt.ask_due = now + ask_interval;
             actions.push(Action::AskOthers);
         }
@@ -410,6 +430,7 @@ impl Watch {
 
     /// A ping of this number went out.
     pub(crate) fn sent(&mut self, now: Instant, sequence: u32) {
+        self.is_begun = true;
         if self.outstanding.len() >= OUTSTANDING_MAX {
             self.outstanding.pop_front();
         }

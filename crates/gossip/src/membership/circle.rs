@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use kit::{Duration, Rng};
+use kit::{Duration, Instant, Rng, TimerTable};
 
 use super::probe::Awaited;
 use super::{Membership, Moment, Timer};
@@ -21,6 +21,8 @@ use crate::{Name, Vigilance};
 const GUARDED: usize = 3;
 /// The time between pings for those that have not answered yet.
 const GREET_INTERVAL: Duration = Duration::from_millis(20);
+/// The time until one is pinged again; it doubles.
+const GREET_AGAIN: Duration = Duration::from_millis(200);
 /// How often one is pinged before it is left alone.
 const GREETINGS_MAX: u32 = 5;
 
@@ -52,25 +54,36 @@ fn place(name: &Name) -> (u64, Name) {
     (Rng::new(super::watching::digest(name.as_str().bytes())).next_u64(), name.clone())
 }
 
-/// Members that have not answered a ping of ours, with the number of pings they got.
+/// Members that have not answered a ping of ours.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Strangers {
-    greeted: BTreeMap<Name, u32>,
-    last: Option<Name>,
+    /// When each is to be pinged.
+    due: TimerTable<Name>,
+    /// How often each was.
+    greetings: BTreeMap<Name, u32>,
 }
 
 impl Strangers {
-    /// The next to be pinged; all get their turn.
-    fn next(&mut self) -> Option<Name> {
-        let behind = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let next = self.greeted.range((behind, Bound::Unbounded)).next().or_else(|| self.greeted.iter().next());
-        let (name, greetings) = next.map(|(name, greetings)| (name.clone(), greetings.saturating_add(1)))?;
-        if greetings < GREETINGS_MAX {
-            self.greeted.insert(name.clone(), greetings);
+    fn add(&mut self, now: Instant, name: &Name) {
+        self.greetings.insert(name.clone(), 0);
+        self.due.set(name.clone(), now);
+    }
+
+    fn remove(&mut self, name: &Name) {
+        self.greetings.remove(name);
+        self.due.clear(name);
+    }
+
+    /// The next to be pinged.
+    fn next(&mut self, now: Instant) -> Option<Name> {
+        let name = self.due.pop_expired(now)?;
+        let greetings = self.greetings.get(&name).copied().unwrap_or_default();
+        if greetings.saturating_add(1) < GREETINGS_MAX {
+            self.greetings.insert(name.clone(), greetings.saturating_add(1));
+            self.due.set(name.clone(), now + GREET_AGAIN.times(1 << greetings));
         } else {
-            self.greeted.remove(&name);
+            self.greetings.remove(&name);
         }
-        self.last = Some(name.clone());
         Some(name)
     }
 }
@@ -81,20 +94,17 @@ impl Membership {
         if let Some(member) = self.members.get_mut(name) {
             member.proof = Proof::Missing;
         }
-        if self.config.vigilance == Vigilance::Wanted {
+        if self.config.vigilance == Vigilance::Wanted || !self.presence.is_member() {
             return;
         }
         self.circle.places.insert(place(name));
-        self.strangers.greeted.insert(name.clone(), 0);
-        if self.timers.get(&Timer::Greet).is_none() {
-            self.timers.set(Timer::Greet, moment.now);
-        }
+        self.greet_soon(moment.now, name);
         self.guard_next(moment);
     }
 
     /// A member is gone.
     pub(super) fn circle_leave(&mut self, moment: &mut Moment<'_>, name: &Name) {
-        self.strangers.greeted.remove(name);
+        self.strangers.remove(name);
         if self.circle.places.remove(&place(name)) {
             self.guard_next(moment);
         }
@@ -116,15 +126,36 @@ impl Membership {
         }
     }
 
+    /// It is not known whether a member answers pings: it is pinged.
+    fn greet_soon(&mut self, now: Instant, name: &Name) {
+        self.strangers.add(now, name);
+        let last = self.timers.get(&Timer::Greet).unwrap_or(now + GREET_INTERVAL);
+        self.timers.set(Timer::Greet, last.min(now + GREET_INTERVAL));
+    }
+
     /// Pings the next of those that have not answered yet.
     pub(super) fn greet(&mut self, moment: &mut Moment<'_>) {
-        let Some(name) = self.strangers.next() else { return };
-        self.timers.set(Timer::Greet, moment.now + GREET_INTERVAL);
+        let name = self.strangers.next(moment.now);
+        if let Some(due) = self.strangers.due.next_deadline() {
+            self.timers.set(Timer::Greet, due.max(moment.now + GREET_INTERVAL));
+        }
+        let Some(name) = name else { return };
         if let Some(to) = self.address_of(&name) {
             let sequence = self.sequence_next();
             let ping = Message::Ping(self.ping(sequence, &name));
             self.expected.insert(sequence, Awaited::Greeting(name));
             self.send(moment, to, &ping, For::Company(to));
+        }
+    }
+
+    /// A member answers over TCP and not over UDP: what it answered once says nothing any more.
+    pub(super) fn unproven(&mut self, now: Instant, name: &Name) {
+        let is_watchful = self.config.vigilance == Vigilance::Circle;
+        if let Some(member) = self.members.get_mut(name) {
+            member.proof = Proof::Missing;
+            if is_watchful {
+                self.greet_soon(now, name);
+            }
         }
     }
 
@@ -134,7 +165,7 @@ impl Membership {
             && member.proof == Proof::Missing
         {
             member.proof = Proof::Answered;
-            self.strangers.greeted.remove(name);
+            self.strangers.remove(name);
         }
     }
 }
@@ -187,11 +218,28 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_greeted_in_turn_and_not_for_ever() {
+    fn strangers_are_greeted_again_after_longer_and_longer() {
         let mut strangers = Strangers::default();
-        strangers.greeted.extend([(name(1), 0), (name(2), 0)]);
-        let greeted: Vec<Name> = std::iter::from_fn(|| strangers.next()).collect();
-        let expected: Vec<Name> = (0..5).flat_map(|_| [name(1), name(2)]).collect();
+        strangers.add(Instant::ZERO, &name(1));
+        strangers.add(Instant::ZERO + Duration::from_millis(300), &name(2));
+        let mut greeted = Vec::new();
+        while let Some(due) = strangers.due.next_deadline() {
+            let name = strangers.next(due).unwrap();
+            greeted.push(format!("{name} {}", due.since(Instant::ZERO).as_millis()));
+        }
+        let expected = [
+            "rack-0-node-1 0",
+            "rack-0-node-1 200",
+            "rack-0-node-2 300",
+            "rack-0-node-2 500",
+            "rack-0-node-1 600",
+            "rack-0-node-2 900",
+            "rack-0-node-1 1400",
+            "rack-0-node-2 1700",
+            "rack-0-node-1 3000",
+            "rack-0-node-2 3300",
+        ];
         assert_eq!(greeted, expected);
+        assert!(strangers.greetings.is_empty());
     }
 }

@@ -112,7 +112,7 @@ impl Membership {
 
     /// All that we know.
     fn our_list(&self, purpose: Purpose) -> PushPull {
-        let nodes = self.members.iter();
+        let nodes = self.members.iter().filter(|(name, _)| !self.is_declared_alone(name));
         let nodes = nodes.map(|(_, member)| NodeState { node: member.node.clone(), health: member.health() });
         PushPull { join: purpose == Purpose::Join, nodes: nodes.collect() }
     }

@@ -62,6 +62,7 @@ impl Membership {
             Timer::Join,
             Timer::Greet,
             Timer::Sweep,
+            Timer::Urgent,
         ] {
             self.timers.clear(&timer);
         }
@@ -71,6 +72,7 @@ impl Membership {
         }
         self.wanted.clear();
         self.circle.clear();
+        self.urgent.clear();
         self.leave_again(moment);
     }
 

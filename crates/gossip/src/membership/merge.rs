@@ -61,6 +61,7 @@ impl Membership {
     fn alive_believed(&mut self, moment: &mut Moment<'_>, alive: Alive) {
         let name = alive.node.clone();
         self.timers.clear(&Timer::Suspicion(name.clone()));
+        self.urgent.retain(|urgent| urgent.about != name);
         self.queue.push(name.clone(), Message::Alive(alive.clone()).encode());
         let Some(member) = self.members.get_mut(&name) else { return };
         let was_alive = matches!(member.condition, Condition::Alive);

@@ -188,6 +188,7 @@ impl Membership {
         let (nacks_expected, nacks) = match probe.stage {
             ProbeStage::Indirect { tcp: TcpAnswer::Came, .. } => {
                 self.awareness.improve();
+                self.unproven(moment.now, &probe.name);
                 return moment.report(Report::UdpBlocked { name: probe.name });
             }
             ProbeStage::Indirect { nacks_expected, nacks, .. } => (nacks_expected, nacks),

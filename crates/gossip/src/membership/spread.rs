@@ -1,5 +1,6 @@
 //! Telling everybody: rounds of gossip, what travels in packets that are sent anyway, and what cannot wait for either.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use kit::{Duration, Instant};
@@ -22,7 +23,7 @@ const URGENT_TIMES: u32 = 2;
 /// What everybody is to be told at once.
 #[derive(Clone, Debug)]
 pub(super) struct Urgent {
-    about: Name,
+    pub(super) about: Name,
     message: Vec<u8>,
     /// How often it is still to be told.
     times: u32,
@@ -59,10 +60,12 @@ impl Membership {
             return;
         }
         let (now, ourselves) = (moment.now, self.config.name.clone());
+        let alone: BTreeSet<&Name> = self.watches.keys().filter(|name| self.is_declared_alone(name)).collect();
         let is_told = |member: &Member| match member.condition {
             _ if member.node.node == ourselves => false,
             Condition::Alive | Condition::Suspect(_) => true,
             // The dead too: one that is not can deny.
+            Condition::Dead if alone.contains(&member.node.node) => false,
             Condition::Dead => now - member.since <= profile.gossip_to_the_dead_time,
             Condition::Left => false,
         };

@@ -34,6 +34,11 @@ impl Watched {
     pub(super) fn new(watch: Watch, address: SocketAddr) -> Self {
         Watched { watch, address, declared: None }
     }
+
+    /// What only we take for dead is no news for others: it may be us.
+    fn is_alone(&self) -> bool {
+        self.declared == Some(Silence::Alone)
+    }
 }
 
 impl Membership {
@@ -85,7 +90,7 @@ impl Membership {
     /// Nobody wants it watched any more. One that is silent is not let out of sight.
     pub(super) fn watch_release(&mut self, moment: &mut Moment<'_>, name: &Name) {
         match self.watches.get_mut(name) {
-            Some(watched) if watched.watch.state() == WatchState::Doubtful => watched.watch.set_pace(Pace::Wide),
+            Some(watched) if watched.watch.is_doubtful() => watched.watch.set_pace(Pace::Wide),
             _ => self.watch_end(moment, name),
         }
     }
@@ -93,7 +98,9 @@ impl Membership {
     pub(super) fn watch_end(&mut self, moment: &mut Moment<'_>, name: &Name) {
         if let Some(watched) = self.watches.remove(name) {
             self.timers.clear(&Timer::Watch(name.clone()));
-            moment.out.push(Output::Release { address: watched.address });
+            if watched.watch.is_begun() {
+                moment.out.push(Output::Release { address: watched.address });
+            }
         }
     }
 
@@ -102,7 +109,7 @@ impl Membership {
     pub(super) fn watch_restart(&mut self, moment: &mut Moment<'_>, name: &Name) {
         let (address, is_wanted) = (self.address_of(name), self.is_wanted(name));
         match self.watches.get_mut(name) {
-            Some(watched) if Some(watched.address) == address && is_wanted => {
+            Some(watched) if Some(watched.address) == address && (is_wanted || watched.watch.is_doubtful()) => {
                 if watched.watch.state() == WatchState::Declared {
                     watched.watch.restart(moment.now);
                 }
@@ -122,7 +129,7 @@ impl Membership {
             return self.watch_end(moment, name);
         }
         let Some(watched) = self.watches.get_mut(name) else { return };
-        let is_seen = watched.watch.pace() == Pace::Close && watched.watch.state() == WatchState::Doubtful;
+        let is_seen = watched.watch.pace() == Pace::Close && watched.watch.is_silent_in_all_ways();
         watched.watch.declared(moment.now);
         self.watch_timer_set(name);
         if is_seen {
@@ -143,7 +150,9 @@ impl Membership {
     }
 
     pub(super) fn watch_step(&mut self, moment: &mut Moment<'_>, name: &Name) {
-        let company = self.company(name);
+        // Which costs a look at all members.
+        let is_judged = self.watches.get(name).is_some_and(|it| it.watch.is_doubtful());
+        let company = if is_judged { self.company(name) } else { Company::Others };
         let Some(watched) = self.watches.get_mut(name) else { return };
         let address = watched.address;
         for action in watched.watch.step(moment.now, &self.config.patience, company) {
@@ -163,7 +172,7 @@ impl Membership {
     fn company(&self, name: &Name) -> Company {
         let may_live = |other: &Name, member: &Member| match member.condition {
             Condition::Alive | Condition::Suspect(_) => true,
-            Condition::Dead => self.watches.get(other).is_some_and(|it| it.declared == Some(Silence::Alone)),
+            Condition::Dead => self.is_declared_alone(other),
             Condition::Left => false,
         };
         let is_other = |other: &Name| other != name && !self.is_ourselves(other);
@@ -171,11 +180,16 @@ impl Membership {
         if others.any(|(other, member)| may_live(other, member)) { Company::Others } else { Company::Nobody }
     }
 
+    /// A member that is dead only here, because nobody at all answered.
+    pub(super) fn is_declared_alone(&self, name: &Name) -> bool {
+        self.watches.get(name).is_some_and(Watched::is_alone)
+    }
+
     fn watch_ping(&mut self, moment: &mut Moment<'_>, name: &Name, to: SocketAddr) {
         if matches!(self.members.get(name).map(|member| &member.condition), Some(Condition::Suspect(_))) {
             return self.watch_ping_accused(moment, name, to);
         }
-        let is_silent = self.watches.get(name).is_some_and(|watched| watched.watch.state() == WatchState::Doubtful);
+        let is_silent = self.watches.get(name).is_some_and(|watched| watched.watch.is_doubtful());
         let sequence = self.watch_sequence(moment.now, name);
         let ping = Message::Ping(self.ping(sequence, name));
         // What would be lost with the ping would count as told.
@@ -190,7 +204,9 @@ impl Membership {
         let suspect = Message::Suspect(Suspect { incarnation, node, from });
         let sequence = self.watch_sequence(moment.now, name);
         let ping = Message::Ping(self.ping(sequence, name));
-        self.ping_parts(moment, name, to, vec![ping.encode(), suspect.encode()]);
+        let parts =
+            if self.is_declared_alone(name) { vec![ping.encode()] } else { vec![ping.encode(), suspect.encode()] };
+        self.ping_parts(moment, name, to, parts);
     }
 
     fn watch_sequence(&mut self, now: Instant, name: &Name) -> u32 {
@@ -247,10 +263,25 @@ impl Membership {
     }
 
     pub(super) fn watch_answered(&mut self, moment: &mut Moment<'_>, name: &Name, sequence: u32) {
+        if self.is_declared_alone(name) {
+            return self.watch_company_back(moment, name);
+        }
         if let Some(watched) = self.watches.get_mut(name) {
             watched.watch.answered(moment.now, sequence);
             self.watch_timer_set(name);
             self.sweep_heard(moment, name);
+        }
+    }
+
+    /// One is heard again that was dead only here. Nobody was told, so it does not have to deny it.
+    fn watch_company_back(&mut self, moment: &mut Moment<'_>, name: &Name) {
+        let Some(member) = self.members.get_mut(name) else { return };
+        if matches!(member.condition, Condition::Dead) {
+            member.condition = Condition::Alive;
+            member.since = moment.now;
+            self.circle_enter(moment, name);
+            self.changed(name, Cause::Itself);
+            self.watch_restart(moment, name);
         }
     }
 

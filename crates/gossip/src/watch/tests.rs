@@ -182,7 +182,7 @@ fn sweeping_with_everything() {
             the port is closed: Doubtful, after 100ms [Ping, KernelProbe, AskOthers]
             the kernel answers: Doubtful, after 100ms [Ping, KernelProbe, AskOthers]
             somebody else answers: Doubtful, after 100ms [Ping, KernelProbe, AskOthers]
-            we paused for a second: Doubtful, after 0ns [Ping, KernelProbe]
+            we paused for a second: Doubtful, after 0ns [Ping]
             it says that it lives: Unproven, after 0ns [Ping, KernelProbe]
             somebody says that it is dead: Declared, after 0ns [PingAccused]
         "#]],

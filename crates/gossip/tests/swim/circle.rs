@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use gossip::{Cause, Input, MemberState};
+use gossip::{Cause, Input, MemberState, Name};
 use kit::{Duration, Instant};
 
-use crate::network::{Network, Weather, millis, name, watchful};
+use crate::network::{Network, Weather, millis, name, plain, watchful};
 
 /// Whom a host watches.
 fn watched(network: &Network, host: usize) -> BTreeSet<usize> {
@@ -112,4 +112,91 @@ fn whoever_dies_just_after_it_came_or_when_it_is_first_wanted_is_found_soon() {
         let time = network.told_at(1, 0, MemberState::Dead, cut).unwrap() - cut;
         assert!(time <= millis(1_300), "{time}, {delay} ms after it came, with seed {seed}");
     }
+}
+
+/// Members whose packets do not arrive any more though they did before: connections do.
+#[test]
+fn a_member_that_answers_no_packets_any_more_is_left_to_memberlist() {
+    let mixed = |name: Name, address| {
+        if name.as_str() == "node-0" { watchful(name, address) } else { plain(name, address) }
+    };
+    for seed in 0..10 {
+        // Among others that watch nobody, as Go's do.
+        let mut network = Network::configured(9, Weather::FAIR, seed, mixed);
+        network.join_all();
+        network.run(Duration::from_secs(20));
+        let seen = watched(&network, 0);
+        let deaf = (1..9).find(|host| !seen.contains(host)).unwrap();
+        network.deaf.insert(deaf);
+        network.run(Duration::from_secs(120));
+        network.power_off(*seen.first().unwrap());
+        network.run(Duration::from_secs(10));
+        assert!(sweeps(&network) > 0);
+        let judged = network.changes.iter().find(|it| it.name == name(deaf) && it.state == MemberState::Dead);
+        assert!(judged.is_none(), "{judged:?} with seed {seed}");
+    }
+}
+
+#[test]
+fn a_network_that_falls_apart_right_after_a_death_is_seen_all_the_same() {
+    for (count, gap) in [(12, 0), (12, 500), (12, 900), (12, 1_100), (40, 500), (40, 700)] {
+        let mut network = Network::joined_watchfully(count, Weather::FAIR, gap);
+        let dead = count - 1;
+        // Those that look at others because of the death are a part of their own then.
+        let part: Vec<usize> = (0..dead).filter(|host| watched(&network, *host).contains(&dead)).collect();
+        network.power_off(dead);
+        network.run(millis(gap));
+        let cut = network.now;
+        part.iter().for_each(|host| network.hosts[*host].island = 1);
+        network.run(Duration::from_secs(10));
+        let others = (0..dead).filter(|host| !part.contains(host));
+        let pairs = others.flat_map(|other| part.iter().map(move |host| (*host, other)));
+        let times = pairs.map(|(host, other)| network.told_at(host, other, MemberState::Dead, cut).unwrap() - cut);
+        let last = times.max().unwrap();
+        assert!(last <= Duration::from_secs(2), "{last} with {count} nodes and {gap} ms between the two");
+    }
+}
+
+#[test]
+fn whoever_was_cut_off_alone_tells_nobody_that_all_others_are_dead() {
+    for count in [5, 60] {
+        let mut network = Network::joined_watchfully(count, Weather::FAIR, 3);
+        network.hosts[0].island = 1;
+        network.run(Duration::from_secs(4));
+        assert_eq!(network.hosts[0].membership.names().count(), 1, "it takes all others for dead");
+        network.hosts[0].island = 0;
+        let back = network.now;
+        network.changes.clear();
+        let denials = |network: &Network| -> u64 {
+            network.hosts[1..].iter().map(|host| host.membership.counters().denials).sum()
+        };
+        let before = denials(&network);
+        network.run(Duration::from_secs(40));
+        let accused = network.changes.iter().find(|it| it.name != name(0) && it.observer != 0);
+        assert!(accused.is_none(), "{accused:?} with {count} nodes");
+        assert_eq!(denials(&network), before);
+        let seen = (1..count).map(|other| network.told_at(0, other, MemberState::Alive, back).unwrap() - back).max();
+        let known = (1..count).map(|other| network.told_at(other, 0, MemberState::Alive, back).unwrap() - back).max();
+        assert!(seen.max(known) <= Some(millis(1_500)), "{seen:?} {known:?}");
+    }
+}
+
+#[test]
+fn whoever_leaves_looks_at_nobody_and_tells_nothing_but_that() {
+    let mut network = Network::joined_watchfully(12, Weather::FAIR, 1);
+    let watcher = (0..11).find(|host| watched(&network, *host).contains(&11)).unwrap();
+    network.power_off(11);
+    while sweeps(&network) == 0 {
+        network.run(millis(1));
+    }
+    network.run(millis(20));
+    network.input(watcher, Input::Leave);
+    network.run(Duration::from_secs(1));
+    let sent = |network: &Network| network.hosts[watcher].membership.counters().packets_sent;
+    let before = sent(&network);
+    network.start(11);
+    network.run(Duration::from_secs(5));
+    // Answers to those that do not know yet, and gossip.
+    assert!(sent(&network) - before <= 100, "{} packets after it left", sent(&network) - before);
+    assert!(watched(&network, watcher).is_empty());
 }
