@@ -52,8 +52,8 @@ pub(crate) struct Queue {
 pub(crate) enum For {
     /// A round of gossip: chance decides who gets them.
     Gossip,
-    /// A packet that goes to this member anyway. It gets each message once, for it may be one that we talk to all the time; and that
-    /// does not count, for those that we talk to would use up what others are to hear by chance.
+    /// A packet that goes to this member anyway. It gets each message once, for it may be one that we talk to all the time;
+    /// and that does not count, for those that we talk to would use up what others are to hear by chance.
     Company(SocketAddr),
 }
 

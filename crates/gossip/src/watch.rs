@@ -18,8 +18,8 @@
 //! | silent | never answered us | nobody knows | [`Patience::unknown`] |
 //! | silent | silent, and so is everybody else | we may be cut off ourselves | [`Patience::alone`] |
 //!
-//! A node that is silent in all ways may be one of many: the network has fallen apart. So others are looked at then, for once, in
-//! [`Pace::Wide`] steps.
+//! A node that is silent in all ways may be one of many: the network has fallen apart. So others are looked at then, for
+//! once, in [`Pace::Wide`] steps.
 //!
 //! It knows no wire and no other member: it says what to send, and is told what came back.
 

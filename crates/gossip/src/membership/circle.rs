@@ -1,8 +1,8 @@
-//! The circle of all members. Each member watches the few that come after it, whatever the speaker wants: so wherever the network
-//! falls apart, somebody in each part has somebody of the other before its eyes.
+//! The circle of all members. Each member watches the few that come after it, whatever the speaker wants: so wherever the
+//! network falls apart, somebody in each part has somebody of the other before its eyes.
 //!
-//! And getting to know members: a member whose silence is to mean something must have answered before. Each is pinged once when it
-//! comes, a few times if the answer gets lost.
+//! And getting to know members: a member whose silence is to mean something must have answered before. Each is pinged once
+//! when it comes, a few times if the answer gets lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -16,8 +16,9 @@ use crate::watch::Proof;
 use crate::wire::Message;
 use crate::{Name, Vigilance};
 
-/// How many members are watched whatever the speaker wants. One would do for the network's falling apart to be seen on both sides;
-/// with three, members of small clusters all know each other, and in large ones most members of a part see it themselves.
+/// How many members are watched whatever the speaker wants. One would do for the network's falling apart to be seen on both
+/// sides; with three, members of small clusters all know each other, and in large ones most members of a part see it
+/// themselves.
 const GUARDED: usize = 3;
 /// The time between pings for those that have not answered yet.
 const GREET_INTERVAL: Duration = Duration::from_millis(20);

@@ -1,5 +1,5 @@
-//! When a watched node falls silent, the network may have fallen apart: then others are gone too that nobody on this side watches.
-//! Some members by chance are looked at, in wide steps, and more of them the fewer answer.
+//! When a watched node falls silent, the network may have fallen apart: then others are gone too that nobody on this side
+//! watches. Some members by chance are looked at, in wide steps, and more of them the fewer answer.
 
 use kit::{Duration, Instant};
 
@@ -55,8 +55,8 @@ impl Sweep {
 }
 
 impl Count {
-    /// How many are to be asked, all in all. If all members of a part ask so many of all members by chance, of whom one in so many is
-    /// in their part, then each of the others has [`WATCHERS`].
+    /// How many are to be asked, all in all. If all members of a part ask so many of all members by chance, of whom one in so
+    /// many is in their part, then each of the others has [`WATCHERS`].
     fn wanted(self) -> usize {
         let one_in = self.asked.saturating_add(1).checked_div(self.answered.saturating_add(1)).unwrap_or(1);
         WATCHERS.saturating_mul(one_in.saturating_add(1)).max(FIRST)
@@ -90,9 +90,10 @@ impl Membership {
     /// Looks at more members, if that is called for, until nobody is left whose silence is not judged.
     pub(super) fn sweep_step(&mut self, moment: &mut Moment<'_>) {
         let State::Runs(mut count) = self.sweep.state else {
-            return if self.sweep.next == Next::Asked {
-                self.sweep_begin(moment)
-            };
+            if self.sweep.next == Next::Asked {
+                self.sweep_begin(moment);
+            }
+            return;
         };
         if count.is_enough() && self.sweep.next == Next::Asked {
             self.sweep.next = Next::Unasked;
@@ -110,9 +111,10 @@ impl Membership {
         if names.is_empty() && silent == 0 {
             let until = moment.now + STEP;
             self.sweep.state = State::Rests { until };
-            return if self.sweep.next == Next::Asked {
-                self.timers.set(Timer::Sweep, until)
-            };
+            if self.sweep.next == Next::Asked {
+                self.timers.set(Timer::Sweep, until);
+            }
+            return;
         }
         count.asked = count.asked.saturating_add(names.len());
         self.sweep.state = State::Runs(count);

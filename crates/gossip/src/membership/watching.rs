@@ -15,8 +15,8 @@ use crate::watch::{Action, Company, Pace, Watch, WatchState};
 use crate::wire::{Checksum, Dead, IndirectPing, Message, Suspect};
 use crate::{Name, Silence};
 
-/// The most members that are watched because the speaker wants it, at ten pings a second each. In a large cluster every member has still so many
-/// watchers, on average, and what one of them finds, all hear at once.
+/// The most members that are watched because the speaker wants it, at ten pings a second each. In a large cluster every
+/// member has still so many watchers, on average, and what one of them finds, all hear at once.
 pub(super) const WATCHED_MAX: usize = 16;
 /// How many others are asked when a watched member is silent.
 const WITNESSES: usize = 3;
@@ -104,8 +104,8 @@ impl Membership {
         }
     }
 
-    /// A member lives by its own word, perhaps somewhere else. The word may have been under way for long, so it says nothing about
-    /// a silence, and takes nothing from what is known of one that answers.
+    /// A member lives by its own word, perhaps somewhere else. The word may have been under way for long, so it says nothing
+    /// about a silence, and takes nothing from what is known of one that answers.
     pub(super) fn watch_restart(&mut self, moment: &mut Moment<'_>, name: &Name) {
         let (address, is_wanted) = (self.address_of(name), self.is_wanted(name));
         match self.watches.get_mut(name) {

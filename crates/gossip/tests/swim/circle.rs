@@ -1,5 +1,5 @@
-//! What is seen of members that nobody wants watched: each watches a few others all the same, and looks at more when one of them falls
-//! silent.
+//! What is seen of members that nobody wants watched: each watches a few others all the same, and looks at more when one of
+//! them falls silent.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,9 @@ fn each_watches_three_and_is_watched_by_three() {
         for host in 0..count {
             let watched = watched(&network, host);
             assert_eq!(watched.len(), 3.min(count - 1), "{host} of {count} watches {watched:?}");
-            watched.iter().for_each(|it| watchers[*it] += 1);
+            for it in watched {
+                watchers[it] += 1;
+            }
         }
         assert!(watchers.iter().all(|it| *it == 3.min(count - 1)), "{watchers:?}");
     }
@@ -147,7 +149,9 @@ fn a_network_that_falls_apart_right_after_a_death_is_seen_all_the_same() {
         network.power_off(dead);
         network.run(millis(gap));
         let cut = network.now;
-        part.iter().for_each(|host| network.hosts[*host].island = 1);
+        for host in &part {
+            network.hosts[*host].island = 1;
+        }
         network.run(Duration::from_secs(10));
         let others = (0..dead).filter(|host| !part.contains(host));
         let pairs = others.flat_map(|other| part.iter().map(move |host| (*host, other)));

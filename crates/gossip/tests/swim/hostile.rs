@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use gossip::wire::{Alive, Dead, IndirectPing, Message, Ping, Source, Suspect, Versions};
-use gossip::{CloseReason, Config, ConnectionId, Input, Keyring, Membership, Name, OUTBOX_LIMIT, Output};
+use gossip::wire::{Alive, Compression, Dead, IndirectPing, Message, Ping, Source, Suspect, Versions};
+use gossip::{CloseReason, Config, ConnectionId, Input, Keyring, Membership, Name, OUTBOX_LIMIT, Output, WatchState};
 use kit::{Duration, Instant, Outbox, Rng};
 
 /// Debug builds take long for each.
@@ -195,4 +195,109 @@ fn members_are_not_pinged_for_others_without_end() {
         sent += out.drain().count();
     }
     assert_eq!((sent, member.counters().relays_refused), (256, 744));
+}
+
+/// The number of a packet's first ping, by its key in msgpack.
+fn ping_of(bytes: &[u8]) -> Option<u32> {
+    let at = bytes.windows(6).position(|it| it == b"\xa5SeqNo")? + 6;
+    Some(match bytes[at] {
+        0xce => u32::from_be_bytes(bytes[at + 1..at + 5].try_into().unwrap()),
+        0xcd => u32::from(u16::from_be_bytes(bytes[at + 1..at + 3].try_into().unwrap())),
+        0xcc => u32::from(bytes[at + 1]),
+        small => u32::from(small),
+    })
+}
+
+#[test]
+fn crowds_that_come_answer_fall_silent_and_flap_are_looked_at_within_limits() {
+    const CROWD: u64 = 1_200;
+    let mut config = Config::new(name(0), address(0), Keyring::plaintext());
+    config.profile.compression = Compression::Off;
+    let mut member = Membership::new(config, Rng::new(1), Instant::ZERO);
+    let mut out = Outbox::with_limit(OUTBOX_LIMIT);
+    let place = |number: u64| SocketAddr::new([10, 2, (number / 250) as u8, (number % 250) as u8 + 1].into(), 7946);
+    let come = |number: u64, incarnation: u32| {
+        let node = Name::new(&format!("crowd-{number}")).unwrap();
+        let (meta, versions) = (Vec::new(), Some(Versions::OURS));
+        let alive = Alive { incarnation, node, address: place(number), meta, versions };
+        Input::Packet { from: place(number), bytes: Message::Alive(alive).encode() }
+    };
+    for number in 1..=CROWD {
+        member.handle(Instant::ZERO, come(number, 1), &mut out);
+        out.drain().for_each(drop);
+    }
+    let (silent_from, end) = (Duration::from_secs(30), Duration::from_secs(45));
+    let (mut now, mut most, mut flaps) = (Instant::ZERO, 0, 1);
+    while now < Instant::ZERO + end {
+        now = member.next_deadline().unwrap().max(now);
+        let mut inputs = vec![Input::Tick];
+        let is_silent = now >= Instant::ZERO + silent_from;
+        if is_silent && now >= Instant::ZERO + silent_from + Duration::from_millis(100 * u64::from(flaps)) {
+            flaps += 1;
+            inputs.extend((1..=20).map(|number| come(number, flaps)));
+        }
+        while let Some(input) = inputs.pop() {
+            member.handle(now, input, &mut out);
+            assert_eq!(out.dropped(), 0);
+            let answers = out.drain().filter_map(|output| match output {
+                Output::Send { to, bytes } | Output::Ping { to, bytes } => {
+                    Some(Input::Packet { from: to, bytes: Message::Ack { sequence: ping_of(&bytes)? }.encode() })
+                }
+                _ => None,
+            });
+            let answers: Vec<Input> = answers.collect();
+            inputs.extend(answers.into_iter().filter(|_| !is_silent));
+        }
+        if is_silent {
+            let states = member.view().members.into_iter().filter_map(|it| it.watch).map(|watch| watch.state);
+            most = most.max(states.filter(|state| *state == WatchState::Doubtful).count());
+        }
+    }
+    assert!(most > 200 && most <= 16 + 3 + 256, "{most} silent members were looked at at a time");
+    assert!(member.names().count() <= 1 + 20, "all that are silent are known to be dead");
+}
+
+#[test]
+fn nobody_is_told_of_a_death_that_was_denied() {
+    let mut config = Config::new(name(0), address(0), Keyring::plaintext());
+    config.profile.compression = Compression::Off;
+    let mut member = Membership::new(config, Rng::new(1), Instant::ZERO);
+    let mut out = Outbox::with_limit(OUTBOX_LIMIT);
+    let lives = |number: u64, incarnation: u32| {
+        let (node, meta, versions) = (name(number), Vec::new(), Some(Versions::OURS));
+        let alive = Alive { incarnation, node, address: address(number), meta, versions };
+        Input::Packet { from: address(number), bytes: Message::Alive(alive).encode() }
+    };
+    member.handle(Instant::ZERO, lives(1, 1), &mut out);
+    member.handle(Instant::ZERO, lives(2, 1), &mut out);
+    let mut now = Instant::ZERO;
+    // Both answer for a while, then one.
+    while member.is_member(&name(1)) {
+        now = member.next_deadline().unwrap();
+        let silent = now >= Instant::ZERO + Duration::from_secs(3);
+        member.handle(now, Input::Tick, &mut out);
+        for output in out.drain().collect::<Vec<_>>() {
+            if let Output::Send { to, bytes } | Output::Ping { to, bytes } = output
+                && let Some(sequence) = ping_of(&bytes).filter(|_| !silent || to == address(2))
+            {
+                let bytes = Message::Ack { sequence }.encode();
+                member.handle(now, Input::Packet { from: to, bytes }, &mut out);
+            }
+        }
+    }
+    out.drain().for_each(drop);
+    member.handle(now, lives(1, 2), &mut out);
+    let end = now + Duration::from_millis(400);
+    let dead = Message::Dead(Dead { incarnation: 1, node: name(1), from: name(0) }).encode();
+    let mut told = 0;
+    while member.next_deadline().unwrap() <= end {
+        for output in out.drain() {
+            if let Output::Send { bytes, .. } | Output::Ping { bytes, .. } = output {
+                told += usize::from(bytes.windows(dead.len()).any(|it| it == dead));
+            }
+        }
+        now = member.next_deadline().unwrap();
+        member.handle(now, Input::Tick, &mut out);
+    }
+    assert_eq!(told, 0);
 }

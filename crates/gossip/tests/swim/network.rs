@@ -305,8 +305,8 @@ impl Network {
         network
     }
 
-    /// The same with a circle, and no two clocks agree: they began to count at some time in an hour, and are this much too quick or too slow
-    /// at most.
+    /// The same with a circle, and no two clocks agree: they began to count at some time in an hour, and are this much too
+    /// quick or too slow at most.
     pub(crate) fn joined_with_drift(count: usize, weather: Weather, seed: u64, most_ppm: u64) -> Self {
         let mut network = Self::configured(count, Weather { loss_percent: 0, ..weather }, seed, watchful);
         for host in 0..count {

@@ -137,8 +137,8 @@ fn partition(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Nobody of the part in which the client is watches the owner for its address: the fourth of the order is to take over, and the second
-/// and third are gone with the first.
+/// Nobody of the part in which the client is watches the owner for its address: the fourth of the order is to take over, and
+/// the second and third are gone with the first.
 fn beyond_heirs(lab: &Lab) -> Result<()> {
     const THERE: [&str; 3] = ["node-a", "node-d", "node-e"];
     const HERE: [&str; 3] = ["node-f", "node-c", "node-b"];
@@ -175,9 +175,6 @@ fn paused(lab: &Lab) -> Result<()> {
     let mut cluster = start(lab)?;
     let clock = Clock::start();
     let seen_c = cluster.log_length("node-c");
-    // Whoever was never answered by a member does not judge it, and leaves it to memberlist's slow probes: heirs watch from when they know
-    // of the Service. Of that nothing can be seen from outside, and nothing fails if this is too short.
-    std::thread::sleep(std::time::Duration::from_secs(1));
     let held = clock.now();
     cluster.speaker("node-a").signal(Signal::Stop)?;
     agreed(wait_agreed(&cluster, "node-c", held, clock)?, "the speaker of the owner is held still")?;
