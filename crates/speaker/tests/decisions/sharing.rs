@@ -750,6 +750,8 @@ fn contract_12_1_d10_each_address_has_one_owner_whatever_services_share_it() {
         "fc00::a,10.0.0.4",
         "10.0.0.4,fc00::a",
         "fc00::a",
+        "10.0.0.4,fc00::1,fc00::a",
+        "10.0.0.4,fc00::a,fc00::1",
     ];
     let mut several = 0;
     for seed in 0..300 {
@@ -768,7 +770,7 @@ fn contract_12_1_d10_each_address_has_one_owner_whatever_services_share_it() {
                 }
                 5 => {
                     *service = Modelled::default();
-                    format!("eps {name} n1:notready\ndelete svc {name}")
+                    format!("delete svc {name}\neps {name} n1:notready")
                 }
                 6 | 7 => {
                     service.has_endpoints = rng.one_in(2);
