@@ -469,12 +469,12 @@ impl Node {
                     protocol = protocol.as_str(),
                     "service has IP, announcing"
                 ),
-                Output::ServiceWithdrawn { service, protocol, addresses, refusal } => tracing::info!(
+                Output::ServiceWithdrawn { service, protocol, addresses, loss } => tracing::info!(
                     event = "serviceWithdrawn",
                     service = %service,
                     ips = ?addresses,
                     protocol = protocol.as_str(),
-                    reason = refusal.as_ref().map_or("serviceDeleted", |refusal| refusal.reason()),
+                    reason = loss.reason(),
                     "withdrawing service announcement"
                 ),
                 Output::Write(write) => self.writer.write(write),

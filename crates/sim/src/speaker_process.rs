@@ -13,7 +13,7 @@ use kit::{Duration, Family, Instant, InterfaceIndex, Mac, Outbox};
 use l2::wire::ndp::{ALL_NODES, Message};
 use l2::wire::{Frame, Payload};
 use l2::{Action, Claimant, HAND_OVER_MAX, InterfaceSet, Report, Responder};
-use speaker::{DrainOptions, Hindrances, Input, Link, Members, Options, Output, Protocol, Rival, Speaker};
+use speaker::{DrainOptions, Hindrances, Input, Link, Loss, Members, Options, Output, Protocol, Rival, Speaker};
 
 use crate::Sabotage;
 use crate::alarms::{Alarms, claimed_by};
@@ -639,10 +639,13 @@ impl SpeakerProcess {
                 let is_new = self.claims.announced.insert((service.clone(), protocol), addresses).is_none();
                 consistent(is_new, &|| format!("told twice that {service} is announced by {protocol}"))
             }
-            Output::ServiceWithdrawn { service, protocol, addresses, refusal } => {
+            Output::ServiceWithdrawn { service, protocol, addresses, loss } => {
                 let before = self.claims.announced.remove(&(service.clone(), protocol));
                 consistent(before == Some(addresses), &|| format!("{service} was announced with {before:?}"))?;
-                let has_reason = refusal.is_none_or(|refusal| !refusal.to_string().is_empty());
+                let has_reason = match loss {
+                    Loss::Refused(refusal) => !refusal.to_string().is_empty(),
+                    Loss::Deleted | Loss::Changed => true,
+                };
                 hold(has_reason, Invariant::RefusalsHaveReasons, || {
                     format!("{node} withdraws {service} and does not say why")
                 })

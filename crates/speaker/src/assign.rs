@@ -2,7 +2,7 @@
 //! writes the node at their Services. What is written there is all that is remembered: whoever begins to assign takes over what
 //! it finds.
 //!
-//! How many a node may have is in `balance.rs`, what follows from an assignment in `decide.rs`. Who is alive the speakers
+//! How many a node may have is in `balance.rs`, what follows from an assignment in `contest.rs`. Who is alive the speakers
 //! find without this, and much sooner.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -159,7 +159,8 @@ impl Speaker {
                 (heard.address, heard.fellow, heard.until) = (address, fellow, now + SILENCE_MAX);
                 let is_new = heard.claimed.insert(address, holders.clone()).is_none();
                 if is_new && heard.proof == Proof::Answer {
-                    self.dirty.extend(holders.iter().cloned());
+                    // All of them, not only those that are told: the others would answer on.
+                    self.dirty.extend(self.holdings.holders(&address));
                 }
                 if heard.proof == Proof::ClaimAsked {
                     // It claims several, and has not answered. Who believed this claim is sent here again, too.
@@ -217,13 +218,18 @@ impl Speaker {
         };
         let is_known = |node: &str| liveness(node).is_some_and(|there| there <= here);
         let around = self.surroundings();
-        let is_heir = |address: &IpAddr, service: &Key| {
+        let is_first = |address: &IpAddr, service: &Key| {
             let state = self.services.get(service)?;
             let places = contest::places_for(address, &state.places, state.facts.as_ref()?, &around)?;
             Some(places.contains(&self.options.node))
         };
+        // The places of one that is to be decided are those of elections that it may not have any more.
+        let is_heir =
+            |address: &IpAddr, service: &Key| self.dirty.contains(service) || is_first(address, service) == Some(true);
+        // Services may have come to the address since, and gone from it.
         let is_contested = |(address, services): (&IpAddr, &Vec<Key>)| {
-            services.iter().any(|service| is_heir(address, service) == Some(true))
+            services.iter().any(|service| is_heir(address, service))
+                || self.sharing.services(address).any(|service| is_heir(address, &service))
         };
         let matters = |node: &str, heard: &Heard| !is_known(node) && heard.claimed.iter().any(is_contested);
         let heard = self.conflicts.heard.iter();
@@ -231,6 +237,8 @@ impl Speaker {
         let forgotten: Vec<String> = heard.filter(is_over).map(|(node, _)| node.clone()).collect();
         for node in forgotten {
             self.conflicts.heard.remove(&node);
+            // Elections may have counted on it until now, be they none that this node could win.
+            self.reconsider(&node);
         }
     }
 

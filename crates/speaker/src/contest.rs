@@ -24,7 +24,7 @@ fn layer2_advertisements<'a>(service: &ServiceFacts, pool: &'a Pool) -> Vec<&'a 
     all.filter(|it| it.service_selectors.matches(&service.labels)).map(Arc::as_ref).collect()
 }
 
-/// A node in the election for a Service.
+/// A node in an election for addresses of a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Candidate<'a> {
     pub(crate) liveness: Liveness,
@@ -116,14 +116,15 @@ impl<'a> Subject<'a> {
         Ok(Subject { service, addresses, groups, assigned, pool, advertisements })
     }
 
-    /// Two nodes could be elected for an address that Services share (contract 5.1 row 3).
-    pub(crate) fn sharing(&self) -> Result<(), Refusal> {
+    /// Refuses where two nodes could be elected for an address that Services share (contract 5.1 row 3).
+    pub(crate) fn may_elect(&self) -> Result<(), Refusal> {
         let has_selectors = || self.advertisements.iter().any(|it| !it.service_selectors.is_empty());
         if self.service.may_share && has_selectors() { Err(Refusal::SharedWithServiceSelector) } else { Ok(()) }
     }
 
-    /// Whether the controller chooses an owner: one advertisement that says so is enough. It chooses for the first address,
-    /// unless other Services that have it might be given another node.
+    /// Whether the controller chooses an owner: one advertisement that says so is enough. It chooses for the first address, so
+    /// this looks at the bond of that one: if it elects by itself, its Services could be given different nodes, and none is
+    /// chosen for any address of the Service.
     fn is_balanced(&self) -> bool {
         self.groups.first().is_some_and(|group| group.bond != Bond::Apart)
             && self.advertisements.iter().any(|it| it.owner_selection == OwnerSelection::Balanced)
@@ -171,6 +172,7 @@ impl<'s> Contest<'s> {
     /// The rank of a node that may be a candidate.
     fn rank(&self, node: &str, facts: &NodeFacts, around: &Surroundings<'_>) -> Option<Rank> {
         let rank = Rank::new(self.subject.score(facts, around.exclusion)?, node, &self.group.elected_by);
+        // The first address may be chosen for, and this one elect by itself: then the choice is none for it.
         let is_assigned = around.rules == Rules::Ours
             && self.group.bond != Bond::Apart
             && self.subject.assigned == Some(node)
@@ -374,7 +376,7 @@ pub(crate) fn eligible<'n>(
     exclusion: Exclusion,
 ) -> Option<Eligible<'n>> {
     let subject = Subject::of(service, pools, Some(sharing)).ok()?;
-    if !subject.is_balanced() || subject.sharing().is_err() {
+    if !subject.is_balanced() || subject.may_elect().is_err() {
         return None;
     }
     let has_backends = |node: &str| if service.local_only { backends.on(node) } else { backends.any() };

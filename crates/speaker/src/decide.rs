@@ -139,7 +139,7 @@ fn try_layer2(
     if !backends.any() {
         return Err(Refusal::NoEndpoints);
     }
-    subject.sharing()?;
+    subject.may_elect()?;
     let here = around.nodes.get(around.node).ok_or(Refusal::NodeUnknown)?;
     let selecting: Vec<&L2Advertisement> =
         subject.advertisements.iter().copied().filter(|it| it.node_selectors.matches(&here.labels)).collect();

@@ -2,7 +2,7 @@
 //! damped: a loss counts when it lasts, and what is back counts as lost for a while, the longer the more often it was lost
 //! (contract 12.2 R9).
 //!
-//! It knows no other node, and not what follows: see `decide.rs`.
+//! It knows no other node, and not what follows: see `contest.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

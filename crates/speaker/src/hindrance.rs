@@ -1,7 +1,7 @@
 //! What keeps a node from announcing addresses on its segments, and how that is written into memberlist's metadata, of
 //! which speakers of the Go implementation have none.
 //!
-//! It does not know how a hindrance is found (`fitness.rs`) or what follows from it (`decide.rs`).
+//! It does not know how a hindrance is found (`fitness.rs`) or what follows from it (`contest.rs`).
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -41,4 +41,4 @@ pub use hindrance::{Hindrance, Hindrances};
 pub use members::{Members, Statement};
 pub use overview::{Answer, Overview, OverviewInput};
 pub use silence::Silence;
-pub use verdict::{Decision, Gate, Protocol, Refusal, Verdict};
+pub use verdict::{Decision, Gate, Loss, Protocol, Refusal, Verdict};

@@ -47,6 +47,12 @@ impl ServiceState {
             Some(Ok(_) | Err(Refusal::NoSuchInterface(_))) if around.is_alone() && !around.cut.is_empty() => {
                 return true;
             }
+            // The outcome is that of all its elections together, and one of several may have been lost for that reason.
+            Some(Ok(_) | Err(Refusal::NoSuchInterface(_) | Refusal::NotElected(_)))
+                if facts.may_share && !around.cut.is_empty() =>
+            {
+                return true;
+            }
             Some(Ok(_) | Err(Refusal::NoSuchInterface(_) | Refusal::NotElected(_) | Refusal::Hindered(_))) => {}
             // It is the last choice, for as long as there is another.
             Some(Err(Refusal::NodeNotReady)) => return true,

@@ -40,7 +40,7 @@ pub(crate) use conflict::Conflicts;
 pub use conflict::Rival;
 use service_state::ServiceState;
 
-use crate::verdict::{Decision, Protocol, Refusal};
+use crate::verdict::{Decision, Loss, Protocol, Refusal};
 
 /// How many Services are decided in one step; the rest wait for the next tick, so that packets and keepalives never
 /// wait behind a full pass.
@@ -199,7 +199,7 @@ pub enum Output {
         /// The pool they are from.
         pool: String,
     },
-    /// The node stopped announcing the Service.
+    /// The node stopped announcing the Service, or announces other addresses of it: [`Output::ServiceAnnounced`] follows then.
     ServiceWithdrawn {
         /// The Service.
         service: Key,
@@ -207,8 +207,8 @@ pub enum Output {
         protocol: Protocol,
         /// The addresses it was announced with.
         addresses: Vec<IpAddr>,
-        /// Why; `None` when the Service is gone.
-        refusal: Option<Refusal>,
+        /// Why.
+        loss: Loss,
     },
     /// Something to write.
     Write(Write),

@@ -9,7 +9,7 @@ use l2::InterfaceSet;
 
 use super::{Output, Speaker, granted, refusal};
 use crate::decide::{BgpGrant, Layer2, Layer2Grant};
-use crate::verdict::{Decision, Ending, Protocol, Refusal};
+use crate::verdict::{Decision, Ending, Loss, Protocol, Refusal};
 
 impl Speaker {
     /// Shows on which interfaces the Service is answered for, if that is not what is shown.
@@ -76,7 +76,11 @@ impl Speaker {
             };
             self.holdings.replace(key, before, after, ending, out);
         }
-        self.tell(key, Protocol::Layer2, before.map(addresses), after.map(addresses), refusal(new), out);
+        // Of several addresses it may have lost some.
+        let is_lost = |address: &IpAddr| before.is_some_and(|grant| grant.addresses.contains(address));
+        let lost = elsewhere.iter().find(|(address, _)| is_lost(address)).map(|(_, refusal)| refusal);
+        let loss = loss(new, refusal(new).or(lost));
+        self.tell(key, Protocol::Layer2, before.map(addresses), after.map(addresses), loss, out);
         if let (Some(missing @ Refusal::NoSuchInterface(_)), true) = (refusal(new), refusal(old) != refusal(new)) {
             let message = format!(
                 "failed to announce from node {:?} with protocol {:?}: {missing}",
@@ -101,7 +105,7 @@ impl Speaker {
             let routes = |grant: Option<&BgpGrant>| grant.map_or_else(|| nothing.clone(), |it| it.routes.clone());
             self.routes.replace(key, &routes(before), &routes(after));
         }
-        self.tell(key, Protocol::Bgp, before.map(addresses), after.map(addresses), refusal(new), out);
+        self.tell(key, Protocol::Bgp, before.map(addresses), after.map(addresses), loss(new, refusal(new)), out);
     }
 
     /// Tells that a Service began or ceased to be announced, or with which other addresses; nothing when nothing changed (R3).
@@ -111,24 +115,15 @@ impl Speaker {
         protocol: Protocol,
         before: Option<(Vec<IpAddr>, String)>,
         after: Option<(Vec<IpAddr>, String)>,
-        refusal: Option<&Refusal>,
+        loss: Loss,
         out: &mut Outbox<Output>,
     ) {
+        let withdrawn = |addresses| Output::ServiceWithdrawn { service: service.clone(), protocol, addresses, loss };
         match (before, after) {
-            (Some((old, _)), None) => out.push(Output::ServiceWithdrawn {
-                service: service.clone(),
-                protocol,
-                addresses: old,
-                refusal: refusal.cloned(),
-            }),
+            (Some((old, _)), None) => out.push(withdrawn(old)),
             (before, Some((addresses, pool))) if before.as_ref().map(|(old, _)| old) != Some(&addresses) => {
                 if let Some((old, _)) = before {
-                    out.push(Output::ServiceWithdrawn {
-                        service: service.clone(),
-                        protocol,
-                        addresses: old,
-                        refusal: None,
-                    });
+                    out.push(withdrawn(old));
                 }
                 let part = self.part(service, &addresses);
                 out.push(Output::ServiceAnnounced { service: service.clone(), protocol, addresses, pool });
@@ -168,5 +163,14 @@ impl Speaker {
             reason,
             message,
         })));
+    }
+}
+
+/// Why a Service is not announced as before, if this was decided of it now and this refused.
+fn loss<T>(new: Option<&Decision<T>>, refusal: Option<&Refusal>) -> Loss {
+    match (new, refusal) {
+        (None, _) => Loss::Deleted,
+        (Some(_), None) => Loss::Changed,
+        (Some(_), Some(refusal)) => Loss::Refused(refusal.clone()),
     }
 }

@@ -158,6 +158,28 @@ pub enum Refusal {
     NoPeer,
 }
 
+/// Why a Service is not announced any more as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It is gone.
+    Deleted,
+    /// It is announced with other addresses: it has others, or this node announces one more of them.
+    Changed,
+    /// It, or one of its addresses, did not pass a gate.
+    Refused(Refusal),
+}
+
+impl Loss {
+    /// The word that MetalLB's logs have for it.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Loss::Deleted => "serviceDeleted",
+            Loss::Changed => "loadBalancerIPChanged",
+            Loss::Refused(refusal) => refusal.reason(),
+        }
+    }
+}
+
 impl Refusal {
     /// The gate that it did not pass.
     pub const fn gate(&self) -> Gate {
@@ -395,5 +417,12 @@ mod tests {
         for protocol in Protocol::ALL {
             assert!(decision.chain(protocol).iter().all(|(_, verdict)| *verdict == Verdict::Passed));
         }
+    }
+
+    #[test]
+    fn a_loss_has_the_word_that_the_go_implementation_logs() {
+        assert_eq!(Loss::Deleted.reason(), "serviceDeleted");
+        assert_eq!(Loss::Changed.reason(), "loadBalancerIPChanged");
+        assert_eq!(Loss::Refused(Refusal::NotElected(None)).reason(), "notOwner");
     }
 }

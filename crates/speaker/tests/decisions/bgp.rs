@@ -153,12 +153,12 @@ fn aggregates_merge_services_and_attributes() {
               announced default/db by bgp with [10.0.0.2] of p
               event Normal nodeAssigned on Service default/db: announcing from node "n1" with protocol "bgp"
             > delete svc web
-              withdrawn default/web by bgp with [10.0.0.1]: it is gone or moved
+              withdrawn default/web by bgp with [10.0.0.1]: it is gone
             > configure
               route 10.0.0.0/24 to r1 pref 50 communities {65000:2}
               route 10.0.0.0/24 to r2 pref 60 communities {65000:3}
             > delete svc db
-              withdrawn default/db by bgp with [10.0.0.2]: it is gone or moved
+              withdrawn default/db by bgp with [10.0.0.2]: it is gone
               no route 10.0.0.0/24 to r1
               no route 10.0.0.0/24 to r2
         "#]],
@@ -585,9 +585,9 @@ fn services_sharing_an_address_are_one_route() {
               announced default/dns by bgp with [10.0.0.1] of p
               event Normal nodeAssigned on Service default/dns: announcing from node "n1" with protocol "bgp"
             > delete svc web
-              withdrawn default/web by bgp with [10.0.0.1]: it is gone or moved
+              withdrawn default/web by bgp with [10.0.0.1]: it is gone
             > delete svc dns
-              withdrawn default/dns by bgp with [10.0.0.1]: it is gone or moved
+              withdrawn default/dns by bgp with [10.0.0.1]: it is gone
               no route 10.0.0.1/32 to r1
               no route 10.0.0.1/32 to r2
         "#]],

@@ -691,7 +691,7 @@ fn r9_one_that_becomes_able_takes_over_whatever_its_rank() {
             > svc own 10.0.0.5
               no answer for 10.0.0.4
               answer for 10.0.0.5 on All
-              withdrawn default/own by layer2 with [10.0.0.4]: it is gone or moved
+              withdrawn default/own by layer2 with [10.0.0.4]: its addresses changed
               announced default/own by layer2 with [10.0.0.5] of p
               event Normal nodeAssigned on Service default/own: announcing from node "n1" with protocol "layer2"
             > members n1 n2 n3 n4 n5 n6

@@ -354,7 +354,13 @@ fn sharing(rng: &mut Rng) -> String {
         8 => format!("l2 p one {}\nconfigure", pick(rng, &["", "balanced", "interfaces=eth0"])),
         9 => format!("members n1 {}", pick(rng, &[OLD, "n2=ok n3=ok n4=ok n5=ok", "n3=ok n4=out6", "n2=out4 n5=ok"])),
         10 => format!("interfaces {}", pick(rng, &["eth0", "eth1"])),
-        _ => election(rng),
+        _ if rng.one_in(2) => election(rng),
+        // Alone and without some of its links, and then maybe not alone any more.
+        _ => format!(
+            "link eth1 {}\nwait 2\nmembers n1\n{}",
+            pick(rng, &["10.0.0.0/24", "10.0.0.0/24", "fc00::/64", "10.0.0.0/24 fc00::/64"]),
+            pick(rng, &["members n1 n9=ok", "", "node n2 exclude\nnode n3 exclude\nmembers n1 n9=ok"])
+        ),
     }
 }
 

@@ -487,7 +487,7 @@ fn advertisements_with_both_selectors_choose_pairs() {
             > svc db 10.0.0.4 app=db
               answer for 10.0.0.4 on All
               no answer for 10.0.0.5
-              withdrawn default/db by layer2 with [10.0.0.5]: it is gone or moved
+              withdrawn default/db by layer2 with [10.0.0.5]: its addresses changed
               announced default/db by layer2 with [10.0.0.4] of p
               event Normal nodeAssigned on Service default/db: announcing from node "n1" with protocol "layer2"
         "#]],
@@ -541,7 +541,7 @@ fn an_address_is_answered_as_long_as_a_service_holds_it() {
               announced default/dns by layer2 with [10.0.0.4] of p
               event Normal nodeAssigned on Service default/dns: announcing from node "n1" with protocol "layer2"
             > delete svc web
-              withdrawn default/web by layer2 with [10.0.0.4]: it is gone or moved
+              withdrawn default/web by layer2 with [10.0.0.4]: it is gone
             > svc dns 10.0.0.4 type=ClusterIP
               no answer for 10.0.0.4
               withdrawn default/dns by layer2 with [10.0.0.4]: the Service is not of type LoadBalancer
@@ -569,7 +569,7 @@ fn all_addresses_follow_the_first() {
               event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
             > svc web 10.0.0.4
               no answer for fc00::1
-              withdrawn default/web by layer2 with [10.0.0.4, fc00::1]: it is gone or moved
+              withdrawn default/web by layer2 with [10.0.0.4, fc00::1]: its addresses changed
               announced default/web by layer2 with [10.0.0.4] of p
               event Normal nodeAssigned on Service default/web: announcing from node "n1" with protocol "layer2"
             > svc web fc00::1

@@ -23,4 +23,5 @@ mod reports;
 mod scenario;
 mod sessions;
 mod sharing;
+mod sharing_segment;
 mod takeover;

@@ -48,8 +48,8 @@ fn what_was_known_last_is_announced_and_said_to_be_complete_when_it_is_confirmed
           route 10.0.0.2/32 to r1
         > delete svc old
           no answer for 10.0.0.2
-          withdrawn default/old by layer2 with [10.0.0.2]: it is gone or moved
-          withdrawn default/old by bgp with [10.0.0.2]: it is gone or moved
+          withdrawn default/old by layer2 with [10.0.0.2]: it is gone
+          withdrawn default/old by bgp with [10.0.0.2]: it is gone
           no route 10.0.0.2/32 to r1
         > eps new n1:ready
           answer for 10.0.0.3 on All

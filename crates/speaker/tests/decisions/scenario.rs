@@ -45,7 +45,7 @@ use kit::{
 };
 use l2::{Exclusion, Interface, InterfaceFlags};
 use speaker::{
-    Hindrance, Hindrances, Input, Link, Members, Options, Output, Protocol, Rival, Speaker, Statement, Verdict,
+    Hindrance, Hindrances, Input, Link, Loss, Members, Options, Output, Protocol, Rival, Speaker, Statement, Verdict,
 };
 
 /// Plays the script on the speaker of node `n1` and returns what it says.
@@ -538,8 +538,12 @@ fn show(output: &Output) -> String {
         Output::ServiceAnnounced { service, protocol, addresses, pool } => {
             format!("  announced {service} by {protocol} with {addresses:?} of {pool}")
         }
-        Output::ServiceWithdrawn { service, protocol, addresses, refusal } => {
-            let why = refusal.as_ref().map_or("it is gone or moved".to_owned(), ToString::to_string);
+        Output::ServiceWithdrawn { service, protocol, addresses, loss } => {
+            let why = match loss {
+                Loss::Deleted => "it is gone".to_owned(),
+                Loss::Changed => "its addresses changed".to_owned(),
+                Loss::Refused(refusal) => refusal.to_string(),
+            };
             format!("  withdrawn {service} by {protocol} with {addresses:?}: {why}")
         }
         Output::Say(report) => format!("show {}", said(report)),
