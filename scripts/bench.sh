@@ -19,7 +19,7 @@ example() { cargo run --release --quiet -p "$1" --example "$2" -- "${@:3}"; }
 bench "controller: addresses for 100,000 Services" example controller allocation
 bench "controller: 10,000 addresses spread over 100 nodes" example speaker assigning
 bench "gossip: what membership costs, and how quickly and calmly the dead are found" example gossip swim_figures
-bench "gossip: who owns 10,000 addresses while 1,000 nodes come and go, fewer over many seeds (5 minutes)" \
+bench "gossip: who owns 10,000 addresses while 1,000 nodes come and go, fewer over many seeds (10 minutes)" \
   example gossip at_scale
 cargo build --release --quiet --bin metallb
 program=$(scripts/target.sh)/release/metallb
