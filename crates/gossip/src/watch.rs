@@ -136,12 +136,11 @@ pub(crate) enum Pace {
 }
 
 /// Whether a member that is to be watched has answered a ping of ours before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
     /// It has, so its silence means something.
     Answered,
     /// It has not: perhaps it never will.
-    #[default]
     Missing,
 }
 

@@ -13,7 +13,6 @@ use super::probe::Awaited;
 use super::{Membership, Moment, Timer};
 use crate::broadcast::For;
 use crate::watch::Proof;
-use crate::wire::Message;
 use crate::{Name, Vigilance};
 
 /// How many members are watched whatever the speaker wants. One would do for the network's falling apart to be seen on both
@@ -142,9 +141,7 @@ impl Membership {
         }
         let Some(name) = name else { return };
         if let Some(to) = self.address_of(&name) {
-            let sequence = self.sequence_next();
-            let ping = Message::Ping(self.ping(sequence, &name));
-            self.expected.insert(sequence, Awaited::Greeting(name));
+            let ping = self.ping_awaited(&name, Awaited::Greeting);
             self.send(moment, to, &ping, For::Company(to));
         }
     }

@@ -94,9 +94,7 @@ impl Membership {
         let farewell = self.farewell().encode();
         for name in names {
             let Some(to) = self.address_of(&name) else { continue };
-            let sequence = self.sequence_next();
-            let ping = Message::Ping(self.ping(sequence, &name));
-            self.expected.insert(sequence, Awaited::Farewell(name));
+            let ping = self.ping_awaited(&name, Awaited::Farewell);
             self.send_parts(moment, to, vec![farewell.clone(), ping.encode()], Checksum::Absent);
         }
     }

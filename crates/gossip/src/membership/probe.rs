@@ -203,6 +203,13 @@ impl Membership {
         self.suspected(moment, suspect, Cause::Probe);
     }
 
+    /// The question to a member whether it is there, with what its answer is for.
+    pub(super) fn ping_awaited(&mut self, name: &Name, awaited: fn(Name) -> Awaited) -> Message {
+        let sequence = self.sequence_next();
+        self.expected.insert(sequence, awaited(name.clone()));
+        Message::Ping(self.ping(sequence, name))
+    }
+
     /// A member answered a ping.
     pub(super) fn acked(&mut self, moment: &mut Moment<'_>, sequence: u32) {
         if let Some(probe) = self.probe.take_if(|probe| probe.sequence == sequence) {

@@ -1,10 +1,10 @@
 //! Telling everybody: rounds of gossip, what travels in packets that are sent anyway, and what cannot wait for either.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use kit::{Duration, Instant};
 
+use super::watching::Watched;
 use super::{Membership, Moment, Timer};
 use crate::broadcast::For;
 use crate::event::Output;
@@ -60,12 +60,12 @@ impl Membership {
             return;
         }
         let (now, ourselves) = (moment.now, self.config.name.clone());
-        let alone: BTreeSet<&Name> = self.watches.keys().filter(|name| self.is_declared_alone(name)).collect();
+        let watches = &self.watches;
         let is_told = |member: &Member| match member.condition {
             _ if member.node.node == ourselves => false,
             Condition::Alive | Condition::Suspect(_) => true,
             // The dead too: one that is not can deny.
-            Condition::Dead if alone.contains(&member.node.node) => false,
+            Condition::Dead if watches.get(&member.node.node).is_some_and(Watched::is_alone) => false,
             Condition::Dead => now - member.since <= profile.gossip_to_the_dead_time,
             Condition::Left => false,
         };

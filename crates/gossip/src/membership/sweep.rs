@@ -99,7 +99,7 @@ impl Membership {
             self.sweep.next = Next::Unasked;
             count = Count::default();
         }
-        let is_open = |watch: &Watch| watch.pace() == Pace::Wide && watch.state() == WatchState::Doubtful;
+        let is_open = |watch: &Watch| watch.pace() == Pace::Wide && watch.is_doubtful();
         let silent = self.watches.values().filter(|watched| is_open(&watched.watch)).count();
         let more = count.wanted().saturating_sub(count.asked).min(AT_ONCE_MAX.saturating_sub(silent));
         let watches = &self.watches;

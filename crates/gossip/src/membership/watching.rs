@@ -36,7 +36,7 @@ impl Watched {
     }
 
     /// What only we take for dead is no news for others: it may be us.
-    fn is_alone(&self) -> bool {
+    pub(super) fn is_alone(&self) -> bool {
         self.declared == Some(Silence::Alone)
     }
 }
@@ -232,9 +232,7 @@ impl Membership {
         self.expected.insert(vouch, Awaited::Vouch { name: name.clone(), asked: moment.now });
         for helper in self.helpers(name, WITNESSES) {
             let Some(to) = self.address_of(&helper) else { continue };
-            let sequence = self.sequence_next();
-            let ping = Message::Ping(self.ping(sequence, &helper));
-            self.expected.insert(sequence, Awaited::Witness(helper));
+            let ping = self.ping_awaited(&helper, Awaited::Witness);
             let ask = Message::IndirectPing(IndirectPing {
                 sequence: vouch,
                 target,
