@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use kit::{Duration, Instant};
 use lab::fleet::Fleet;
-use lab::requests::{Outage, Outcome, Pace, Record, RequestStream, outages};
+use lab::requests::{Outage, Pace, Record, RequestStream, outages};
 use lab::router::RouterKind;
 use lab::topology::{HostPlan, Role, Topology};
 use lab::{Lab, eventually};
@@ -193,7 +193,7 @@ fn wait_well(streams: &[(IpAddr, RequestStream)], since: Instant) -> Result<()> 
         eventually(LIMIT, || {
             let records = stream.records();
             let last: Vec<_> = records.iter().filter(|record| record.begun >= since).rev().take(WELL).collect();
-            let answered = last.iter().filter(|record| matches!(record.outcome, Outcome::Answered(_))).count();
+            let answered = last.iter().filter(|record| record.is_answered()).count();
             ensure!(answered == WELL, "{answered} of the last {} requests to {address} were answered", last.len());
             Ok(())
         })?;

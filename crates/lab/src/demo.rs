@@ -220,7 +220,7 @@ impl Path {
     fn is_well_since(&self, since: Instant) -> Result<()> {
         let records: Vec<_> = self.stream.records().into_iter().filter(|record| record.begun >= since).collect();
         let last: Vec<_> = records.iter().rev().take(WELL).collect();
-        let answered = last.iter().filter(|record| matches!(record.outcome, Outcome::Answered(_))).count();
+        let answered = last.iter().filter(|record| record.is_answered()).count();
         let name = format!("{} to {} at {}", self.client, self.service, self.target.ip());
         let reason = records.iter().rev().find_map(|record| match &record.outcome {
             Outcome::Failed(reason) => Some(reason.clone()),

@@ -37,6 +37,18 @@ pub struct Record {
     pub outcome: Outcome,
 }
 
+impl Record {
+    /// Whether a backend answered.
+    pub fn is_answered(&self) -> bool {
+        matches!(self.outcome, Outcome::Answered(_))
+    }
+
+    /// Whether its connection was cut by somebody who did not know it, as by a node to which its packets go in the middle of it.
+    pub fn is_reset(&self) -> bool {
+        matches!(&self.outcome, Outcome::Failed(reason) if reason.contains("Connection reset by peer"))
+    }
+}
+
 /// What came of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

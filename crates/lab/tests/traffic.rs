@@ -169,7 +169,7 @@ fn outage(lab: &Lab) -> Result<()> {
     let answered = |at_least: usize| {
         eventually(LIMIT, || {
             let records = stream.records();
-            let answered = records.iter().filter(|record| matches!(record.outcome, Outcome::Answered(_))).count();
+            let answered = records.iter().filter(|record| record.is_answered()).count();
             ensure!(answered >= at_least, "{answered} of {} requests are answered", records.len());
             Ok(answered)
         })

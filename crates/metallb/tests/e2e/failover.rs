@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use kit::{Duration, Instant, Mac};
-use lab::requests::{Outcome, Pace, RequestStream};
+use lab::requests::{Pace, RequestStream};
 use lab::testing::Trial;
 use lab::{Host, Lab, eventually};
 use netio::clock::Clock;
@@ -25,7 +25,7 @@ fn wait_well(stream: &RequestStream, since: Instant) -> Result<()> {
     eventually(LIMIT, || {
         let records = stream.records();
         let last: Vec<_> = records.iter().filter(|record| record.begun >= since).rev().take(WELL).collect();
-        let answered = last.iter().filter(|record| matches!(record.outcome, Outcome::Answered(_))).count();
+        let answered = last.iter().filter(|record| record.is_answered()).count();
         ensure!(answered == WELL, "{answered} of the last {} requests answered, last {:?}", last.len(), last.first());
         Ok(())
     })

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use kit::{Duration, Instant};
-use lab::requests::{Outage, Outcome, Pace, Record, RequestStream, outages};
+use lab::requests::{Outage, Pace, Record, RequestStream, outages};
 use lab::testing::Trial;
 use lab::{Host, Lab, Switch, eventually};
 use netio::clock::Clock;
@@ -109,7 +109,7 @@ impl Scene {
             eventually(LIMIT, || {
                 let records = stream.records();
                 let last: Vec<_> = records.iter().filter(|record| record.begun >= since).rev().take(WELL).collect();
-                let answered = last.iter().filter(|record| is_answered(record)).count();
+                let answered = last.iter().filter(|record| record.is_answered()).count();
                 ensure!(answered == WELL, "{answered} of the last {} answered, last {:?}", last.len(), last.first());
                 Ok(())
             })?;
@@ -137,7 +137,7 @@ impl Scene {
     /// Every request since then was answered, but for those under way while the address moved.
     fn nothing_lost(&self, since: Instant, what: &str) -> Result<()> {
         for (target, records) in self.records(since) {
-            let lost: Vec<_> = records.iter().filter(|record| !is_answered(record) && !is_reset(record)).collect();
+            let lost: Vec<_> = records.iter().filter(|record| !record.is_answered() && !record.is_reset()).collect();
             ensure!(lost.is_empty(), "{what}: {} requests to {target} were lost: {:?}", lost.len(), lost.first());
         }
         Ok(())
@@ -162,14 +162,6 @@ impl Scene {
             Ok(())
         })
     }
-}
-
-fn is_answered(record: &Record) -> bool {
-    matches!(record.outcome, Outcome::Answered(_))
-}
-
-fn is_reset(record: &Record) -> bool {
-    matches!(&record.outcome, Outcome::Failed(reason) if reason.contains("Connection reset by peer"))
 }
 
 fn moves(lab: &Lab) -> Result<()> {

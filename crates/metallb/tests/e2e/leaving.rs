@@ -72,8 +72,7 @@ impl Clients {
     fn finish(self, changes: usize) -> Result<()> {
         for stream in self.0 {
             let records = stream.stop()?;
-            let failed: Vec<_> =
-                records.iter().filter(|record| !matches!(record.outcome, Outcome::Answered(_))).collect();
+            let failed: Vec<_> = records.iter().filter(|record| !record.is_answered()).collect();
             let was_moved = |outcome: &Outcome| matches!(outcome, Outcome::Failed(why) if why.contains("reset"));
             let is_good = failed.len() <= changes && failed.iter().all(|record| was_moved(&record.outcome));
             ensure!(is_good, "{} of {} requests failed: {failed:?}", failed.len(), records.len());

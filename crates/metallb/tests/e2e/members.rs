@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use gossip::Key;
 use kit::{Duration, Instant, Mac};
-use lab::requests::{Outcome, Pace, Record, RequestStream, outages};
+use lab::requests::{Pace, Record, RequestStream, outages};
 use lab::testing::Trial;
 use lab::{Host, Lab, Process, built, eventually};
 use netio::clock::Clock;
@@ -75,7 +75,7 @@ impl Scene {
             eventually(LIMIT, || {
                 let records = stream.records();
                 let last: Vec<_> = records.iter().filter(|record| record.begun >= since).rev().take(WELL).collect();
-                let answered = last.iter().filter(|record| is_answered(record)).count();
+                let answered = last.iter().filter(|record| record.is_answered()).count();
                 ensure!(answered == WELL, "{answered} of the last {} answered, last {:?}", last.len(), last.first());
                 Ok(())
             })?;
@@ -128,8 +128,8 @@ impl Scene {
     fn nothing_lost(&self, since: Instant, what: &str) -> Result<()> {
         for (stream, target) in self.streams.iter().zip(targets()) {
             let records = stream.records();
-            let failed = |record: &&Record| record.begun >= since && !is_answered(record);
-            let (reset, lost): (Vec<_>, Vec<_>) = records.iter().filter(failed).partition(|record| is_reset(record));
+            let failed = |record: &&Record| record.begun >= since && !record.is_answered();
+            let (reset, lost): (Vec<_>, Vec<_>) = records.iter().filter(failed).partition(|record| record.is_reset());
             let begun: Vec<_> = lost.iter().map(|record| record.begun.since(since).as_millis()).collect();
             let first = lost.first();
             ensure!(lost.is_empty(), "{what}: requests to {target}, begun {begun:?} ms later, were lost: {first:?}");
@@ -142,14 +142,6 @@ impl Scene {
 
 /// Connections to one address that moves may cut: on a busy machine several are under way at one time.
 const CUT_BY_MOVES_MAX: usize = 20;
-
-fn is_reset(record: &Record) -> bool {
-    matches!(&record.outcome, Outcome::Failed(reason) if reason.contains("Connection reset by peer"))
-}
-
-fn is_answered(record: &Record) -> bool {
-    matches!(record.outcome, Outcome::Answered(_))
-}
 
 fn power(lab: &Lab) -> Result<()> {
     let mut scene = start(lab)?;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use kit::{Duration, Instant, Mac};
-use lab::requests::{Outcome, Pace, Record, RequestStream};
+use lab::requests::{Pace, Record, RequestStream};
 use lab::testing::Trial;
 use lab::{Host, Lab, eventually};
 use netio::clock::Clock;
@@ -53,7 +53,7 @@ impl Scene {
             eventually(LIMIT, || {
                 let records = stream.records();
                 let last = records.iter().filter(|record| record.begun >= since).rev().take(WELL);
-                let answered = last.filter(|record| is_answered(record)).count();
+                let answered = last.filter(|record| record.is_answered()).count();
                 ensure!(answered == WELL, "{answered} of the last {WELL} answered for {target}");
                 Ok(())
             })?;
@@ -103,22 +103,14 @@ impl Scene {
         let meant = of.iter().map(|target| address(target)).collect::<Vec<_>>();
         for (target, stream) in self.streams.iter().filter(|(target, _)| meant.contains(target)) {
             let records = stream.records();
-            let failed = |record: &&Record| record.begun >= since && !is_answered(record);
-            let (reset, lost): (Vec<_>, Vec<_>) = records.iter().filter(failed).partition(|record| is_reset(record));
+            let failed = |record: &&Record| record.begun >= since && !record.is_answered();
+            let (reset, lost): (Vec<_>, Vec<_>) = records.iter().filter(failed).partition(|record| record.is_reset());
             ensure!(lost.is_empty(), "{what}: {} requests to {target} were lost: {:?}", lost.len(), lost.first());
             eprintln!("measured: {what}: {} connections to {target} were cut by a move", reset.len());
             ensure!(reset.len() <= CUT_BY_MOVES_MAX, "{what}: to {target} too many were cut: {}", reset.len());
         }
         Ok(())
     }
-}
-
-fn is_reset(record: &Record) -> bool {
-    matches!(&record.outcome, Outcome::Failed(reason) if reason.contains("Connection reset by peer"))
-}
-
-fn is_answered(record: &Record) -> bool {
-    matches!(record.outcome, Outcome::Answered(_))
 }
 
 fn start(lab: &Lab) -> Result<Scene> {

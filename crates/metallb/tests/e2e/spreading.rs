@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use kit::{Duration, Instant};
-use lab::requests::{Outcome, Pace, Record, RequestStream, outages};
+use lab::requests::{Pace, Record, RequestStream, outages};
 use lab::testing::Trial;
 use lab::{Host, Lab, eventually};
 use netio::clock::Clock;
@@ -104,7 +104,7 @@ impl Scene {
             eventually(LIMIT, || {
                 let records = stream.records();
                 let last = records.iter().filter(|record| record.begun >= since).rev().take(WELL);
-                let answered = last.filter(|record| is_answered(record)).count();
+                let answered = last.filter(|record| record.is_answered()).count();
                 ensure!(answered == WELL, "{answered} of the last {WELL} answered for {name}");
                 Ok(())
             })?;
@@ -129,8 +129,8 @@ impl Scene {
         let mut cut = 0;
         for (name, stream) in self.streams.iter().filter(|(name, _)| !but.contains(name)) {
             let records = stream.records();
-            let failed = |record: &&Record| record.begun >= since && !is_answered(record);
-            let (reset, lost): (Vec<_>, Vec<_>) = records.iter().filter(failed).partition(|record| is_reset(record));
+            let failed = |record: &&Record| record.begun >= since && !record.is_answered();
+            let (reset, lost): (Vec<_>, Vec<_>) = records.iter().filter(failed).partition(|record| record.is_reset());
             ensure!(lost.is_empty(), "{what}: {} requests to {name} were lost: {:?}", lost.len(), lost.first());
             cut += reset.len();
         }
@@ -138,14 +138,6 @@ impl Scene {
         ensure!(cut <= CUT_BY_MOVES_MAX, "{what}: {cut} connections were cut");
         Ok(())
     }
-}
-
-fn is_reset(record: &Record) -> bool {
-    matches!(&record.outcome, Outcome::Failed(reason) if reason.contains("Connection reset by peer"))
-}
-
-fn is_answered(record: &Record) -> bool {
-    matches!(record.outcome, Outcome::Answered(_))
 }
 
 fn death_and_return(lab: &Lab) -> Result<()> {
